@@ -1,0 +1,50 @@
+"""Settings of the consensus core: durations in nanoseconds, sizes in bytes, every bound stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfig:
+    """Timing and limits of one node; equal on all members of a cluster except where a field says otherwise."""
+
+    heartbeat_interval_ns: int = 100 * MILLISECOND
+    election_timeout_ns: int = 1 * SECOND
+    """Base of the randomised timeout, drawn anew each time from [1, 2) × this."""
+    drift_ppm_max: int = 10_000
+    """Clock drift bound ρ = 1 %, the one constant used wherever two clocks are compared."""
+    entry_bytes_max: int = 4 * MIB
+    """Largest entry payload; checked at admission."""
+    batch_entries_max: int = 256
+    batch_bytes_max: int = 1 * MIB
+    """Most entries and bytes of one AppendEntries; one larger entry travels alone."""
+    inflight_requests_max: int = 64
+    inflight_bytes_max: int = 16 * MIB
+    """Pipeline window per member."""
+    pending_entries_max: int = 4096
+    pending_bytes_max: int = 64 * MIB
+    """Most uncommitted entries and bytes on a leader before Overloaded."""
+    reserved_entries: int = 64
+    """Slots above pending_entries_max that only reserved proposals, CONFIG and GATE may use."""
+    pending_reads_max: int = 4096
+    cache_bytes_max: int = 64 * MIB
+    """Most bytes of durable entries kept in memory for sending; unpersisted ones are always kept."""
+    log_bytes_max: int = 1024 * MIB
+    """Log retention budget of a full member: kept for slow members up to here, then a snapshot serves them."""
+    retained_entries_min: int = 10_000
+    """Entries kept below the flushed applied index even when every member has them."""
+    unsynced_bytes_max: int = 16 * MIB
+    """A leader whose own disk trails the commit index by more than this stops admitting and hands over."""
+    caught_up_rounds_max: int = 10
+    """Caught-up test of a learner (§4.2.1): the last of at most this many rounds took < one election timeout."""
+
+    @classmethod
+    def fast(cls) -> RaftConfig:
+        """The fast profile: heartbeat 50 ms, election timeout 300 ms."""
+        return cls(heartbeat_interval_ns=50 * MILLISECOND, election_timeout_ns=300 * MILLISECOND)

@@ -1,0 +1,194 @@
+"""What can happen to a node. `Node.step(event, now, draw)` is total over these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.membership import Configuration, Levels, Member
+from lockmaster_raft.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """A message arrived from a peer (already authenticated by the transport as header.sender)."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Append this payload as one DATA entry. `reserved` payloads (keepalive, release, expiry) are never Overloaded."""
+
+    proposal_id: int
+    payload: bytes
+    reserved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    """Add a blank incarnation as a learner; idempotent by `incarnation`. The leader mints the id (see Appended)."""
+
+    proposal_id: int
+    name: str
+    peer_address: str
+    client_address: str
+    incarnation: bytes
+    promote_when_caught_up: bool = True
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMember:
+    """Replace a member's record (voter flag, addresses, name): one single-step change, compare-and-set on the epoch."""
+
+    proposal_id: int
+    member: Member
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """Remove a member by one single-step change."""
+
+    proposal_id: int
+    member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeadership:
+    """Hand over to `target` (a caught-up full voter; 0 picks the best one), bounded by one election timeout."""
+
+    proposal_id: int
+    target: NodeId = NodeId(0)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRead:
+    """A linearizable read wants an index (§6.4). Answered in Ready.reads with the same request_id."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The Persist numbered `seq`, and all before it, are durable."""
+
+    seq: PersistSeq
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The state machine has applied everything up to `index` (in memory)."""
+
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class StorageReport:
+    """What the host knows of its disk: `flushed_applied` survives a power cut; free space; sync time average."""
+
+    flushed_applied: Index
+    free_bytes: int
+    sync_average_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReady:
+    """A snapshot of this member's own state exists and can be served. Replaces the one before."""
+
+    last_index: Index
+    last_term: Term
+    configuration: Configuration
+    configuration_index: Index
+    levels: Levels
+    chunk_digests: tuple[bytes, ...]
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceStored:
+    """Chunk `number` of the snapshot being fetched is verified and in the side directory."""
+
+    last_index: Index
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRefused:
+    """A received chunk failed its digest or could not be used; ask again, elsewhere if possible."""
+
+    last_index: Index
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInstalled:
+    """The fetched snapshot was verified, switched in, synced; state now stands at last_index. BASE follows as Persist."""
+
+    last_index: Index
+    last_term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A new connection to this member: its old pipeline is void."""
+
+    member_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """The connection to this member is gone."""
+
+    member_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Nothing but time: a deadline of the last Ready has passed, or the host wants deadlines looked at."""
+
+
+Event = (
+    Receive
+    | Propose
+    | AddMember
+    | ChangeMember
+    | RemoveMember
+    | TransferLeadership
+    | RequestRead
+    | Persisted
+    | Applied
+    | StorageReport
+    | SnapshotReady
+    | PieceStored
+    | PieceRefused
+    | SnapshotInstalled
+    | PeerConnected
+    | PeerDisconnected
+    | Wake
+)
+
+__all__ = [
+    "AddMember",
+    "Applied",
+    "ChangeMember",
+    "Event",
+    "Nanos",
+    "PeerConnected",
+    "PeerDisconnected",
+    "Persisted",
+    "PieceRefused",
+    "PieceStored",
+    "Propose",
+    "Receive",
+    "RemoveMember",
+    "RequestRead",
+    "SnapshotInstalled",
+    "SnapshotReady",
+    "StorageReport",
+    "TransferLeadership",
+    "Wake",
+]

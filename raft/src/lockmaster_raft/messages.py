@@ -1,0 +1,252 @@
+"""The messages between members: one frozen dataclass per RPC and its reply.
+
+Every message starts with the same five fields, `Header`'s law:
+`cluster_id` and `receiver` must be the receiver's own, `sender` a member id, `term` the sender's term when it made
+the message (frozen then, never re-read at send time), `levels` the sender's (min, max) feature level.
+All numbers are range-checked by the receiver (`0 <= n <= INDEX_MAX`) before anything is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lockmaster_raft.entry import Entry
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.membership import Configuration, Levels
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who says it to whom, and when in protocol time."""
+
+    cluster_id: bytes
+    """16 bytes."""
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    level_min: int
+    level_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreVote:
+    """Would you vote for me in `next_term`? Changes nothing at either end (§9.6). header.term is the current term."""
+
+    header: Header
+    next_term: Term
+    last_index: Index
+    last_term: Term
+    round_id: int
+    transfer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreVoteReply:
+    """`granted` for `next_term` of round `round_id`; `reason` says why not. (last_index, last_term) are the voter's."""
+
+    header: Header
+    next_term: Term
+    round_id: int
+    granted: bool
+    reason: str
+    last_index: Index
+    last_term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVote:
+    """Vote for me in header.term (§3.4). `transfer`: sent by a TimeoutNow target, overrides stickiness (§4.2.3)."""
+
+    header: Header
+    last_index: Index
+    last_term: Term
+    transfer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVoteReply:
+    """`granted` only after the vote is durable."""
+
+    header: Header
+    granted: bool
+    reason: str
+    last_index: Index
+    last_term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntries:
+    """Entries after (prev_index, prev_term), in order and without gaps; may be empty (a probe).
+
+    `commit` is the leader's commit index when made. `stream_epoch` counts restarts of the pipeline to this member:
+    replies to an older epoch move no window. `request_id` is echoed, for RTT and window accounting.
+    """
+
+    header: Header
+    stream_epoch: int
+    request_id: int
+    prev_index: Index
+    prev_term: Term
+    entries: tuple[Entry, ...]
+    commit: Index
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntriesReply:
+    """On success: this member's log is durable and equal to the leader's up to `match_index` (= prev + n).
+
+    On mismatch: `conflict_term` and `conflict_first_index` (0 when the log is merely short) let the leader skip a
+    whole term per probe; `commit` and `last_index` bound the search. `reason` names a refusal.
+    """
+
+    header: Header
+    stream_epoch: int
+    request_id: int
+    success: bool
+    match_index: Index
+    last_index: Index
+    commit: Index
+    log_first: Index
+    applied: Index
+    conflict_term: Term
+    conflict_first_index: Index
+    free_bytes: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The leader is alive; on the control channel, never behind a batch.
+
+    `commit` is min(leader's commit, what the leader knows to match at this member). `round_id` numbers the leader's
+    rounds: check-quorum, cluster time and reads count only replies to a round started after the thing they prove.
+    `sent_at` is the leader's own clock, echoed back. `cluster_time` is the leader's stamp (BOUNDED reads, standing
+    expiry). `configuration_epoch` lets a stale member ask.
+    """
+
+    header: Header
+    round_id: int
+    sent_at: Nanos
+    commit: Index
+    cluster_time: Nanos
+    configuration_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReply:
+    """Answer to one Heartbeat: same round_id and sent_at; `sticky_ns` is how long this voter refuses others' votes."""
+
+    header: Header
+    round_id: int
+    sent_at: Nanos
+    last_index: Index
+    commit: Index
+    applied: Index
+    sticky_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """A follower asks the leader for a read index (§6.4); `read_id` is unique per attempt and echoed."""
+
+    header: Header
+    read_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexReply:
+    """The read may be served once applied >= index. `ok` False: ask again elsewhere (not leader, no own-term commit)."""
+
+    header: Header
+    read_id: int
+    ok: bool
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot:
+    """The leader names a snapshot to fetch: the receiver is too far behind its log (§5).
+
+    `chunk_digests` is the manifest: 32-byte BLAKE2b of every chunk, in order. `sources` are members that have it.
+    `sizes_total` is the sum of chunk sizes, for progress.
+    """
+
+    header: Header
+    stream_epoch: int
+    last_index: Index
+    last_term: Term
+    configuration: Configuration
+    configuration_index: Index
+    levels: Levels
+    chunk_digests: tuple[bytes, ...]
+    bytes_total: int
+    sources: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshotReply:
+    """`installed` once the snapshot is switched in and BASE is durable; else progress or a refusal's `reason`."""
+
+    header: Header
+    stream_epoch: int
+    last_index: Index
+    installed: bool
+    chunks_held: int
+    commit: Index
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPiece:
+    """Asks a source for one immutable piece by content address: chunk `number` of the snapshot at `last_index`."""
+
+    header: Header
+    last_index: Index
+    number: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPieceReply:
+    """The piece (bulk channel), or `found` False: gone or never had it."""
+
+    header: Header
+    last_index: Index
+    number: int
+    found: bool
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """Leadership transfer (§3.10): the target campaigns at once, with `transfer` set in its votes."""
+
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """You are not a member of the configuration with this epoch any more: stop campaigning, tell your operator."""
+
+    header: Header
+    configuration_epoch: int
+
+
+Message = (
+    PreVote
+    | PreVoteReply
+    | RequestVote
+    | RequestVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | Heartbeat
+    | HeartbeatReply
+    | ReadIndex
+    | ReadIndexReply
+    | InstallSnapshot
+    | InstallSnapshotReply
+    | FetchPiece
+    | FetchPieceReply
+    | TimeoutNow
+    | Removed
+)

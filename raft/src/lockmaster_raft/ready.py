@@ -1,0 +1,180 @@
+"""What a step asks its host to do: complete, ordered, and the only way out of the core.
+
+The host's duties, in this order, for every Ready:
+1. `send` with `after == 0`: hand to the transport at once (the leader's AppendEntries go out before its own sync).
+2. `persist`: hard state to the guard file first, then one journal frame (truncation, entries, base); when all of it
+   is durable, step Persisted(seq). Persists complete in order. Nothing may be skipped.
+3. `send` with `after == n`: only once Persist n (and all before it) is durable.
+4. `apply`: feed to the state machine in order, then step Applied.
+5. the rest: answer reads, resolve proposals, tell alarms, serve and store snapshot pieces.
+6. wake the node no later than `next_deadline`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from lockmaster_raft.entry import Entry
+from lockmaster_raft.errors import ProposalRefused
+from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.membership import Configuration, Levels
+from lockmaster_raft.messages import InstallSnapshot, Message
+
+
+class Channel(IntEnum):
+    """Two ordered connections per pair, so that a 4 MiB batch never delays a heartbeat or a vote."""
+
+    CONTROL = 0
+    BULK = 1
+
+
+class Role(Enum):
+    """A node's role. A closed set: WITNESS is a member role and gets its own handler row with level 2."""
+
+    LEARNER = "learner"
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    WITNESS = "witness"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What must survive every crash besides the log: both slots of the guard file, before any reply built on it."""
+
+    term: Term
+    voted_for: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the log starts: everything up to `index` lives in the state. Only ever at a committed index."""
+
+    index: Index
+    term: Term
+    configuration: Configuration
+    configuration_index: Index
+    levels: Levels
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """One durable write. `truncate_from` (if any) removes that index and all after it before `entries` are appended."""
+
+    seq: PersistSeq
+    hard_state: HardState | None = None
+    truncate_from: Index | None = None
+    entries: tuple[Entry, ...] = ()
+    base: Base | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message for a member, not before Persist `after` is durable (0: at once)."""
+
+    to: NodeId
+    message: Message
+    channel: Channel
+    after: PersistSeq = PersistSeq(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """Serve this read once applied >= index; or `index` None: the read failed (no leader, stepped down), ask again."""
+
+    request_id: int
+    index: Index | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The proposal is in the leader's log at (index, term). `member_id` is the minted or changed member's, if any."""
+
+    proposal_id: int
+    index: Index
+    term: Term
+    member_id: NodeId = NodeId(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The proposal was not appended and never will be."""
+
+    proposal_id: int
+    error: ProposalRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A proposal without an entry of its own ended well: a transfer done, or an idempotent AddMember found its member."""
+
+    proposal_id: int
+    member_id: NodeId = NodeId(0)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """The node's role, term or known leader is now this."""
+
+    role: Role
+    term: Term
+    leader_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator must hear of; `code` is stable, `text` names members and numbers."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServePiece:
+    """Read chunk `number` of the own snapshot at `last_index` and send it as FetchPieceReply on the bulk channel."""
+
+    to: NodeId
+    last_index: Index
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorePiece:
+    """Verify this chunk against the manifest and store it in the side directory; then step PieceStored or PieceRefused."""
+
+    last_index: Index
+    number: int
+    digest: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstallPieces:
+    """All chunks are stored: verify, switch in, sync, then step SnapshotInstalled."""
+
+    snapshot: InstallSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSnapshot:
+    """A member needs a snapshot and there is none, or it is too old: make one, then step SnapshotReady."""
+
+    index_min: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything one step wants done. An empty Ready still carries `next_deadline`."""
+
+    next_deadline: Nanos
+    persist: Persist | None = None
+    send: tuple[Send, ...] = ()
+    apply: tuple[Entry, ...] = ()
+    reads: tuple[ReadReady, ...] = ()
+    proposals: tuple[Appended | Refused | Resolved, ...] = ()
+    role_changed: RoleChanged | None = None
+    alarms: tuple[Alarm, ...] = ()
+    pieces: tuple[ServePiece | StorePiece | InstallPieces | MakeSnapshot, ...] = field(default=())

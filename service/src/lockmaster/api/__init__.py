@@ -1,0 +1,1 @@
+"""Generated from service/proto by `make generate`; never edited."""

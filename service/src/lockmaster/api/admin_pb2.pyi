@@ -1,0 +1,178 @@
+from lockmaster.api import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FLUSHED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WATCHES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: bytes
+    member_id: int
+    name: str
+    role: str
+    term: int
+    leader: _status_pb2.LeaderHint
+    commit_index: int
+    applied_index: int
+    last_index: int
+    log_first_index: int
+    revision: int
+    state_hash: int
+    durable_index: int
+    flushed_index: int
+    free_bytes: int
+    log_bytes: int
+    version: str
+    level_active: int
+    level_max: int
+    incarnation: bytes
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    sessions: int
+    watches: int
+    streams: int
+    uptime_ms: int
+    peer_address: str
+    client_address: str
+    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ...) -> None: ...
+
+class BootstrapRequest(_message.Message):
+    __slots__ = ("full_min",)
+    FULL_MIN_FIELD_NUMBER: _ClassVar[int]
+    full_min: int
+    def __init__(self, full_min: _Optional[int] = ...) -> None: ...
+
+class BootstrapResponse(_message.Message):
+    __slots__ = ("cluster_id", "member_id")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: bytes
+    member_id: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ...) -> None: ...
+
+class ListMembersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MemberInfo(_message.Message):
+    __slots__ = ("member_id", "name", "peer_address", "client_address", "voter", "member_role", "phase", "leader", "match_index", "lag_entries", "reachable", "level_max", "incarnation")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    VOTER_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ROLE_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    MATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    name: str
+    peer_address: str
+    client_address: str
+    voter: bool
+    member_role: str
+    phase: str
+    leader: bool
+    match_index: int
+    lag_entries: int
+    reachable: bool
+    level_max: int
+    incarnation: bytes
+    def __init__(self, member_id: _Optional[int] = ..., name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., voter: _Optional[bool] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., leader: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag_entries: _Optional[int] = ..., reachable: _Optional[bool] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ...) -> None: ...
+
+class ListMembersResponse(_message.Message):
+    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[MemberInfo]
+    configuration_epoch: int
+    commit_index: int
+    cluster_id: bytes
+    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ...) -> None: ...
+
+class AddMemberRequest(_message.Message):
+    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    peer_address: str
+    client_address: str
+    incarnation: bytes
+    expected_epoch: int
+    learner: bool
+    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ...) -> None: ...
+
+class AddMemberResponse(_message.Message):
+    __slots__ = ("member_id", "cluster_id")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    cluster_id: bytes
+    def __init__(self, member_id: _Optional[int] = ..., cluster_id: _Optional[bytes] = ...) -> None: ...
+
+class RemoveMemberRequest(_message.Message):
+    __slots__ = ("member_id", "expected_epoch")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    expected_epoch: int
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class RemoveMemberResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TransferLeadershipRequest(_message.Message):
+    __slots__ = ("target",)
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    target: int
+    def __init__(self, target: _Optional[int] = ...) -> None: ...
+
+class TransferLeadershipResponse(_message.Message):
+    __slots__ = ("leader_id",)
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    leader_id: int
+    def __init__(self, leader_id: _Optional[int] = ...) -> None: ...

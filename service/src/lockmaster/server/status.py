@@ -1,0 +1,97 @@
+"""What a member says about itself: settings in, snapshots of its state out. Plain data, read by the front and the CLI."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from lockmaster_raft.config import RaftConfig
+
+EXIT_STORAGE_FAILED: Final = 74
+"""A write, read or sync of the data directory failed: the process stopped at once (sysexits EX_IOERR)."""
+EXIT_INVARIANT: Final = 70
+"""A law of the protocol did not hold, or the loop met an error nobody foresaw (EX_SOFTWARE)."""
+EXIT_AMNESIA: Final = 76
+"""The data directory has lost what it once promised: wipe it and join as a new member."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """The two ssl contexts of the peer port, read anew for each connection so that rotated certificates count."""
+
+    server_context: Callable[[], ssl.SSLContext]
+    client_context: Callable[[], ssl.SSLContext]
+    check_peer: Callable[[int, dict[str, object]], bool] = lambda member_id, certificate: True
+    """(member id it claims, its certificate as `getpeercert` tells it) -> may it be that member."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What one engine needs to know before it starts."""
+
+    data_dir: Path
+    name: str
+    listen_peer: str
+    """host:port; port 0 picks a free one (then `Engine.peer_address` tells)."""
+    advertise_peer: str
+    """host:port that other members dial; "" means what was bound."""
+    advertise_client: str
+    raft: RaftConfig = field(default_factory=RaftConfig)
+    peer_tls: PeerTls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One row of the member list; progress as the leader knows it, zero elsewhere."""
+
+    member_id: int
+    name: str
+    peer_address: str
+    client_address: str
+    voter: bool
+    role: str
+    phase: str
+    leader: bool
+    incarnation: bytes
+    match_index: int = 0
+    lag_entries: int = 0
+    reachable: bool = False
+    level_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSnapshot:
+    """One member at one moment."""
+
+    cluster_id: bytes
+    member_id: int
+    name: str
+    incarnation: bytes
+    role: str
+    """blank, learner, follower, pre-candidate, candidate, leader, removed."""
+    term: int
+    leader_id: int
+    leader_address: str
+    commit_index: int
+    applied_index: int
+    last_index: int
+    log_first_index: int
+    durable_index: int
+    flushed_index: int
+    revision: int
+    state_hash: int
+    free_bytes: int
+    log_bytes: int
+    level_active: int
+    level_max: int
+    uptime_ms: int
+    peer_address: str
+    client_address: str
+    configuration_epoch: int
+    members: tuple[MemberStatus, ...]
+    alarms: tuple[str, ...]
+    counters: dict[str, int]
+    """Monotonic counts for telemetry: entries, operations, syncs, frames refused, messages dropped, …"""

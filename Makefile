@@ -1,0 +1,47 @@
+# Everything a newcomer needs, from Python >= 3.11 with pip and make alone. `make help` lists it.
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))) python3)
+RUN := .venv/bin/python
+SEEDS ?= 500
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench sim mutants generate lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make .venv with everything needed (done by every other command; quick when nothing changed)
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: no $(PYTHON) found: install Python >= 3.11 with pip and venv" >&2; exit 2; }
+	@$(PYTHON) tools/setup.py
+
+demo: setup ## a three-member cluster of real processes that loses its leader and nothing else (under a minute)
+	@$(RUN) -m lockmaster.cli.main demo
+
+test: setup ## make check, then every test, in named parts with their share of the time
+	@$(RUN) tools/run_tests.py
+
+check: setup ## linters, types, import arrows, generated files; edits nothing
+	@$(RUN) tools/run_tests.py --only check
+
+fix: setup ## what ruff can repair and format
+	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
+
+bench: setup ## side by side with a three-member etcd that it starts itself: table, JSON, plot
+	@$(PYTHON) tools/setup.py --bench
+	@$(RUN) -m benchmarks.compare $(BENCH)
+
+sim: setup ## the seeded simulator: make sim SEEDS=500
+	@$(RUN) -m lockmaster_raft.testing run --seeds $(SEEDS)
+
+mutants: setup ## every known Raft bug put back in: the simulator must find each one
+	@$(RUN) -m lockmaster_raft.testing mutants
+
+generate: setup ## the stubs from service/proto, and the sync client from the async one
+	@$(RUN) service/proto/generate.py
+	@if [ -f service/src/lockmaster/client/generate.py ]; then $(RUN) service/src/lockmaster/client/generate.py; fi
+
+lock: setup ## refresh constraints.txt to the newest versions
+	@$(PYTHON) tools/setup.py --lock
+
+clean: ## remove what setup and the tools made
+	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,105 @@
+"""Runs every check and test in named parts and prints each part's share of the time; exit code 1 if any failed.
+
+`--only PART` (may be repeated) runs a choice, `--list` names them, `--keep-going` is the default: one run shows all
+that is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One named part: commands run in order; `needs` is a path without which it has nothing to do."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    needs: str = ""
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+def tests(*folders: str) -> tuple[str, ...]:
+    return python("-m", "pytest", *folders)
+
+
+SYNC_CLIENT = "service/src/lockmaster/client/generate.py"
+CHECK = Part(
+    "check",
+    (
+        python("-m", "ruff", "check", "--quiet", "."),
+        python("-m", "ruff", "format", "--check", "--quiet", "."),
+        python("service/proto/generate.py", "--check"),
+        *((python(SYNC_CLIENT, "--check"),) if (ROOT / SYNC_CLIENT).exists() else ()),
+        (str(BIN / "lint-imports"), "--no-timing"),
+        python("-m", "mypy"),
+    ),
+)
+PARTS = (
+    CHECK,
+    Part("packaging", (tests("tests/packaging"),), "tests/packaging"),
+    Part("raft", (tests("tests/raft"),), "tests/raft"),
+    Part("simulator", (tests("tests/sim"),), "tests/sim"),
+    Part("service", (tests("tests/service"),), "tests/service"),
+    Part("compat", (tests("tests/compat"),), "tests/compat"),
+    Part("integration", (tests("tests/integration"),), "tests/integration"),
+)
+
+
+def run(part: Part) -> tuple[bool, float]:
+    """Runs one part's commands, all of them even if one fails. Returns whether all passed, and the seconds it took."""
+    started = time.monotonic()
+    passed = True
+    print(f"\n== {part.name}", flush=True)
+    environment = {**os.environ, "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
+    for command in part.commands:
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        if code:
+            shown = " ".join(Path(word).name if word.startswith("/") else word for word in command)
+            print(f"   failed with exit code {code}: {shown}", flush=True)
+            passed = False
+    return passed, time.monotonic() - started
+
+
+def report(results: list[tuple[Part, bool, float]]) -> None:
+    """Prints one line a part: verdict, seconds, share of the whole."""
+    total = sum(seconds for _, _, seconds in results) or 1.0
+    print(f"\n{'part':<14}{'verdict':<10}{'seconds':>8}{'share':>8}")
+    for part, passed, seconds in results:
+        print(f"{part.name:<14}{'ok' if passed else 'FAILED':<10}{seconds:>8.1f}{seconds / total:>8.0%}")
+    failed = sum(1 for _, passed, _ in results if not passed)
+    print(f"{'all':<14}{f'{failed} failed' if failed else 'ok':<10}{total:>8.1f}")
+    print(f"{len(results) - failed} passed, {failed} failed", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=[part.name for part in PARTS], help="run this part only")
+    parser.add_argument("--list", action="store_true", help="name the parts and stop")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(part.name for part in PARTS))
+        return 0
+    chosen = [p for p in PARTS if not arguments.only or p.name in arguments.only]
+    results = [(part, *run(part)) for part in chosen if not part.needs or any((ROOT / part.needs).rglob("test_*.py"))]
+    report(results)
+    return 0 if all(passed for _, passed, _ in results) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -82,7 +82,8 @@ def lock(uv: str) -> None:
     """Writes constraints.txt: exact versions for every supported Python, no index or host in it."""
     command = [uv, "pip", "compile", "--quiet", "--universal", "--upgrade", "--python-version", "3.11"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header"]
-    command += ["--group", "dev", "--group", "bench", "raft/pyproject.toml", "service/pyproject.toml", "--extra", "server"]
+    command += ["--group", "dev", "--group", "bench", "--extra", "server"]
+    command += ["raft/pyproject.toml", "service/pyproject.toml"]
     answer = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in answer.stdout.splitlines() if "==" in line and line.split("==")[0] not in OWN_PACKAGES]
     header = "# Exact versions of everything installed here; refreshed by `make lock`. Why: docs/decisions.\n"

@@ -10,8 +10,8 @@ import pytest
 from .tree import ROOT, name_of
 
 IMPURE = {
-    "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "secrets",
-    "selectors", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid",
+    "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random",
+    "secrets", "selectors", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 PURE_FILES = ["service/src/lockmaster/client/policy.py"]
 PURE_FOLDERS = ["raft/src/lockmaster_raft", "service/src/lockmaster/statemachine"]

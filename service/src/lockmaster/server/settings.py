@@ -1,0 +1,163 @@
+"""The server's settings: one set of names for flags, environment (LOCKMASTER_*) and code, each with its bounds.
+
+Precedence: what the caller gives (flags), then the environment, then the defaults. `load` turns every mistake into one
+line that names the setting and its remedy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from lockmaster_raft.config import RaftConfig
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CLIENT_PORT: Final = 7420
+PEER_PORT: Final = 7421
+ADDRESS_BYTES_MAX: Final = 261
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text is one line that names the setting."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """(host, port) of host:port or [v6]:port. Raises ValueError with what is wrong."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{address!r} is not host:port")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{address!r}: write an IPv6 address as [address]:port")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r}: the port is not a number up to 65535")
+    if len(address.encode()) > ADDRESS_BYTES_MAX or any(not c.isprintable() or c.isspace() for c in host):
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nothing but this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """Settings of one server process. Environment: LOCKMASTER_ and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="LOCKMASTER_", extra="forbid", frozen=True)
+
+    data_dir: Path
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    listen_client: str = f"127.0.0.1:{CLIENT_PORT}"
+    listen_peer: str = f"127.0.0.1:{PEER_PORT}"
+    advertise_client: str = ""
+    """What clients and members are told to dial; empty = listen_client."""
+    advertise_peer: str = ""
+    insecure: bool = False
+    """Plaintext; refused unless every address is a loopback one."""
+    client_tls_cert: Path | None = None
+    client_tls_key: Path | None = None
+    client_tls_ca: Path | None = None
+    """Given: clients must show a certificate of this authority (mTLS)."""
+    peer_tls_cert: Path | None = None
+    peer_tls_key: Path | None = None
+    peer_tls_ca: Path | None = None
+    bootstrap: bool = False
+    """Genesis if the data directory is blank: this is the first member of a new cluster."""
+    full_min: Annotated[int, Field(ge=1, le=9)] = 2
+    """Bootstrap: fewest full voters before client writes are admitted; 1 only for development."""
+    join: Annotated[tuple[str, ...], NoDecode] = ()
+    """Client addresses of members that are asked to add this one if its data directory is blank."""
+    learner: bool = False
+    profile: Literal["default", "fast"] = "default"
+    relay: bool = True
+    """Pass unary mutations on to the leader when this member does not lead."""
+    reflection: bool = True
+    shutdown_grace_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    streams_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    watches_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    metrics_listen: str = ""
+    """host:port of the Prometheus endpoint; empty = none."""
+    otlp_endpoint: str = ""
+    """host:port of an OTLP gRPC collector; empty = none."""
+    otlp_insecure: bool = False
+    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    log_format: Literal["json", "text"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("join", mode="before")
+    @classmethod
+    def _split_join(cls, value: object) -> object:
+        """Comma-separated in the environment."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not value.isprintable() or len(value.encode()) > 253:
+            raise ValueError("1 to 253 bytes without control characters")
+        return value
+
+    @field_validator(
+        "listen_client", "listen_peer", "advertise_client", "advertise_peer", "metrics_listen", "otlp_endpoint"
+    )
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if not self.listen_client or not self.listen_peer:
+            raise ValueError("listen_client and listen_peer must not be empty")
+        for address in self.join:
+            split_address(address)
+        if self.bootstrap and self.join:
+            raise ValueError("bootstrap and join exclude each other: the first member bootstraps, the others join")
+        own = {self.listen_client, self.advertise_client} - {""}
+        if own & set(self.join):
+            raise ValueError("join names this member's own client address; give another member's")
+        self._check_tls("client", self.client_tls_cert, self.client_tls_key, self.client_tls_ca, ca_needed=False)
+        self._check_tls("peer", self.peer_tls_cert, self.peer_tls_key, self.peer_tls_ca, ca_needed=True)
+        return self
+
+    def _check_tls(self, side: str, cert: Path | None, key: Path | None, ca: Path | None, *, ca_needed: bool) -> None:
+        given = [cert is not None, key is not None]
+        if any(given) and not all(given):
+            raise ValueError(f"{side}_tls_cert and {side}_tls_key belong together")
+        if ca is not None and cert is None:
+            raise ValueError(f"{side}_tls_ca needs {side}_tls_cert and {side}_tls_key")
+        if cert is not None and ca is None and ca_needed:
+            raise ValueError(f"{side}_tls_cert needs {side}_tls_ca: members check each other's certificates")
+        if cert is not None:
+            return
+        if not self.insecure:
+            raise ValueError(f"{side}_tls_cert is missing; plaintext needs insecure, on loopback addresses only")
+        address = self.listen_client if side == "client" else self.listen_peer
+        if not is_loopback(split_address(address)[0]):
+            raise ValueError(f"insecure is refused on {address}: only loopback addresses may speak plaintext")
+
+    def raft_config(self) -> RaftConfig:
+        """The consensus core's settings of the chosen profile."""
+        return RaftConfig.fast() if self.profile == "fast" else RaftConfig()
+
+
+def load(values: Mapping[str, Any]) -> Settings:
+    """Settings from these values and the environment. Raises SettingsError with one line."""
+    try:
+        return Settings(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = str(first["msg"]).removeprefix("Value error, ")
+        raise SettingsError(f"{where}: {why}" if where else why) from None

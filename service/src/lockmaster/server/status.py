@@ -1,4 +1,4 @@
-"""What a member says about itself: settings in, snapshots of its state out. Plain data, read by the front and the CLI."""
+"""What a member says about itself: settings in, snapshots of its state out. Plain data."""
 
 from __future__ import annotations
 

@@ -1,0 +1,148 @@
+"""Frames of the peer protocol: what goes in comes out, and nothing else does."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lockmaster.server.peers import codec, handshake
+from lockmaster.server.peers.codec import Malformed, Peering
+from lockmaster.server.peers.framing import FrameCutter
+from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
+from lockmaster_raft import messages as m
+from lockmaster_raft.entry import EntryKind, make_entry
+from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
+from lockmaster_raft.membership import Configuration, Levels, Member
+from lockmaster_raft.ready import Channel
+
+CLUSTER = b"c" * 16
+PEERING = Peering(CLUSTER, NodeId(1), NodeId(2))
+HEADER = m.Header(CLUSTER, NodeId(1), NodeId(2), Term(7), 1, 1)
+MEMBER = Member(NodeId(1), "one", "127.0.0.1:7421", "127.0.0.1:7420", b"i" * 16, True)
+CONFIGURATION = Configuration(3, (MEMBER,), NodeId(2))
+
+
+def _entry(index: int, payload: bytes = b"payload") -> m.Entry:
+    return make_entry(Index(index), Term(7), EntryKind.DATA, Nanos(5), payload)
+
+
+Ix, T, N = Index, Term, Nanos
+EVERY_MESSAGE: list[m.Message] = [
+    m.PreVote(HEADER, T(8), Ix(4), T(6), 9, True),
+    m.PreVoteReply(HEADER, T(8), 9, False, "sticky", Ix(4), T(6)),
+    m.RequestVote(HEADER, Ix(4), T(6), True),
+    m.RequestVoteReply(HEADER, True, "", Ix(4), T(6)),
+    m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (_entry(4), _entry(5, b"")), Ix(3)),
+    m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (), Ix(3)),
+    m.AppendEntriesReply(HEADER, 1, 2, False, Ix(3), Ix(4), Ix(5), Ix(6), Ix(7), T(8), Ix(9), 10, "why"),
+    m.Heartbeat(HEADER, 1, N(2), Ix(3), N(4), 5),
+    m.HeartbeatReply(HEADER, 1, N(2), Ix(3), Ix(4), Ix(5), 6),
+    m.ReadIndex(HEADER, 1),
+    m.ReadIndexReply(HEADER, 1, True, Ix(2)),
+    m.InstallSnapshot(HEADER, 1, Ix(2), T(3), CONFIGURATION, Ix(4), Levels(1, 1), (b"d" * 32,) * 2, 5, (NodeId(1),)),
+    m.InstallSnapshotReply(HEADER, 1, Ix(2), True, 3, Ix(4), "x"),
+    m.FetchPiece(HEADER, Ix(1), 2, b"d" * 32),
+    m.FetchPieceReply(HEADER, Ix(1), 2, True, b"chunk"),
+    m.TimeoutNow(HEADER),
+    m.Removed(HEADER, 4),
+]
+
+
+def _frame(message: m.Message) -> bytes:
+    return b"".join(codec.encode(message))
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_a_message_survives_the_wire(message: m.Message) -> None:
+    frames = FrameCutter(codec.BULK_FRAME_MAX).feed(_frame(message))
+    assert [codec.decode(frame, PEERING) for frame in frames] == [message]
+
+
+def test_payload_bytes_are_not_copied_by_encoding() -> None:
+    entry = _entry(4, b"x" * 1000)
+    parts = codec.encode(m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (entry,), Ix(3)))
+    assert any(part is entry.payload for part in parts)
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_a_shortened_or_lengthened_frame_is_refused(message: m.Message) -> None:
+    body = _frame(message)[4:]
+    has_open_end = isinstance(message, m.FetchPieceReply) or hasattr(message, "reason")
+    for cut in range(len(body) - (8 if has_open_end else 1)):
+        with pytest.raises(Malformed):
+            codec.decode(body[:cut], PEERING)
+    if not has_open_end:
+        with pytest.raises(Malformed):
+            codec.decode(body + b"x", PEERING)
+
+
+def test_an_entry_with_a_flipped_bit_is_refused() -> None:
+    body = bytearray(_frame(m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (_entry(4),), Ix(3)))[4:])
+    body[-1] ^= 1
+    with pytest.raises(Malformed, match="checksum"):
+        codec.decode(bytes(body), PEERING)
+
+
+def test_a_number_above_the_largest_index_is_refused() -> None:
+    body = bytearray(_frame(m.ReadIndex(HEADER, 1))[4:])
+    body[-8:] = struct.pack(">Q", INDEX_MAX + 1)
+    with pytest.raises(Malformed, match="range"):
+        codec.decode(bytes(body), PEERING)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_or_decodes_never_anything_else(body: bytes) -> None:
+    with contextlib.suppress(Malformed):
+        codec.decode(body, PEERING)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8), st.integers(1, 7))
+def test_frames_are_cut_alike_however_the_bytes_arrive(bodies: list[bytes], step: int) -> None:
+    stream = b"".join(struct.pack(">I", len(body)) + body for body in bodies)
+    cutter = FrameCutter(64)
+    frames = [f for at in range(0, len(stream), step) for f in cutter.feed(stream[at : at + step])]
+    assert frames == bodies
+    assert cutter.held_size == 0
+
+
+def test_an_oversize_length_is_refused_before_its_bytes_arrive() -> None:
+    with pytest.raises(Malformed, match="limit"):
+        FrameCutter(64).feed(struct.pack(">I", 65))
+
+
+HELLO = Hello(Channel.BULK, CLUSTER, NodeId(1), NodeId(2), b"r" * 16, b"s" * 16, 1, 1, 5, 6, "127.0.0.1:1")
+
+
+def test_hello_and_welcome_survive_the_wire() -> None:
+    assert handshake.decode_hello(handshake.encode_hello(HELLO)[4:]) == HELLO
+    welcome = Welcome(Verdict.WRONG_CLUSTER, b"r" * 16)
+    assert handshake.decode_welcome(handshake.encode_welcome(welcome)[4:]) == welcome
+
+
+@pytest.mark.parametrize(
+    ("cluster_id", "member_id", "incarnation", "levels", "verdict"),
+    [
+        (None, None, b"r" * 16, (1, 1), Verdict.ACCEPTED),
+        (CLUSTER, NodeId(2), b"r" * 16, (1, 1), Verdict.ACCEPTED),
+        (b"x" * 16, NodeId(2), b"r" * 16, (1, 1), Verdict.WRONG_CLUSTER),
+        (CLUSTER, NodeId(3), b"r" * 16, (1, 1), Verdict.WRONG_RECEIVER),
+        (CLUSTER, NodeId(2), b"w" * 16, (1, 1), Verdict.WRONG_INCARNATION),
+        (None, None, b"w" * 16, (1, 1), Verdict.WRONG_INCARNATION),
+        (CLUSTER, NodeId(2), b"r" * 16, (2, 3), Verdict.WRONG_LEVEL),
+    ],
+)
+def test_who_may_connect(
+    cluster_id: bytes | None, member_id: NodeId | None, incarnation: bytes, levels: tuple[int, int], verdict: Verdict
+) -> None:
+    judged = judge_hello(
+        HELLO,
+        cluster_id=cluster_id,
+        member_id=member_id,
+        incarnation=incarnation,
+        level_min=levels[0],
+        level_max=levels[1],
+    )
+    assert judged is verdict

@@ -1,0 +1,136 @@
+"""`serve` and `dev`: run the server in this process. The only module of the command line that loads server parts."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.refusals import Refused
+
+DEFAULT_CLIENT = "127.0.0.1:7420"
+DEFAULT_PEER = "127.0.0.1:7421"
+FLAGS: tuple[tuple[str, Any, str], ...] = (
+    ("--data-dir", click.Path(path_type=Path), "Journal, guard file and state live here."),
+    ("--name", str, "This member's name, for people and the member list."),
+    ("--listen-client", str, f"host:port for clients [default: {DEFAULT_CLIENT}]."),
+    ("--listen-peer", str, f"host:port for the other members [default: {DEFAULT_PEER}]."),
+    ("--advertise-client", str, "What clients are told to dial [default: what it listens on]."),
+    ("--advertise-peer", str, "What members are told to dial [default: what it listens on]."),
+    ("--client-tls-cert", click.Path(path_type=Path), "Certificate of the client port, PEM."),
+    ("--client-tls-key", click.Path(path_type=Path), "Its key."),
+    ("--client-tls-ca", click.Path(path_type=Path), "Clients must show a certificate of this authority (mTLS)."),
+    ("--peer-tls-cert", click.Path(path_type=Path), "Certificate of the peer port, PEM."),
+    ("--peer-tls-key", click.Path(path_type=Path), "Its key."),
+    ("--peer-tls-ca", click.Path(path_type=Path), "Authority of the members' certificates."),
+    ("--full-min", int, "With --bootstrap: fewest full voters before writes are admitted [default: 2]."),
+    ("--profile", click.Choice(["default", "fast"]), "Heartbeat and election times: fast for one data centre."),
+    ("--metrics-listen", str, "host:port of the Prometheus page [default: none]."),
+    ("--otlp-endpoint", str, "host:port of an OpenTelemetry collector [default: none]."),
+    ("--trace-sample-ratio", float, "Share of requests traced, 0 to 1."),
+    ("--log-format", click.Choice(["text", "json"]), "How log lines look."),
+    ("--log-level", click.Choice(["debug", "info", "warning", "error"]), "What is logged."),
+)
+SWITCHES: tuple[tuple[str, str], ...] = (
+    ("--bootstrap", "First member of a new cluster: makes it if the data directory is blank."),
+    ("--learner", "With --join: stay a learner until told otherwise."),
+    ("--insecure", "Plaintext; refused on anything but loopback addresses."),
+)
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds a flag for every setting of the server; what isn't given comes from LOCKMASTER_* or the default."""
+    for name, help_text in reversed(SWITCHES):
+        command = click.option(name, is_flag=True, default=None, help=help_text)(command)
+    joining = click.option("--join", metavar="HOST:PORT", multiple=True, help="Client address of a member to join.")
+    command = joining(command)
+    for name, kind, help_text in reversed(FLAGS):
+        command = click.option(name, type=kind, default=None, help=help_text)(command)
+    return command
+
+
+def run_server(values: Mapping[str, Any]) -> int:
+    """Serves until asked to stop. Returns the exit code; Refused where the extra is missing or a setting is wrong."""
+    require_server_extra()
+    from lockmaster.server.app import serve as serve_until_stopped
+    from lockmaster.server.settings import SettingsError, load
+
+    try:
+        settings = load({name: value for name, value in values.items() if value not in (None, ())})
+    except SettingsError as error:
+        raise Refused(f"{error} (see lockmaster serve --help)", USAGE) from None
+    return serve_until_stopped(settings)
+
+
+def require_server_extra() -> None:
+    """Refused, with what to install, where the server's dependencies aren't there."""
+    import importlib
+
+    for module in ("rocksdict", "uvloop", "pydantic_settings", "lockmaster_raft", "opentelemetry.sdk"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as missing:
+            raise Refused(f'no module {missing.name!r} here: pip install "lockmaster[server]"', USAGE) from None
+
+
+@click.command()
+@server_options
+def serve(**values: Any) -> int:
+    """Run one member of a cluster.
+
+    The first member: `serve --bootstrap`. Every other: `serve --join HOST:PORT` with the client address of any member
+    that is up. A member that has its data directory needs neither.
+
+    \b
+    lockmaster serve --data-dir a --name a --bootstrap --insecure
+    lockmaster serve --data-dir b --name b --join 127.0.0.1:7420 --insecure \\
+        --listen-client 127.0.0.1:7430 --listen-peer 127.0.0.1:7431
+    """
+    return run_server(values)
+
+
+@click.command()
+@click.option("--listen", default=DEFAULT_CLIENT, show_default=True, help="host:port for clients; loopback only.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the data here [default: gone when it stops].")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
+def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
+    """Serve one member for development: plaintext on loopback, no copies, data gone when it stops."""
+    require_server_extra()
+    with directory(data_dir) as path:
+        click.echo(f"lockmaster dev: serving on {listen}, data in {path}; Ctrl-C stops it", err=True)
+        click.echo(f"try: lockmaster --help, lockmaster config put app greeting hello (-e {listen})", err=True)
+        values = {
+            "data_dir": path,
+            "name": "dev",
+            "listen_client": listen,
+            "listen_peer": f"127.0.0.1:{free_port()}",
+            "insecure": True,
+            "bootstrap": True,
+            "full_min": 1,
+            "profile": "fast",
+            "log_level": log_level,
+        }
+        return run_server(values)
+
+
+@contextlib.contextmanager
+def directory(given: Path | None) -> Iterator[Path]:
+    """The given data directory, or one that is removed at the end."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="lockmaster-dev-") as path:
+        yield Path(path, "data")
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,41 @@
+"""Why a member refuses its disk, each with the exit code that tells a supervisor what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lockmaster_raft.errors import CorruptLog, StorageFailed
+
+__all__ = ["Amnesia", "CorruptLog", "DirectoryBusy", "StorageFailed", "WrongFormat", "exit_code"]
+
+
+class Amnesia(StorageFailed):
+    """The journal ends before the guard file's mark: what this member acknowledged is gone. Wipe it and join anew."""
+
+
+class WrongFormat(StorageFailed):
+    """The data directory was written by another format or needs a newer binary; nothing was changed."""
+
+
+class DirectoryBusy(StorageFailed):
+    """Another process holds the data directory."""
+
+
+EXIT_STORAGE_FAILED: Final = 70
+EXIT_CORRUPT: Final = 71
+EXIT_AMNESIA: Final = 72
+EXIT_WRONG_FORMAT: Final = 73
+EXIT_BUSY: Final = 74
+
+
+def exit_code(error: StorageFailed) -> int:
+    """The process exit code for a storage error: 70 failed I/O, 71 corrupt, 72 amnesia, 73 wrong format, 74 busy."""
+    if isinstance(error, Amnesia):
+        return EXIT_AMNESIA
+    if isinstance(error, WrongFormat):
+        return EXIT_WRONG_FORMAT
+    if isinstance(error, DirectoryBusy):
+        return EXIT_BUSY
+    if isinstance(error, CorruptLog):
+        return EXIT_CORRUPT
+    return EXIT_STORAGE_FAILED

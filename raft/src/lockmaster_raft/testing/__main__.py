@@ -1,0 +1,83 @@
+"""`python -m lockmaster_raft.testing run | mutants`: the simulator as a program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from lockmaster_raft.testing.application import load_application
+from lockmaster_raft.testing.cluster import Cluster
+from lockmaster_raft.testing.runner import Totals, run_seeds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 if all is well, 1 for a violation or a mutant not found."""
+    parser = argparse.ArgumentParser(prog="python -m lockmaster_raft.testing", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run seeds")
+    run.add_argument("--seeds", type=int, default=100, help="how many")
+    run.add_argument("--start", type=int, default=1, help="the first seed")
+    run.add_argument("--seed", type=int, help="run this one seed and tell its last events")
+    run.add_argument("--application", help='"service", "register"; default: the installed one')
+    run.add_argument("--workers", type=int, default=2)
+    run.add_argument("--mutant", help="apply this mutant to a copy of the sources first")
+    mutants = commands.add_parser("mutants", help="every mutant must be found")
+    mutants.add_argument("--only", help="this one")
+    mutants.add_argument("--seeds-max", type=int, default=120, help="most seeds tried for one mutant")
+    mutants.add_argument("--workers", type=int, default=2)
+    mutants.add_argument("--write", action="store_true", help="write docs/mutants.md and the recorded seeds")
+    options = parser.parse_args(arguments)
+    if options.command == "mutants":
+        from lockmaster_raft.testing.mutants import hunt
+
+        return hunt(options.only, options.seeds_max, options.workers, options.write)
+    if options.mutant:
+        from lockmaster_raft.testing.mutants import run_mutated
+
+        return run_mutated(options.mutant, arguments if arguments is not None else sys.argv[1:])
+    if options.seed is not None:
+        return _replay(options.seed, options.application)
+    return _run(range(options.start, options.start + options.seeds), options.application, options.workers)
+
+
+def _replay(seed: int, application: str | None) -> int:
+    cluster = Cluster(seed, load_application(application))
+    result = cluster.run()
+    if result.failure:
+        print("\n".join(cluster.log[-60:]))
+        print(f"seed {seed} at {result.simulated_ns / 1e9:.4f} s: {result.failure}")
+    print(
+        f"seed {seed}: {result.simulated_ns / 1e9:.1f} simulated s, {result.operations} operations, "
+        f"{result.faults} faults, {result.steps} steps, trace {result.trace}"
+    )
+    return 1 if result.failure else 0
+
+
+def _run(seeds: range, application: str | None, workers: int) -> int:
+    totals, began = Totals(), time.monotonic()
+    for result in run_seeds(seeds, application, workers):
+        totals.add(result)
+        if result.failure:
+            print(f"FAILED {result.failure}\n  replay: {replay_command(result.seed, application)}", flush=True)
+    wall = time.monotonic() - began
+    hours = totals.simulated_ns / 3.6e12
+    print(
+        f"{totals.seeds} seeds, {len(totals.failures)} failed: {hours:.2f} simulated cluster-hours, "
+        f"{totals.operations} operations, {totals.faults} faults, {totals.steps} steps in {wall:.0f} s "
+        f"({hours / max(wall, 0.001) * 3600:.0f} cluster-hours per hour)"
+    )
+    print("coverage:")
+    for name, number in sorted(totals.counts.items()):
+        print(f"  {name:32} {number}")
+    return 1 if totals.failures else 0
+
+
+def replay_command(seed: int, application: str | None) -> str:
+    """The one command that replays a seed."""
+    named = f" --application {application}" if application else ""
+    return f"python -m lockmaster_raft.testing run --seed {seed}{named}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

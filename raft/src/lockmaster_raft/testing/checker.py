@@ -1,0 +1,164 @@
+"""Feeds every invariant after every step, incrementally; keeps the shared picture that they look at.
+
+`shadow` is each host's log as its Readies have asked for it (durable or not); `committed` is the ledger of entries
+that any node has called committed; both come from outputs, never from a node's insides.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.entry import Entry
+from lockmaster_raft.events import Event
+from lockmaster_raft.ready import Base, HardState, Ready, Role, Send
+from lockmaster_raft.storage import MemoryStore
+from lockmaster_raft.testing.application import Outcome
+from lockmaster_raft.testing.frontend import Answer
+from lockmaster_raft.testing.invariants import ALL
+from lockmaster_raft.testing.invariants.base import Invariant, Violation
+
+if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
+    from lockmaster_raft.testing.cluster import Cluster
+    from lockmaster_raft.testing.host import Host
+
+__all__ = ["Checker", "Violation"]
+
+_TRACE: Final = struct.Struct(">qBQQQ16s")
+
+
+class Checker:
+    """All invariants of one run."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.steps = 0
+        self.shadow: dict[int, MemoryStore] = {}
+        self.committed: dict[int, tuple[int, int]] = {}
+        """index -> (term of the entry, highest term known when it was first called committed)."""
+        self.commit_top = 0
+        self.applied_top = 0
+        self.acknowledged_top = 0
+        self.healed_at = 0
+        self._commit: dict[int, int] = {}
+        self._role: dict[int, tuple[Role, int]] = {}
+        self.all: list[Invariant] = [kind(self) for kind in ALL]
+
+        def having(name: str) -> list[Invariant]:
+            return [one for one in self.all if getattr(type(one), name) is not getattr(Invariant, name)]
+
+        self._stepped, self._transmitting = having("stepped"), having("transmitting")
+        self._applied, self._first = having("applied"), having("first_applied")
+        self._led, self._commits = having("led"), having("commits")
+
+    def genesis(self, base: Base) -> None:
+        """The first base is committed by definition."""
+        self.committed[base.index] = (base.term, base.term)
+        self.commit_top = self.applied_top = base.index
+
+    def booting(self, host: Host, hard: HardState) -> None:
+        """A host starts from its disks."""
+        if host.disk is None:
+            return
+        store = host.disk.store
+        self.shadow[host.number] = MemoryStore(store.base, list(store.log))
+        self._commit[host.number] = store.base.index
+        self._role.pop(host.number, None)
+        for one in self.all:
+            one.booting(host, hard)
+
+    def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """After each step, before anything of its Ready is done."""
+        self.steps += 1
+        number = host.number
+        shadow = self.shadow[number]
+        if ready.persist is not None:
+            shadow.persist(ready.persist)
+        kind = type(event).__name__.encode()[:16]
+        word = _TRACE.pack(self.cluster.scheduler.now, number, node.term, node.commit_index, shadow.last_index, kind)
+        self.cluster.trace.update(word)
+        for one in self._stepped:
+            one.stepped(host, node, event, ready)
+        role = (node.role, node.term)
+        if self._role.get(number) != role:
+            if role[0] is Role.LEADER:
+                self.cluster.count("elections won")
+                for one in self._led:
+                    one.led(host, node)
+            self._role[number] = role
+        commit = node.commit_index
+        if commit != self._commit[number]:
+            self._advance(host, node, self._commit[number], commit)
+
+    def _advance(self, host: Host, node: Node, old: int, new: int) -> None:
+        if new < old:
+            raise Violation("I1", f"host {host.number}: commit index fell from {old} to {new}")
+        shadow = self.shadow[host.number]
+        for index in range(max(old, shadow.base.index) + 1, new + 1):
+            term = shadow.term(index)  # type: ignore[arg-type]
+            if term is None:
+                raise Violation("I1", f"host {host.number} commits {index} beyond its log")
+            known = self.committed.get(index)
+            if known is None:
+                self.committed[index] = (term, node.term)
+            elif known[0] != term:
+                text = f"host {host.number} commits {index} of term {term}; it was committed with term {known[0]}"
+                raise Violation("I1 state machine safety", text)
+        self.commit_top = max(self.commit_top, new)
+        self._commit[host.number] = new
+        for one in self._commits:
+            one.commits(host, node, old, new)
+
+    def transmitting(self, host: Host, node: Node, send: Send) -> None:
+        """A message leaves now."""
+        for one in self._transmitting:
+            one.transmitting(host, node, send)
+
+    def applied(self, host: Host, entry: Entry, outcome: Outcome) -> None:
+        """A replica applied an entry."""
+        for one in self._applied:
+            one.applied(host, entry, outcome)
+        if entry.index > self.applied_top:
+            self.applied_top = entry.index
+            for one in self._first:
+                one.first_applied(entry, outcome)
+
+    def snapshot(self, host: Host, index: int, chunks: tuple[bytes, ...]) -> None:
+        """A snapshot was made."""
+        for one in self.all:
+            one.snapshot(host, index, chunks)
+
+    def installed(self, host: Host, index: int) -> None:
+        """A snapshot was switched in."""
+        for one in self.all:
+            one.installed(host, index)
+
+    def acknowledged(self, session: int, seq: int, answer: Answer) -> None:
+        """A client heard that its write was done."""
+        self.acknowledged_top = max(self.acknowledged_top, answer.index)
+        for one in self.all:
+            one.acknowledged(session, seq, answer)
+
+    def served(self, floor: int, answer: Answer) -> None:
+        """A client got a linearizable read that began when `floor` was acknowledged."""
+        for one in self.all:
+            one.served(floor, answer)
+
+    def healed(self) -> None:
+        """Faults end here."""
+        self.healed_at = self.cluster.scheduler.now
+        for one in self.all:
+            one.healed()
+
+    def content(self) -> bool:
+        """All that must come back after healing has come back (looked at often: cheap first)."""
+        if self.cluster.scheduler.now < self.healed_at + 2 * SECOND:
+            return False
+        return all(one.content() for one in self.all)
+
+    def finished(self) -> None:
+        """The end of the run."""
+        for one in self.all:
+            one.finished()

@@ -1,0 +1,240 @@
+"""One simulated run: hosts, network, clients, faults, the phase of chaos, then healing and the demand for progress."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.errors import RaftError
+from lockmaster_raft.events import AddMember
+from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.membership import Configuration, Levels, Member
+from lockmaster_raft.messages import Message
+from lockmaster_raft.node import Node
+from lockmaster_raft.ready import Appended, Base, Role, Send
+from lockmaster_raft.testing.application import Application
+from lockmaster_raft.testing.checker import Checker, Violation
+from lockmaster_raft.testing.clients import Client
+from lockmaster_raft.testing.host import Host
+from lockmaster_raft.testing.nemesis import Nemesis
+from lockmaster_raft.testing.network import Network
+from lockmaster_raft.testing.scheduler import Scheduler
+from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, draw_mix, stream
+
+HOSTS_MAX: Final = 9
+HEAL_SECONDS_MAX: Final = 40
+STEPS_MAX: Final = 3_000_000
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a seed did."""
+
+    seed: int
+    failure: str = ""
+    simulated_ns: int = 0
+    operations: int = 0
+    faults: int = 0
+    steps: int = 0
+    trace: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Cluster:
+    """The world of one seed."""
+
+    def __init__(self, seed: int, application: Application) -> None:
+        self.seed = seed
+        self.application = application
+        self.mix = draw_mix(seed)
+        self.scheduler = Scheduler()
+        self.network = Network(self.scheduler, self.mix, stream(seed, "network"))
+        self.cluster_id = blake2b(b"cluster %d" % seed, digest_size=16).digest()
+        self.counts: Counter[str] = Counter()
+        self.trace = blake2b(digest_size=16)
+        self.log: list[str] = []
+        """The last notes, for a failure's report."""
+        self.checker = Checker(self)
+        self.nemesis = Nemesis(self, stream(seed, "nemesis"))
+        self.hosts: list[Host] = []
+        self.clients: list[Client] = []
+        self.operations = 0
+        self.failure = ""
+        self._numbers: dict[int, int] = {}
+        self.healing = False
+
+    # --- the run ------------------------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        """Chaos, heal, progress; never raises for what a run found."""
+        try:
+            self._run()
+        except (Violation, RaftError) as error:
+            self.failure = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            where = error.__traceback__
+            while where is not None and where.tb_next is not None:
+                where = where.tb_next
+            at = f"{where.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{where.tb_lineno}" if where else ""
+            self.failure = f"crash of the product: {type(error).__name__}: {error} at {at}"
+        result = RunResult(self.seed, self.failure, self.scheduler.now, self.operations, self.nemesis.total)
+        result.steps, result.trace, result.counts = self.checker.steps, self.trace.hexdigest(), self.counts
+        if not result.failure:
+            result.failure = _too_little(result)
+        return result
+
+    def _run(self) -> None:
+        self._form()
+        self.application.start(self, stream(self.seed, "workload"))
+        self.nemesis.start()
+        self.scheduler.run_until(self.mix.chaos_seconds * SECOND, self._over)
+        self.nemesis.heal()
+        self.healing = True
+        self.checker.healed()
+        end = self.scheduler.now + HEAL_SECONDS_MAX * SECOND
+        self.scheduler.run_until(end, lambda: self._over() or self.checker.content())
+        self.checker.finished()
+
+    def _over(self) -> bool:
+        if self.checker.steps > STEPS_MAX:
+            raise Violation("S11", f"more than {STEPS_MAX} steps: the cluster spins")
+        return False
+
+    def _form(self) -> None:
+        """Genesis on host 1; the others join as blank incarnations, as `serve --join` does."""
+        mix = self.mix
+        self.hosts = [Host(self, number) for number in range(1, mix.fulls + 1)]
+        first = self.hosts[0]
+        member = Member(NodeId(1), "m1", "peer:1", "client:1", first.incarnation, True)
+        configuration = Configuration(1, (member,), NodeId(2))
+        base = Base(Index(1), Term(1), configuration, Index(1), Levels())
+        first.genesis(base, self.application.genesis())
+        self._numbers[1] = 1
+        self.checker.genesis(base)
+        first.boot()
+        for host in self.hosts[1:]:
+            self.ask_to_join(host)
+        self.scheduler.run_until(30 * SECOND, self._formed)
+        if not self._formed():
+            raise Violation("S12", "the cluster did not form within 30 s")
+
+    def _formed(self) -> bool:
+        lead = self.leader()
+        return lead is not None and lead.node is not None and self.voters(lead.node) >= min(self.mix.fulls, 3)
+
+    @staticmethod
+    def voters(node: Node) -> int:
+        """Voters in the node's configuration."""
+        return len(node.configuration.voter_ids)
+
+    def ask_to_join(self, host: Host) -> None:
+        """Ask the current leader to add this blank host, until it has been added."""
+
+        def ask() -> None:
+            if host.member_id or self.healing:
+                return
+            lead = self.leader()
+            if lead is not None:
+                where = (f"m{host.number}", f"peer:{host.number}", f"client:{host.number}", host.incarnation)
+                lead.front.admin(lambda proposal_id: AddMember(proposal_id, *where), self._count_admin)
+            self.scheduler.after(SECOND // 4, ask)
+
+        ask()
+
+    def _count_admin(self, outcome: object) -> None:
+        self.count("change appended" if isinstance(outcome, Appended) else "change refused")
+
+    # --- what everyone asks -------------------------------------------------------------------------------------
+
+    def leader(self) -> Host | None:
+        """The running, awake leader of the highest term, as the outside sees it."""
+        best: Host | None = None
+        for host in self.hosts:
+            node = host.node
+            if node is None or node.role is not Role.LEADER or host.paused_until:
+                continue
+            if best is None or best.node is None or node.term > best.node.term:
+                best = host
+        return best
+
+    def count(self, what: str) -> None:
+        """One more of a named event (coverage)."""
+        self.counts[what] += 1
+
+    def note(self, text: str) -> None:
+        """A line for the report of a failure; the last 200 are kept."""
+        self.log.append(f"{self.scheduler.now / 1e9:10.4f} {text}")
+        if len(self.log) > 400:
+            del self.log[:200]
+
+    def number_of(self, member_id: int) -> int:
+        """Host number of a member id as clients know it (an address), or 0."""
+        return self._numbers.get(member_id, 0)
+
+    def operation(self) -> None:
+        """One client operation was answered."""
+        self.operations += 1
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def carry(self, host: Host, node: Node, send: Send) -> None:
+        """Hand a message to the network."""
+        self.carry_message(host, node, send.to, int(send.channel), send.message)
+
+    def carry_message(self, host: Host, node: Node, to: NodeId, lane: int, message: Message) -> None:
+        """To the incarnation that the sender's configuration names under that id, and to no other."""
+        member = node.configuration.member(to)
+        number = int.from_bytes(member.incarnation, "big") if member is not None else self._numbers.get(to, 0)
+        if not 0 < number <= len(self.hosts):
+            return
+        target = self.hosts[number - 1]
+
+        def deliver() -> None:
+            if not target.running or target.removed:
+                return
+            if target.member_id == 0:
+                self._numbers[to] = number
+                target.join(to)
+                self.count("joined")
+            if target.member_id == to:
+                target.receive(message, target.boots)
+
+        self.network.send(host.number, number, lane, deliver)
+
+    def connected(self, host: Host) -> None:
+        """A host came up: connections form in both directions."""
+        for other in self.hosts:
+            if other is not host and other.running and other.member_id and host.member_id:
+                host.peer(other.member_id, True)
+                other.peer(host.member_id, True)
+
+    def disconnected(self, host: Host) -> None:
+        """A host went down."""
+        for other in self.hosts:
+            if other is not host and other.running and host.member_id:
+                other.peer(host.member_id, False)
+
+    def to_host(self, client: int, number: int, deliver: Callable[[Host], None]) -> None:
+        """A client's request travels to a host."""
+        host = self.hosts[number - 1]
+
+        def arrive() -> None:
+            if host.running and host.node is not None:
+                boots = host.boots
+                host.when_awake(lambda: deliver(host) if boots == host.boots else None)
+
+        self.network.send(client, number, 2, arrive)
+
+
+def _too_little(result: RunResult) -> str:
+    if result.simulated_ns < SIMULATED_SECONDS_MIN * SECOND:
+        return f"too little: {result.simulated_ns / 1e9:.1f} simulated seconds"
+    if result.operations < OPERATIONS_MIN:
+        return f"too little: {result.operations} client operations"
+    if result.faults < FAULTS_MIN:
+        return f"too little: {result.faults} faults"
+    return ""

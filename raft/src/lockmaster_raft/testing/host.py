@@ -1,0 +1,406 @@
+"""A host: the process around one Node. Does what every Ready asks, in the order that ready.py states, in virtual time.
+
+Laws: the node is stepped by nobody else; a crash forgets everything but the disks; a paused host does nothing at all
+and finds everything waiting when it goes on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.errors import InvariantViolation
+from lockmaster_raft.events import (
+    Applied,
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+    Persisted,
+    PieceRefused,
+    PieceStored,
+    Receive,
+    SnapshotInstalled,
+    SnapshotReady,
+    StorageReport,
+    Wake,
+)
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.membership import Configuration, Levels, decode_configuration
+from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
+from lockmaster_raft.node import Node
+from lockmaster_raft.ready import (
+    Base,
+    HardState,
+    InstallPieces,
+    MakeSnapshot,
+    Persist,
+    Ready,
+    Role,
+    Send,
+    ServePiece,
+    StorePiece,
+)
+from lockmaster_raft.storage import BootState
+from lockmaster_raft.testing.disk import Disk, StateDisk
+from lockmaster_raft.testing.frontend import Frontend
+from lockmaster_raft.testing.scheduler import DriftingClock
+from lockmaster_raft.testing.snapshots import chunks_of, contents_of
+
+if TYPE_CHECKING:
+    from lockmaster_raft.testing.application import Replica
+    from lockmaster_raft.testing.cluster import Cluster
+
+FREE_BYTES: Final = 1 << 34
+EMPTY: Final = Configuration(0, (), NodeId(1))
+
+
+class Host:
+    """One machine with its disks and, while it runs, its node."""
+
+    def __init__(self, cluster: Cluster, number: int) -> None:
+        self.cluster = cluster
+        self.number = number
+        self.incarnation = number.to_bytes(16, "big")
+        self.draw = random.Random(f"{cluster.seed}/host/{number}")
+        self.member_id = NodeId(0)
+        self.disk: Disk | None = None
+        self.state: StateDisk | None = None
+        self.node: Node | None = None
+        self.replica: Replica | None = None
+        self.running = True
+        self.paused_until = 0
+        self.boots = 0
+        self.removed = False
+        self.clock = DriftingClock(cluster.scheduler, self.draw.randint(0, 10**12), self._drift())
+        self.front = Frontend(self)
+        self._backlog: deque[Callable[[], None]] = deque()
+        self._held: list[Send] = []
+        self._events: deque[Event] = deque()
+        self._stepping = False
+        self._wake_at = 0
+        self._sealed: deque[tuple[Base, dict[bytes, bytes | None]]] = deque()
+        self._images: dict[int, tuple[bytes, ...]] = {}
+        self._pieces: dict[tuple[int, int], bytes] = {}
+        self.meta = Base(Index(0), Term(0), EMPTY, Index(0), Levels())
+        """Where the replica stands and the configuration applied there."""
+
+    def _drift(self) -> int:
+        ppm = self.cluster.mix.drift_ppm
+        return self.draw.randint(-ppm, ppm)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def genesis(self, base: Base, contents: dict[bytes, bytes]) -> None:
+        """Make this the first member's directory."""
+        self.member_id = base.configuration.members[0].member_id
+        self._format(base, HardState(base.term, NodeId(0)))
+        self.state = StateDisk(contents, base)
+
+    def _format(self, base: Base, hard: HardState) -> None:
+        draw = random.Random(f"{self.cluster.seed}/disk/{self.number}")
+        self.disk = Disk(self.cluster.scheduler, draw, self.cluster.mix.sync_ns, base, hard)
+        self.disk.on_stage = lambda stage: self.cluster.nemesis.disk_stage(self, stage)
+
+    def join(self, member_id: NodeId) -> None:
+        """The leader's first message named this blank incarnation: write identity to the guard and start."""
+        self.member_id = member_id
+        base = Base(Index(0), Term(0), EMPTY, Index(0), Levels())
+        self._format(base, HardState(Term(0), NodeId(0)))
+        self.state = StateDisk({}, base)
+        self.boot()
+
+    def boot(self) -> None:
+        """Start the process from what the disks hold."""
+        self.running = True
+        self.paused_until = 0
+        self.boots += 1
+        if self.disk is None or self.state is None:
+            return
+        hard = self.disk.boot(self._persisted)
+        self.meta = self.state.flushed_meta
+        self._mend_log(self.meta)
+        self.replica = None
+        if self.meta.index:
+            contents = dict(self.state.flushed)
+            self.replica = self.cluster.application.replica(contents, self.meta.index, self.meta.term)
+        self._held, self._images, self._pieces = [], {}, {}
+        self._events.clear()
+        self._sealed.clear()
+        self._wake_at = 0
+        self.front = Frontend(self)
+        boot = BootState(hard, self.disk.store, self.meta.index)
+        self.cluster.checker.booting(self, hard)
+        self.node = Node(
+            node_id=self.member_id,
+            cluster_id=self.cluster.cluster_id,
+            config=self.cluster.mix.config,
+            boot=boot,
+            now=Nanos(self.clock.now()),
+            draw=self.draw.getrandbits(64),
+        )
+        boots = self.boots
+        self._background(boots, self.cluster.mix.store_interval_ns, self._store)
+        self._background(boots, self.cluster.mix.flush_interval_ns, self._flush)
+        self.step(Wake())
+        self.cluster.connected(self)
+
+    def _mend_log(self, meta: Base) -> None:
+        """A boot that finds state ahead of the log's base and not in the log writes the BASE again (service.md §5)."""
+        if self.disk is None:
+            return
+        store = self.disk.store
+        if store.last_index < meta.index or store.term(meta.index) not in (None, meta.term):
+            self.disk.store.log.clear()
+            self.disk.store.base = meta
+
+    def crash(self, power: bool) -> None:
+        """Everything in memory is gone; what was not durable is drawn. A power cut also restarts the clock."""
+        self.running = False
+        self.node, self.replica = None, None
+        self.boots += 1
+        self._backlog.clear()
+        self.front.lost()
+        if self.disk is not None and self.state is not None:
+            self.disk.crash()
+            self.state.crash(self.draw)
+        if power:
+            self.clock = DriftingClock(self.cluster.scheduler, self.draw.randint(0, 10**9), self._drift())
+        self.cluster.disconnected(self)
+
+    def pause(self, duration: int) -> None:
+        """Stop for that long (SIGSTOP, VM pause seen by CLOCK_BOOTTIME)."""
+        self.paused_until = self.cluster.scheduler.now + duration
+        self.cluster.scheduler.at(self.paused_until, self._resume)
+
+    def resume_now(self) -> None:
+        """End a pause before its time."""
+        if self.paused_until:
+            self.paused_until = self.cluster.scheduler.now
+            self._resume()
+
+    def _resume(self) -> None:
+        if not self.running or self.paused_until > self.cluster.scheduler.now:
+            return
+        self.paused_until = 0
+        while self._backlog and self.running:
+            self._backlog.popleft()()
+
+    def when_awake(self, action: Callable[[], None]) -> None:
+        """Run `action` now, or at the end of a pause, or never if this boot ends before."""
+        if not self.running:
+            return
+        if self.paused_until:
+            self._backlog.append(action)
+            return
+        action()
+
+    def _background(self, boots: int, interval: int, action: Callable[[], None]) -> None:
+        def run() -> None:
+            if boots != self.boots:
+                return
+            self.when_awake(action)
+            self._background(boots, interval, action)
+
+        self.cluster.scheduler.after(int(interval * (0.5 + self.draw.random())), run)
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    def step(self, event: Event) -> None:
+        """Step the node with this event and do what it asks; events that doing so causes follow in order."""
+        self._events.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._events and self.node is not None:
+                self._step_one(self.node, self._events.popleft())
+        finally:
+            self._stepping = False
+
+    def _step_one(self, node: Node, event: Event) -> None:
+        now = Nanos(self.clock.now())
+        ready = node.step(event, now, self.draw.getrandbits(64))
+        self.cluster.checker.stepped(self, node, event, ready)
+        self._do(node, ready)
+        self.front.turn(now)
+        self._wake_by(min(ready.next_deadline, self.front.next_deadline(now)))
+
+    def turn(self) -> None:
+        """A turn of the loop without a step of its own: the front has something new."""
+        if not self._stepping and self.node is not None:
+            self.step(Wake())
+
+    def _wake_by(self, local: int) -> None:
+        when = max(self.clock.to_global(local), self.cluster.scheduler.now + 1)
+        if self._wake_at and self.cluster.scheduler.now < self._wake_at <= when:
+            return
+        self._wake_at = when
+        boots = self.boots
+
+        def wake() -> None:
+            if boots == self.boots and self._wake_at == when:
+                self._wake_at = 0
+                self.step(Wake())
+
+        self.cluster.scheduler.at(when, lambda: self.when_awake(wake) if boots == self.boots else None)
+
+    def _do(self, node: Node, ready: Ready) -> None:
+        if self.disk is None:
+            raise InvariantViolation("a node without a disk")
+        for send in ready.send:
+            if send.after <= self.disk.durable_seq:
+                self._transmit(node, send)
+            else:
+                self._held.append(send)
+        if ready.persist is not None:
+            self.disk.submit(ready.persist)
+        for entry in ready.apply:
+            self._apply(entry)
+        if ready.apply:
+            self._events.append(Applied(ready.apply[-1].index))
+        if ready.role_changed is not None:
+            self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")
+            if ready.role_changed.role is Role.REMOVED:
+                self.removed = True
+        for alarm in ready.alarms:
+            self.cluster.count(f"alarm:{alarm.code}")
+        self.front.done(ready)
+        for piece in ready.pieces:
+            self._piece(node, piece)
+
+    def _transmit(self, node: Node, send: Send) -> None:
+        self.cluster.checker.transmitting(self, node, send)
+        self.cluster.carry(self, node, send)
+
+    def _persisted(self, write: Persist) -> None:
+        boots = self.boots
+
+        def tell() -> None:
+            node = self.node
+            if boots != self.boots or node is None:
+                return
+            held, self._held = self._held, []
+            for send in held:
+                if send.after <= write.seq:
+                    self._transmit(node, send)
+                else:
+                    self._held.append(send)
+            self.step(Persisted(write.seq))
+
+        self.when_awake(tell)
+
+    def receive(self, message: object, boots: int) -> None:
+        """A message arrived over a connection that this boot accepted."""
+        if boots == self.boots and self.node is not None:
+            self.when_awake(lambda: self.step(Receive(message)) if boots == self.boots else None)  # type: ignore[arg-type]
+
+    def peer(self, member_id: NodeId, up: bool) -> None:
+        """A connection to that member came or went."""
+        if self.node is not None and member_id != self.member_id and member_id:
+            event = PeerConnected(member_id) if up else PeerDisconnected(member_id)
+            boots = self.boots
+            self.when_awake(lambda: self.step(event) if boots == self.boots else None)
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def _apply(self, entry: Entry) -> None:
+        if self.replica is None or entry.index != self.meta.index + 1:
+            raise InvariantViolation(f"host {self.number} applies {entry.index} at {self.meta.index}")
+        outcome = self.replica.apply(entry)
+        configuration, at = self.meta.configuration, self.meta.configuration_index
+        if entry.kind is EntryKind.CONFIG:
+            configuration, at = decode_configuration(entry.payload), entry.index
+        self.meta = Base(entry.index, entry.term, configuration, at, Levels())
+        self._sealed.append((self.meta, dict(self.replica.seal())))
+        self.cluster.checker.applied(self, entry, outcome)
+        self.front.applied(entry, outcome)
+
+    def _store(self) -> None:
+        if self.disk is None or self.state is None or self.node is None:
+            return
+        durable = self.disk.store.last_index
+        writes: dict[bytes, bytes | None] = {}
+        meta: Base | None = None
+        while self._sealed and self._sealed[0][0].index <= durable:
+            meta, generation = self._sealed.popleft()
+            writes.update(generation)
+        if meta is not None:
+            self.state.write(meta, writes)
+
+    def _flush(self) -> None:
+        state, boots = self.state, self.boots
+        if state is None or self.node is None:
+            return
+        upto = state.stored
+
+        def done() -> None:
+            if boots == self.boots and state is self.state:
+                state.flush(upto)
+                sync = self.cluster.mix.sync_ns
+                self.step(StorageReport(state.flushed_meta.index, FREE_BYTES, sync))
+
+        self.cluster.scheduler.after(5_000_000, lambda: self.when_awake(done) if boots == self.boots else None)
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def _piece(self, node: Node, piece: ServePiece | StorePiece | InstallPieces | MakeSnapshot) -> None:
+        match piece:
+            case ServePiece():
+                self._serve(node, piece)
+            case StorePiece():
+                if blake2b(piece.data, digest_size=32).digest() != piece.digest:
+                    self._events.append(PieceRefused(piece.last_index, piece.number, "digest"))
+                    return
+                self._pieces[(piece.last_index, piece.number)] = piece.data
+                self._events.append(PieceStored(piece.last_index, piece.number))
+            case InstallPieces():
+                boots, snapshot = self.boots, piece.snapshot
+                delay = int(20_000_000 * (0.5 + self.draw.random()))
+                self.cluster.scheduler.after(delay, lambda: self.when_awake(lambda: self._install(boots, snapshot)))
+            case MakeSnapshot():
+                boots = self.boots
+                delay = int(30_000_000 * (0.5 + self.draw.random()))
+                self.cluster.scheduler.after(delay, lambda: self.when_awake(lambda: self._make(boots)))
+
+    def _serve(self, node: Node, piece: ServePiece) -> None:
+        chunks = self._images.get(piece.last_index, ())
+        found = piece.number < len(chunks)
+        header = Header(self.cluster.cluster_id, self.member_id, piece.to, node.term, 1, 1)
+        data = chunks[piece.number] if found else b""
+        reply = FetchPieceReply(header, piece.last_index, piece.number, found, data)
+        self.cluster.carry_message(self, node, piece.to, 1, reply)
+
+    def _make(self, boots: int) -> None:
+        if boots != self.boots or self.replica is None:
+            return
+        chunks = chunks_of(self.replica.contents())
+        meta = self.meta
+        self._images = {meta.index: chunks}
+        self.cluster.checker.snapshot(self, meta.index, chunks)
+        digests = tuple(blake2b(chunk, digest_size=32).digest() for chunk in chunks)
+        where = (meta.configuration, meta.configuration_index, meta.levels)
+        self.cluster.count("snapshot made")
+        self.step(SnapshotReady(meta.index, meta.term, *where, digests, sum(map(len, chunks))))
+
+    def _install(self, boots: int, snapshot: InstallSnapshot) -> None:
+        if boots != self.boots or self.state is None:
+            return
+        count = len(snapshot.chunk_digests)
+        chunks = [self._pieces[(snapshot.last_index, number)] for number in range(count)]
+        contents = contents_of(chunks)
+        place = (snapshot.configuration, snapshot.configuration_index, snapshot.levels)
+        meta = Base(snapshot.last_index, snapshot.last_term, *place)
+        if meta.index > self.meta.index:
+            self.state.replace(contents, meta)
+            self.meta = meta
+            self._sealed.clear()
+            self.replica = self.cluster.application.replica(dict(contents), meta.index, meta.term)
+            self.front.restored()
+            self.cluster.checker.installed(self, meta.index)
+            self.cluster.count("snapshot installed")
+        self._pieces.clear()
+        self.step(SnapshotInstalled(meta.index, meta.term))

@@ -1,0 +1,44 @@
+"""One file per invariant of raft.md I1 and reliability.md S1–S12."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lockmaster_raft.testing.invariants.base import Invariant
+from lockmaster_raft.testing.invariants.i1_election_safety import ElectionSafety
+from lockmaster_raft.testing.invariants.i1_leader_completeness import LeaderCompleteness
+from lockmaster_raft.testing.invariants.i1_log_matching import LogMatching
+from lockmaster_raft.testing.invariants.i1_state_machine_safety import StateMachineSafety
+from lockmaster_raft.testing.invariants.i5_commit_quorum import CommitQuorum
+from lockmaster_raft.testing.invariants.i10_one_change import OneChange
+from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
+from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
+from lockmaster_raft.testing.invariants.s3_acknowledged import AcknowledgedStays
+from lockmaster_raft.testing.invariants.s4_reads import ReadsAreFresh
+from lockmaster_raft.testing.invariants.s5_exactly_once import ExactlyOnce
+from lockmaster_raft.testing.invariants.s6_tokens import Tokens
+from lockmaster_raft.testing.invariants.s7_sessions import SessionLife
+from lockmaster_raft.testing.invariants.s8_fifo import Fifo
+from lockmaster_raft.testing.invariants.s9_watch import WatchOrder
+from lockmaster_raft.testing.invariants.s10_state_hash import StateHash
+from lockmaster_raft.testing.invariants.s12_progress import Progress
+
+ALL: Final[tuple[type[Invariant], ...]] = (
+    ElectionSafety,
+    LogMatching,
+    LeaderCompleteness,
+    StateMachineSafety,
+    CommitQuorum,
+    OneChange,
+    NoRegress,
+    EffectOrder,
+    AcknowledgedStays,
+    ReadsAreFresh,
+    ExactlyOnce,
+    Tokens,
+    SessionLife,
+    Fifo,
+    WatchOrder,
+    StateHash,
+    Progress,
+)

@@ -1,0 +1,69 @@
+"""S12: heal a quorum, and it makes progress in bounded time; no churn while healthy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.ready import Role
+from lockmaster_raft.testing.invariants.base import Invariant
+
+if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
+    from lockmaster_raft.testing.checker import Checker
+    from lockmaster_raft.testing.host import Host
+
+ELECTIONS_AFTER_HEALING_MAX: Final = 5
+QUIET_SECONDS: Final = 3
+
+
+class Progress(Invariant):
+    """After healing: one leader, every client served again, every member caught up, quiet."""
+
+    rule = "S12 progress"
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__(checker)
+        self._elections: list[int] = []
+        self._healed_commit = 0
+
+    def led(self, host: Host, node: Node) -> None:
+        """Count elections after healing."""
+        if self.checker.healed_at:
+            self._elections.append(self.checker.cluster.scheduler.now)
+            if len(self._elections) > ELECTIONS_AFTER_HEALING_MAX:
+                self.fail(f"{len(self._elections)} elections after healing")
+
+    def healed(self) -> None:
+        """Remember where it stood."""
+        self._healed_commit = self.checker.commit_top
+
+    def content(self) -> bool:
+        """Everything is back."""
+        now = self.checker.cluster.scheduler.now
+        if self._elections and now - self._elections[-1] < QUIET_SECONDS * SECOND:
+            return False
+        return not self.missing()
+
+    def missing(self) -> str:
+        """What is not back yet, or nothing."""
+        cluster = self.checker.cluster
+        if self.checker.commit_top <= self._healed_commit:
+            return "nothing commits"
+        lead = cluster.leader()
+        if lead is None or lead.node is None or lead.node.role is not Role.LEADER:
+            return "no leader"
+        for client in cluster.clients:
+            if client.last_success <= self.checker.healed_at:
+                return f"client {client.number} was not served again"
+        members = {member.member_id for member in lead.node.configuration.members}
+        for host in cluster.hosts:
+            if host.member_id in members and host.meta.index + 20 < lead.node.commit_index:
+                return f"host {host.number} stands at {host.meta.index}, commit is {lead.node.commit_index}"
+        return ""
+
+    def finished(self) -> None:
+        """The bound is the healing phase's length."""
+        missing = self.missing()
+        if missing:
+            self.fail(f"after healing: {missing}")

@@ -1,0 +1,82 @@
+"""S7: no session expires while its keepalives commit within TTL; each expires in bounded time after the last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.testing.application import Executed, Lifted, SessionOpened, SessionOver, SessionRenewed
+from lockmaster_raft.testing.invariants.base import Invariant
+
+if TYPE_CHECKING:
+    from lockmaster_raft.entry import Entry
+    from lockmaster_raft.testing.application import Outcome
+    from lockmaster_raft.testing.checker import Checker
+
+DRIFT: Final = 0.99
+"""The leader's clock may run this much slower than true time (ρ = 1 %)."""
+
+
+class SessionLife(Invariant):
+    """In true (virtual) time of first apply, and in cluster time of the entries."""
+
+    rule = "S7 session life"
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__(checker)
+        self._ttl: dict[int, int] = {}
+        self._renewed: dict[int, tuple[int, int]] = {}
+        self._seen_by_clients: dict[int, int] = {}
+
+    def first_applied(self, entry: Entry, outcome: Outcome) -> None:
+        """Follow each session's life."""
+        now = self.checker.cluster.scheduler.now
+        for seen in outcome.observed:
+            if isinstance(seen, SessionOpened):
+                self._ttl[seen.session] = seen.ttl_ns
+                self._renewed[seen.session] = (now, entry.leader_time)
+            elif isinstance(seen, SessionRenewed):
+                if seen.session in self._ttl:
+                    self._renewed[seen.session] = (now, entry.leader_time)
+            elif isinstance(seen, SessionOver):
+                self._over(seen, now, entry)
+            elif isinstance(seen, Executed | Lifted):
+                continue
+
+    def _over(self, seen: SessionOver, now: int, entry: Entry) -> None:
+        ttl = self._ttl.pop(seen.session, None)
+        if ttl is None:
+            return
+        true, cluster = self._renewed.pop(seen.session)
+        if not seen.expired:
+            return
+        self.checker.cluster.count("sessions expired")
+        if entry.leader_time - cluster < ttl:
+            self.fail(f"{entry.index}: session {seen.session} expires {entry.leader_time - cluster} ns after renewal")
+        # An entry is applied after its stamp was made: the true age may be shorter by what the commit took, never
+        # by more than the renewal's own stamp was old when it was applied. Clock drift is the other allowance.
+        if now - true < ttl * DRIFT - 2 * self._commit_allowance():
+            self.fail(f"{entry.index}: session {seen.session} expires {(now - true) / SECOND:.2f} s after renewal")
+
+    def _commit_allowance(self) -> int:
+        return 3 * self.checker.cluster.mix.config.election_timeout_ns
+
+    def content(self) -> bool:
+        """After healing every silent session goes away."""
+        return not self._overdue(1)
+
+    def finished(self) -> None:
+        """None is left over."""
+        late = self._overdue(2)
+        if late:
+            self.fail(f"sessions {late[:3]} are silent and never expire")
+
+    def _overdue(self, factor: int) -> list[int]:
+        now, healed = self.checker.cluster.scheduler.now, self.checker.healed_at
+        slack = 2 * SECOND + 4 * self.checker.cluster.mix.config.election_timeout_ns
+        late = []
+        for session, ttl in self._ttl.items():
+            last = max(self._renewed[session][0], healed)
+            if now - last > ttl * 1.5 + slack * factor:
+                late.append(session)
+        return late

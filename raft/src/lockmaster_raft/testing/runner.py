@@ -1,0 +1,58 @@
+"""Runs seeds in worker processes and adds up what they did."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lockmaster_raft.testing.application import load_application
+from lockmaster_raft.testing.cluster import Cluster, RunResult
+
+
+@dataclass(slots=True)
+class Totals:
+    """The sum over seeds."""
+
+    seeds: int = 0
+    simulated_ns: int = 0
+    operations: int = 0
+    faults: int = 0
+    steps: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[RunResult] = field(default_factory=list)
+
+    def add(self, result: RunResult) -> None:
+        """One more seed."""
+        self.seeds += 1
+        self.simulated_ns += result.simulated_ns
+        self.operations += result.operations
+        self.faults += result.faults
+        self.steps += result.steps
+        self.counts.update(result.counts)
+        if result.failure:
+            self.failures.append(result)
+
+
+def run_seed(job: tuple[int, str | None]) -> RunResult:
+    """One seed in this process."""
+    seed, application = job
+    gc.collect()
+    gc.disable()
+    try:
+        return Cluster(seed, load_application(application)).run()
+    finally:
+        gc.enable()
+
+
+def run_seeds(seeds: Sequence[int], application: str | None, workers: int) -> Iterator[RunResult]:
+    """Results in the order of seeds."""
+    jobs = [(seed, application) for seed in seeds]
+    if workers <= 1:
+        yield from map(run_seed, jobs)
+        return
+    context = multiprocessing.get_context("fork")
+    with context.Pool(workers) as pool:
+        yield from pool.imap(run_seed, jobs, chunksize=1)

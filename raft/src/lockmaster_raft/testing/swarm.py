@@ -1,0 +1,105 @@
+"""Swarm testing: every seed draws its own mix of sizes, speeds and faults, so that rare pairs of features meet."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from lockmaster_raft.config import MILLISECOND, SECOND, RaftConfig
+
+SIMULATED_SECONDS_MIN: Final = 60
+OPERATIONS_MIN: Final = 300
+FAULTS_MIN: Final = 5
+
+
+def stream(seed: int, purpose: str) -> random.Random:
+    """One generator per purpose, so that a new draw in one place moves nothing in another."""
+    return random.Random(f"{seed}/{purpose}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What one seed runs with. Times in nanoseconds, chances from 0 to 1 per message."""
+
+    fulls: int
+    clients: int
+    config: RaftConfig
+    chaos_seconds: int
+    fault_interval_ns: int
+    delay_ns: int
+    jitter_ns: int
+    loss: float
+    duplication: float
+    reorder: float
+    client_loss: float
+    sync_ns: int
+    drift_ppm: int
+    faults: tuple[tuple[str, int], ...]
+    """(fault kind, weight); a kind with weight 0 never happens in this seed."""
+    session_ttl_ns: int
+    operation_interval_ns: int
+    store_interval_ns: int
+    flush_interval_ns: int
+
+
+FAULT_KINDS: Final = (
+    "crash",
+    "crash_at_sync",
+    "crash_many",
+    "crash_leader",
+    "pause",
+    "pause_leader",
+    "partition_minority",
+    "partition_leader",
+    "partition_one_way",
+    "partition_partial",
+    "slow_sync",
+    "clog",
+    "transfer",
+    "add_member",
+    "remove_member",
+    "burst",
+    "reconnect",
+)
+
+
+def draw_mix(seed: int) -> Mix:
+    """The mix of this seed; a function of the seed alone."""
+    draw = stream(seed, "mix")
+    fast = draw.random() < 0.3
+    base = RaftConfig.fast() if fast else RaftConfig()
+    config = RaftConfig(
+        heartbeat_interval_ns=base.heartbeat_interval_ns,
+        election_timeout_ns=base.election_timeout_ns,
+        batch_entries_max=draw.choice([1, 4, 256]),
+        inflight_requests_max=draw.choice([1, 4, 64]),
+        retained_entries_min=draw.choice([4, 30, 30, 10_000]),
+        log_bytes_max=draw.choice([2_000, 20_000, 1 << 30]),
+        pending_entries_max=draw.choice([16, 4096]),
+    )
+    weights = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in FAULT_KINDS)
+    if sum(weight for _, weight in weights) == 0:
+        weights = tuple((kind, 1) for kind, _ in weights)
+    sync_ns = draw.choice([200_000, 1 * MILLISECOND, 8 * MILLISECOND])
+    delay_ns = draw.choice([100_000, 1 * MILLISECOND, 10 * MILLISECOND])
+    return Mix(
+        fulls=draw.choice([3, 3, 3, 5]),
+        clients=draw.choice([3, 4, 6]),
+        config=config,
+        chaos_seconds=draw.choice([60, 60, 70]),
+        fault_interval_ns=draw.choice([1500, 3000, 6000]) * MILLISECOND,
+        delay_ns=delay_ns,
+        jitter_ns=draw.choice([delay_ns, 4 * delay_ns]),
+        loss=draw.choice([0.0, 0.0, 0.01, 0.08]),
+        duplication=draw.choice([0.0, 0.0, 0.02, 0.1]),
+        reorder=draw.choice([0.0, 0.0, 0.05, 0.3]),
+        client_loss=draw.choice([0.0, 0.01, 0.05]),
+        sync_ns=sync_ns,
+        drift_ppm=draw.choice([0, 200, 4_000]),
+        faults=weights,
+        session_ttl_ns=5 * config.election_timeout_ns + draw.choice([0, 2, 5]) * SECOND,
+        operation_interval_ns=draw.choice([200, 350, 500]) * MILLISECOND,
+        store_interval_ns=draw.choice([20, 100, 400]) * MILLISECOND,
+        flush_interval_ns=draw.choice([300, 2_000, 10_000]) * MILLISECOND,
+    )

@@ -1,0 +1,1 @@
+"""The client SDK. Users import its names from `lockmaster`."""

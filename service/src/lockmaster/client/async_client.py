@@ -1,0 +1,306 @@
+"""AsyncClient: one session, one stream, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import random
+import secrets
+import socket
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+
+from lockmaster.api import session_pb2
+from lockmaster.client import locks as lock_module
+from lockmaster.client.admin import Admin
+from lockmaster.client.calls import MessageCall, ReadCall
+from lockmaster.client.clock import suspend_clock
+from lockmaster.client.config import Config
+from lockmaster.client.connection import Channels, Connection
+from lockmaster.client.endpoints import TLS, check_trust, parse_endpoints
+from lockmaster.client.failures import error_of_rpc
+from lockmaster.client.holds import Session
+from lockmaster.client.keepalive import Keepalive
+from lockmaster.client.locks import Lock, Locks, OnLost
+from lockmaster.client.policy import Raise, policy
+from lockmaster.client.session_core import SessionCore
+from lockmaster.client.telemetry import telemetry_if_on
+from lockmaster.errors import ForkedClient, LockmasterError, Unavailable, WrongLoop
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TTL_SECONDS_DEFAULT = 15.0
+OPERATION_SECONDS_DEFAULT = 10.0
+CLOSE_SECONDS_MAX = 2.0
+UNARY_ATTEMPTS_MAX = 64
+
+
+class Message(Protocol):
+    """A protobuf message class's way in and out."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: D102
+
+
+M = TypeVar("M")
+
+_clients: weakref.WeakSet[AsyncClient] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_clients):
+        client.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def default_label() -> str:
+    """Who this process is, for people who look at a lock: pod or host name and process id."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}:{os.getpid()}"[:256]
+
+
+class AsyncClient:
+    """Distributed locks and configuration for one event loop.
+
+    `endpoints`: host:port of any members (LOCKMASTER_ENDPOINTS if None). `ttl`: seconds after which this client's
+    locks pass on if it can't be heard. `tls`: needed unless all endpoints are on this machine or `insecure`.
+    `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
+    without an answer of the event loop after which the session is no longer renewed (default 2 x ttl).
+    `operation_timeout`: seconds that a call other than waiting for a lock may take.
+
+    Connects with the first call and opens its session with the first mutation. Use `async with`, or `close()`.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] | None = None,
+        *,
+        ttl: float = TTL_SECONDS_DEFAULT,
+        label: str | None = None,
+        tls: TLS | None = None,
+        insecure: bool = False,
+        lock_delay: float = 1.0,
+        stall_max: float | None = None,
+        operation_timeout: float = OPERATION_SECONDS_DEFAULT,
+    ) -> None:
+        self.endpoints = parse_endpoints(endpoints)
+        check_trust(self.endpoints, tls, insecure)
+        if not 0 < ttl <= 86_400:
+            raise ValueError("ttl must be above 0 and at most 86,400 seconds")
+        self.ttl = ttl
+        self.operation_timeout = operation_timeout
+        self.clock: Callable[[], float] = suspend_clock
+        self.telemetry = telemetry_if_on()
+        self.forked = False
+        self.locks = Locks(self)
+        self.admin = Admin(self)
+        self.loop: asyncio.AbstractEventLoop
+        self._label = default_label() if label is None else label
+        self._tls = tls
+        self._lock_delay = lock_delay
+        self._stall_max = 2 * ttl if stall_max is None else stall_max
+        self._core: SessionCore | None = None
+        self._connection: Connection | None = None
+        self._unary_channels: Channels | None = None
+        self._keepalive: Keepalive | None = None
+        self._watch_id = 0
+        self._leader = ""
+        self._closed = False
+        _clients.add(self)
+
+    # ---- locks and configuration -----------------------------------------------------------------------------------
+
+    def lock(self, name: str, timeout: float | None = None, *, on_lost: OnLost = None) -> Lock:
+        """A lock by name (1 to 512 bytes of UTF-8), to be used by `async with`, `acquire` or `try_acquire`.
+
+        `timeout`: seconds to wait, None without end, 0 not at all. `on_lost`: called with LockLost if the lock is
+        lost, or "cancel": the task that acquired it is cancelled then, and `async with` raises LockLost.
+        """
+        return Lock(self, name, timeout, on_lost)
+
+    def locked(
+        self, name: str, timeout: float | None = None, *, on_lost: OnLost = None
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+        """A decorator for coroutine functions: each call runs while it holds the lock."""
+        return lock_module.locked(self, name, timeout, on_lost)
+
+    def config(self, namespace: str) -> Config:
+        """The configuration keys of a namespace."""
+        return Config(self, namespace)
+
+    @property
+    def session_id(self) -> int:
+        """The id of the open session, 0 if there is none yet."""
+        return self._core.session.id if self._core is not None and self._core.session is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        """False once closed or forked."""
+        return not self._closed and not self.forked
+
+    # ---- for the parts of this package -----------------------------------------------------------------------------
+
+    def core(self) -> SessionCore:
+        """The session core, bound to the running loop. Raises ForkedClient, WrongLoop, Unavailable if closed."""
+        core = self._core
+        loop = asyncio.get_running_loop()
+        if core is not None and not self.forked and not self._closed and loop is self.loop:
+            return core
+        if self.forked:
+            raise ForkedClient("this client was made before a fork: make a new one in the child")
+        if self._closed:
+            raise Unavailable("this client is closed")
+        if core is not None:
+            raise WrongLoop("this AsyncClient belongs to another event loop: make one per loop")
+        return self._bind(loop)
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> SessionCore:
+        self.loop = loop
+        self._unary_channels = Channels(self._tls)
+        self._connection = connection = Connection(self.endpoints, Channels(self._tls), self.clock, loop)
+        self._core = connection.core = SessionCore(
+            ttl=self.ttl,
+            label=self._label,
+            lock_delay=self._lock_delay,
+            wake=connection.wake,
+            nonce=lambda: secrets.token_bytes(16),
+            draw=random.random,
+            session_changed=self._session_changed,
+            now=self.clock(),
+        )
+        return self._core
+
+    def _session_changed(self, session: Session | None) -> None:
+        if self._keepalive is not None:
+            self._keepalive.stop()
+            self._keepalive = None
+        if session is None:
+            if self.telemetry is not None:
+                self.telemetry.forget()
+            return
+        self._keepalive = Keepalive(
+            session,
+            endpoints=self.endpoints,
+            tls=self._tls,
+            loop=self.loop,
+            stall_max=self._stall_max,
+            expired=self._expired,
+            clock=self.clock,
+        )
+        self._keepalive.start()
+
+    def _expired(self, session: Session) -> None:
+        if self._core is not None:
+            self._core.session_ended(session, "the session expired")
+
+    def next_watch_id(self) -> int:
+        """A number no watch of this client has had."""
+        self._watch_id += 1
+        return self._watch_id
+
+    async def mutate(self, field: str, message: Any, size: int = 0) -> Any:
+        """Sends a mutation under the session, exactly once, and returns its answer."""
+        core = self.core()
+        waiter = self.loop.create_future()
+        core.submit(MessageCall(waiter, field, message, size), self.operation_timeout)
+        return await waiter
+
+    async def read(self, field: str, message: Any) -> Any:
+        """Sends a read and returns its answer."""
+        core = self.core()
+        waiter = self.loop.create_future()
+        core.submit(ReadCall(waiter, field, message), self.operation_timeout)
+        return await waiter
+
+    async def unary(
+        self,
+        method: str,
+        request: Message,
+        answer: type[M],
+        *,
+        endpoint: str | None = None,
+        timeout: float | None = None,
+    ) -> M:
+        """A unary call, to `endpoint` or to whichever member answers; follows leader hints, tries again by policy.
+
+        Only for operations that may be repeated.
+        """
+        self.core()
+        deadline = self.clock() + (self.operation_timeout if timeout is None else timeout)
+        address = endpoint or self._leader or random.choice(self.endpoints)
+        for attempt in range(1, UNARY_ATTEMPTS_MAX + 1):
+            left = deadline - self.clock()
+            try:
+                return await self._unary_once(address, method, request, answer, left)
+            except LockmasterError as error:
+                decision = policy(error, attempt, deadline - self.clock(), draw=random.random())
+                if isinstance(decision, Raise) or (endpoint is not None and attempt > 2):
+                    raise
+            await asyncio.sleep(decision.delay)
+            if isinstance(decision.to, str):
+                address = self._leader = decision.to
+            elif endpoint is None:
+                turn = self.endpoints.index(address) if address in self.endpoints else -1
+                address = self.endpoints[(turn + 1) % len(self.endpoints)]
+        raise Unavailable(f"{method} was refused {UNARY_ATTEMPTS_MAX} times")
+
+    async def _unary_once(self, address: str, method: str, request: Message, answer: type[M], left: float) -> M:
+        channels = self._unary_channels
+        if channels is None:
+            raise Unavailable("this client is closed")
+        if channels.rotated():
+            await channels.close()
+        call: Any = channels.get(address).unary_unary(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,  # type: ignore[attr-defined]
+        )
+        try:
+            result: M = await call(request, timeout=max(left, 0.001) if math.isfinite(left) else None)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_rpc(error) from None
+        return result
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Ends the session, which releases what it holds at once, and closes all connections. Never raises for that."""
+        if self._closed or self.forked:
+            self._closed = True
+            return
+        if self._core is not None:
+            core = self.core()
+            session = core.session
+            if session is not None and not session.ended:
+                waiter = self.loop.create_future()
+                request = session_pb2.CloseSessionRequest(session_id=session.id)
+                core.submit(ReadCall(waiter, "close_session", request), CLOSE_SECONDS_MAX)
+                with contextlib.suppress(LockmasterError, TimeoutError):
+                    await asyncio.wait_for(waiter, CLOSE_SECONDS_MAX)
+                core.session_ended(session, "the client was closed")
+        self._closed = True
+        if self._keepalive is not None:
+            self._keepalive.stop()
+        if self._core is not None:
+            self._core.abandon()
+        if self._connection is not None:
+            await self._connection.close()
+        if self._unary_channels is not None:
+            await self._unary_channels.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        self.core()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

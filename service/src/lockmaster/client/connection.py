@@ -1,0 +1,220 @@
+"""The session stream: one gRPC stream that carries raw bytes between SessionCore and whichever member leads.
+
+One task owns the stream and reads; a second one writes everything that waits as one message, so that the calls of
+one loop turn share it. When the stream breaks, or the core says `redirect`, the next member is tried: the named
+leader, else the endpoints in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
+from lockmaster.client.policy import backoff
+from lockmaster.client.session_core import Redirect, SessionCore
+
+CONNECT_METHOD = "/lockmaster.v1.Sessions/Connect"
+CONNECT_SECONDS_MAX = 2.0
+TICK_SECONDS = 0.25
+TLS_CHECK_SECONDS = 10.0
+CHANNELS_MAX = 8
+END_OF_STREAM: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs lack it)
+
+
+class Channels:
+    """Open channels by address, at most CHANNELS_MAX; all are rebuilt when the TLS files change."""
+
+    def __init__(self, tls: TLS | None) -> None:
+        self._tls = tls
+        self._fingerprint = tls.fingerprint() if tls is not None else b""
+        self._open: dict[str, grpc.aio.Channel] = {}
+
+    def get(self, address: str) -> grpc.aio.Channel:
+        """The channel to an address; made if there is none. Raises OSError if a TLS file is missing."""
+        channel = self._open.get(address)
+        if channel is None:
+            if self._tls is None:
+                channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+            else:
+                channel = grpc.aio.secure_channel(address, self._tls.credentials(), options=CHANNEL_OPTIONS)
+            self._open[address] = channel
+        return channel
+
+    async def drop(self, address: str) -> None:
+        """Closes one channel, so that the next attempt dials at once."""
+        channel = self._open.pop(address, None)
+        if channel is not None:
+            await channel.close(None)
+
+    async def shrink(self, keep: str) -> None:
+        """Closes the oldest channels beyond the maximum, but not `keep`."""
+        for address in list(self._open)[: max(0, len(self._open) - CHANNELS_MAX)]:
+            if address != keep:
+                await self.drop(address)
+
+    def rotated(self) -> bool:
+        """True once after the TLS files have changed (grpcio can't reload them in a channel)."""
+        if self._tls is None:
+            return False
+        fingerprint = self._tls.fingerprint()
+        if not fingerprint or fingerprint == self._fingerprint:
+            return False
+        self._fingerprint = fingerprint
+        return True
+
+    async def close(self) -> None:
+        """Closes all."""
+        for address in list(self._open):
+            await self.drop(address)
+
+
+class Connection:
+    """Keeps a stream open while the core has work. All methods on one event loop."""
+
+    def __init__(
+        self,
+        endpoints: tuple[str, ...],
+        channels: Channels,
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.core: SessionCore
+        self.address = ""
+        self._endpoints = endpoints
+        self._channels = channels
+        self._clock = clock
+        self._loop = loop
+        self._wanted = asyncio.Event()
+        self._turn = random.randrange(len(endpoints))
+        self._leader = ""
+        self._task: asyncio.Task[None] | None = None
+        self._stream_call: Any = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._tls_checked = clock()
+        self._closed = False
+        self._fruitless = 0
+
+    def wake(self) -> None:
+        """There is something to send. Called by the core, at most once per frame."""
+        if self._closed:
+            return
+        self._wanted.set()
+        if self._task is None:
+            self._task = self._loop.create_task(self._run(), name="lockmaster-connection")
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = None
+        now = self._clock()
+        self.core.tick(now)
+        if now - self._tls_checked > TLS_CHECK_SECONDS:
+            self._tls_checked = now
+            if self._channels.rotated():
+                self.core.redirect = Redirect(self.address, 0.0)
+                self._loop.create_task(self._channels.close())
+        if self.core.redirect is not None and self._stream_call is not None:
+            self._stream_call.cancel()
+        if not self._closed and (not self.core.idle or self.core.session is not None):
+            self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    async def _run(self) -> None:
+        while True:
+            if self.core.idle:
+                self._wanted.clear()
+                await self._wanted.wait()
+            address = self.address = self._next_address()
+            redirect: Redirect | None = None
+            try:
+                redirect = await self._stream(address)
+            except asyncio.CancelledError:
+                # grpc.aio raises this too where we cancelled the call, not the task.
+                redirect = self.core.redirect
+                if redirect is None or self._closed:
+                    raise
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError):
+                await self._channels.drop(address)
+            finally:
+                self._stream_call = None
+                self.core.disconnected(self._clock())
+            self._leader = redirect.address if redirect is not None else ""
+            self._fruitless += 1
+            delay = redirect.delay if redirect is not None else 0.0
+            if redirect is None or self._fruitless > 2 * len(self._endpoints) + 2:
+                delay = max(delay, backoff(max(1, self._fruitless - len(self._endpoints)), random.random()))
+            if delay:
+                await asyncio.sleep(delay)
+            await self._channels.shrink(self._leader)
+
+    def _next_address(self) -> str:
+        leader, self._leader = self._leader, ""
+        if leader:
+            return leader
+        self._turn = (self._turn + 1) % len(self._endpoints)
+        return self._endpoints[self._turn]
+
+    async def _ready(self, channel: grpc.aio.Channel) -> None:
+        """Returns once the channel is connected; a refused or broken attempt raises at once."""
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise ConnectionError("cannot connect")
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+
+    async def _stream(self, address: str) -> Redirect | None:
+        """Runs one stream to its end. Returns where to go next, None for anywhere."""
+        channel = self._channels.get(address)
+        await asyncio.wait_for(self._ready(channel), CONNECT_SECONDS_MAX)
+        core, clock = self.core, self._clock
+        # No serializers: bytes in, bytes out.
+        connect: Any = channel.stream_stream(CONNECT_METHOD, request_serializer=None, response_deserializer=None)
+        call: Any = connect()
+        self._stream_call = call
+        core.connected(clock())
+        self._wanted.set()
+        writer = self._loop.create_task(self._write(call), name="lockmaster-writer")
+        try:
+            while True:
+                data = await call.read()
+                if data is END_OF_STREAM:
+                    return None
+                core.receive(data, clock())
+                if core.redirect is not None:
+                    return core.redirect
+                self._fruitless = 0
+        finally:
+            writer.cancel()
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await writer
+
+    async def _write(self, call: Any) -> None:
+        core, clock, wanted = self.core, self._clock, self._wanted
+        try:
+            while True:
+                await wanted.wait()
+                wanted.clear()
+                while (frame := core.next_frame(clock())) is not None:
+                    await call.write(frame)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            # The reader learns of it too, and says why.
+            return
+
+    async def close(self) -> None:
+        """Ends the stream and closes all channels."""
+        self._closed = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._channels.close()

@@ -1,0 +1,102 @@
+"""Where the cluster is and how its members are trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+ENDPOINTS_VARIABLE = "LOCKMASTER_ENDPOINTS"
+PORT_DEFAULT = 7420
+MESSAGE_BYTES_MAX = 8 << 20
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # Each client reconnects on its own terms; ours are in policy.py.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_retries", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """Paths of PEM files: the CA that members are checked against, and this client's certificate and key (mTLS).
+
+    The files are looked at again every few seconds; when one has changed, the channels are rebuilt.
+    """
+
+    ca: str | Path | None = None
+    cert: str | Path | None = None
+    key: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("TLS needs both cert and key, or neither")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files. Raises OSError if one is missing."""
+        ca, cert, key = (None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
+        return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+    def fingerprint(self) -> bytes:
+        """Changes when the files' contents do; empty while one can't be read (half of a rotation)."""
+        digest = hashlib.sha256()
+        try:
+            for path in (self.ca, self.cert, self.key):
+                content = b"" if path is None else Path(path).read_bytes()
+                digest.update(len(content).to_bytes(8, "big") + content)
+        except OSError:
+            return b""
+        return digest.digest()
+
+
+def parse_endpoints(endpoints: str | Iterable[str] | None) -> tuple[str, ...]:
+    """host:port strings, from a comma-separated text, a list, or LOCKMASTER_ENDPOINTS if None.
+
+    Raises ValueError if there is none.
+    """
+    if endpoints is None:
+        endpoints = os.environ.get(ENDPOINTS_VARIABLE, "")
+    if isinstance(endpoints, str):
+        endpoints = endpoints.split(",")
+    parsed = [_with_port(each.strip().removeprefix("dns:///")) for each in endpoints if each.strip()]
+    if not parsed:
+        raise ValueError(f"no endpoints: pass host:port, or set {ENDPOINTS_VARIABLE}")
+    return tuple(dict.fromkeys(parsed))
+
+
+def _with_port(endpoint: str) -> str:
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or "]" in port:
+        return f"{endpoint}:{PORT_DEFAULT}"
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f"endpoint {endpoint!r} is not host:port")
+    return endpoint
+
+
+def is_loopback(endpoint: str) -> bool:
+    """True if the endpoint's host certainly is this machine."""
+    host = endpoint.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_trust(endpoints: Iterable[str], tls: TLS | None, insecure: bool) -> None:
+    """Raises ValueError if plaintext would leave this machine without being asked for."""
+    if tls is not None and insecure:
+        raise ValueError("tls and insecure exclude each other")
+    if tls is None and not insecure and not all(is_loopback(each) for each in endpoints):
+        raise ValueError("endpoints beyond this machine need tls=TLS(ca, cert, key); insecure=True sends plaintext")

@@ -109,18 +109,24 @@ class LocalCluster:
             command += [word for kind, path in files[1:] for word in (f"--client-tls-{kind}", str(path))]
         member.log = member.directory.with_suffix(".log").open("ab")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LOCKMASTER_")}
+        log = member.log
         member.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=member.log,
-            stderr=member.log,
-            env=environment,
-            start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
 
     def kill(self, member: Member) -> None:
         """kill -9, and waits until it is gone."""
         self._end(member, signal.SIGKILL)
+
+    def pause(self, member: Member) -> None:
+        """SIGSTOP: it neither hears nor answers until `resume`."""
+        if member.process is not None:
+            member.process.send_signal(signal.SIGSTOP)
+
+    def resume(self, member: Member) -> None:
+        """SIGCONT."""
+        if member.process is not None:
+            member.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends every process: SIGTERM, then SIGKILL after a grace. Never raises."""
@@ -129,6 +135,7 @@ class LocalCluster:
             if member.process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     member.process.terminate()
+                    member.process.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + STOP_SECONDS
         for member in running:
             if member.process is not None:

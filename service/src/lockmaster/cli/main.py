@@ -49,7 +49,7 @@ def invoke(arguments: Sequence[str]) -> int:
         context = getattr(mistake, "ctx", None)
         see = f" (see {context.command_path} --help)" if context is not None else ""
         complain(mistake.format_message() + see)
-        return mistake.exit_code if isinstance(mistake, Refused) else exit_codes.USAGE
+        return mistake.code if isinstance(mistake, Refused) else exit_codes.USAGE
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         return exit_codes.INTERRUPTED
     except LockmasterError as error:

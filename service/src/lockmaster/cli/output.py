@@ -42,7 +42,7 @@ def print_json_line(value: object) -> None:
 
 
 def print_rows(rows: Sequence[Row], columns: Mapping[str, str], output: str, *, empty: str) -> None:
-    """Rows as a table with `columns` (key → heading), or all their keys as JSON. `empty` is said where there is none."""
+    """Rows as a table with `columns` (key → heading), or whole as JSON. `empty` is said where there is none."""
     if output == "json":
         print_json(list(rows))
         return

@@ -10,9 +10,9 @@ from lockmaster import errors
 class Refused(click.ClickException):
     """One line and an exit code, for a command that can't go on."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.code = code
 
 
 _NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (

@@ -1,0 +1,140 @@
+"""`status` and `members`: what the members say about themselves and each other."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+import grpc
+
+from lockmaster.api import admin_pb2, admin_pb2_grpc
+from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.exit_codes import OK, UNAVAILABLE
+from lockmaster.cli.output import Row, complain, duration, output_option, print_json, print_rows
+from lockmaster.client.failures import error_of_rpc
+from lockmaster.errors import LockmasterError, Unavailable
+
+STATUS_COLUMNS = {
+    "endpoint": "ENDPOINT", "name": "NAME", "role": "ROLE", "term": "TERM", "leader": "LEADER",
+    "applied_index": "APPLIED", "lag": "BEHIND", "sessions": "SESSIONS", "version": "VERSION", "uptime": "UP", "alarms": "ALARMS",
+}  # fmt: skip
+MEMBER_COLUMNS = {
+    "member_id": "ID", "name": "NAME", "role": "ROLE", "leader": "LEADER", "reachable": "REACHABLE",
+    "lag_entries": "BEHIND", "client_address": "CLIENTS", "peer_address": "PEERS",
+}  # fmt: skip
+
+
+@click.command()
+@output_option
+@connection_options
+def status(target: Target, output: str) -> int:
+    """Ask every endpoint for its role, term, progress and alarms.
+
+    Exit code 69 if no member answers or none of those that do knows a leader.
+    """
+    with ThreadPoolExecutor(max_workers=min(16, len(target.endpoints))) as pool:
+        rows = list(pool.map(lambda endpoint: status_row(target, endpoint), target.endpoints))
+    newest = max((row.get("commit_index", 0) for row in rows), default=0)
+    for row in rows:
+        row["lag"] = newest - row["applied_index"] if "applied_index" in row else ""
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows([row for row in rows if "error" not in row], STATUS_COLUMNS, output, empty="no member answered")
+    for row in rows:
+        if "error" in row:
+            complain(f"{row['endpoint']}: {row['error']}")
+    if any(row.get("leader") for row in rows):
+        return OK
+    complain("no member knows a leader: are most of the members up? their logs say why")
+    return UNAVAILABLE
+
+
+def status_row(target: Target, endpoint: str) -> dict[str, Any]:
+    """One member's answer, or its error."""
+    with target.channel(endpoint) as channel:
+        try:
+            answer = admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=target.timeout)
+        except grpc.RpcError as error:
+            return {"endpoint": endpoint, "error": str(error_of_rpc(error))}
+    return {
+        "endpoint": endpoint,
+        "name": answer.name,
+        "member_id": answer.member_id,
+        "cluster_id": answer.cluster_id.hex(),
+        "role": answer.role,
+        "term": answer.term,
+        "leader": answer.leader.address,
+        "commit_index": answer.commit_index,
+        "applied_index": answer.applied_index,
+        "last_index": answer.last_index,
+        "log_first_index": answer.log_first_index,
+        "durable_index": answer.durable_index,
+        "flushed_index": answer.flushed_index,
+        "revision": answer.revision,
+        "state_hash": f"{answer.state_hash:016x}",
+        "sessions": answer.sessions,
+        "watches": answer.watches,
+        "streams": answer.streams,
+        "free_bytes": answer.free_bytes,
+        "log_bytes": answer.log_bytes,
+        "version": answer.version,
+        "uptime_ms": answer.uptime_ms,
+        "uptime": duration(answer.uptime_ms),
+        "alarms": ", ".join(answer.alarms),
+    }
+
+
+@click.command()
+@output_option
+@connection_options
+def members(target: Target, output: str) -> None:
+    """List the members of the cluster, as the leader sees them."""
+    listed = list_members(target)
+    rows: list[Row] = [
+        {
+            "member_id": member.member_id,
+            "name": member.name,
+            "role": f"{member.member_role or 'full'} {'voter' if member.voter else 'learner'}",
+            "phase": member.phase,
+            "leader": member.leader,
+            "reachable": member.reachable or member.leader,
+            "lag_entries": member.lag_entries,
+            "match_index": member.match_index,
+            "client_address": member.client_address,
+            "peer_address": member.peer_address,
+            "incarnation": member.incarnation.hex(),
+        }
+        for member in listed.members
+    ]
+    print_rows(rows, MEMBER_COLUMNS, output, empty="the cluster has no members")
+
+
+def list_members(target: Target) -> admin_pb2.ListMembersResponse:
+    """The member list from the leader, else from any member that answers. Raises the last error if none does."""
+    last: LockmasterError = Unavailable("no member answered")
+    fallback: admin_pb2.ListMembersResponse | None = None
+    asked: set[str] = set()
+    waiting = list(target.endpoints)
+    while waiting:
+        endpoint = waiting.pop(0)
+        if endpoint in asked:
+            continue
+        asked.add(endpoint)
+        with target.channel(endpoint) as channel:
+            try:
+                answer: admin_pb2.ListMembersResponse = admin_pb2_grpc.AdminStub(channel).ListMembers(
+                    admin_pb2.ListMembersRequest(), timeout=target.timeout
+                )
+            except grpc.RpcError as error:
+                last = error_of_rpc(error)
+                continue
+        leader = next((member.client_address for member in answer.members if member.leader), "")
+        if leader in ("", endpoint) or leader in asked:
+            return answer
+        fallback = answer
+        waiting.insert(0, leader)
+    if fallback is None:
+        raise last
+    return fallback

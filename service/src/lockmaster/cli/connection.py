@@ -1,0 +1,127 @@
+"""How commands reach the cluster: the options every one of them has, and what is opened with them."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+
+from lockmaster import TLS, AsyncClient
+from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.refusals import Refused
+
+DEFAULT_ENDPOINTS = "127.0.0.1:7420"
+ENDPOINTS_MAX = 64
+LABEL_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A cluster and how to speak to it."""
+
+    endpoints: tuple[str, ...]
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+    insecure: bool
+    timeout: float
+    """Seconds a call may take."""
+
+    def client(self, *, ttl: float = 15.0, label: str = "lockmaster command line") -> AsyncClient:
+        """A client of the SDK, not yet entered."""
+        tls = None if self.insecure else TLS(self.ca, self.cert, self.key)
+        try:
+            return AsyncClient(
+                self.endpoints,
+                ttl=ttl,
+                label=label[:LABEL_MAX],
+                tls=tls,
+                insecure=self.insecure,
+                operation_timeout=self.timeout,
+            )
+        except (ValueError, OSError) as error:
+            raise Refused(str(error), USAGE) from None
+
+    def channel(self, endpoint: str) -> grpc.Channel:
+        """A plain channel to one member, for what asks each member by itself."""
+        options = [("grpc.enable_http_proxy", 0)]
+        if self.insecure:
+            return grpc.insecure_channel(endpoint, options=options)
+        ca, key, cert = (read(path) for path in (self.ca, self.key, self.cert))
+        return grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(ca, key, cert), options=options)
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds -e, --ca, --cert, --key, --insecure and --call-timeout; the command gets them as `target`."""
+
+    @click.option(
+        "-e",
+        "--endpoints",
+        envvar="LOCKMASTER_ENDPOINTS",
+        default=DEFAULT_ENDPOINTS,
+        show_default=True,
+        help="host:port of members, comma-separated; LOCKMASTER_ENDPOINTS.",
+    )
+    @click.option("--ca", envvar="LOCKMASTER_CA", type=existing_file(), help="Authority of the servers' certificates.")
+    @click.option("--cert", envvar="LOCKMASTER_CERT", type=existing_file(), help="Own certificate, for mTLS.")
+    @click.option("--key", envvar="LOCKMASTER_KEY", type=existing_file(), help="Its key.")
+    @click.option("--insecure", is_flag=True, help="Plaintext; what is used on loopback when there is no --ca.")
+    @click.option(
+        "--call-timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS"
+    )
+    @functools.wraps(command)
+    def with_target(
+        endpoints: str,
+        ca: Path | None,
+        cert: Path | None,
+        key: Path | None,
+        insecure: bool,
+        call_timeout: float,
+        **others: Any,
+    ) -> Any:
+        addresses = split(endpoints)
+        if (cert is None) != (key is None):
+            raise Refused("--cert and --key belong together: give both", USAGE)
+        if insecure and (ca or cert):
+            raise Refused("--insecure and --ca or --cert exclude each other: give one", USAGE)
+        plain = insecure or (ca is None and cert is None and all(loopback(address) for address in addresses))
+        return command(target=Target(addresses, ca, cert, key, plain, call_timeout), **others)
+
+    return with_target
+
+
+def split(endpoints: str) -> tuple[str, ...]:
+    """The addresses of a comma-separated list. Refused with the one that isn't host:port."""
+    addresses = tuple(part.strip() for part in endpoints.split(",") if part.strip())
+    for address in addresses:
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise Refused(f"--endpoints: {address!r} is not host:port", USAGE)
+    if not 0 < len(addresses) <= ENDPOINTS_MAX:
+        raise Refused(f"--endpoints: give 1 to {ENDPOINTS_MAX} addresses as host:port,host:port", USAGE)
+    return addresses
+
+
+def loopback(address: str) -> bool:
+    """Whether nothing but this machine is at the other end."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def existing_file() -> click.Path:
+    """A file that is there and can be read."""
+    return click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+def read(path: Path | None) -> bytes | None:
+    """A file's bytes; None for no file."""
+    return None if path is None else path.read_bytes()

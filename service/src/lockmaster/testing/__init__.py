@@ -1,0 +1,1 @@
+"""Tools that test Lockmaster and programs that use it."""

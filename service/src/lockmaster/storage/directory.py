@@ -75,6 +75,7 @@ class DataDirectory:
         self.state = state
         self._lock = lock
         self._files = files
+        self._state_replaced = False
 
     @classmethod
     def open(
@@ -186,6 +187,9 @@ class DataDirectory:
     def finish(self, write: Write) -> None:
         """Let reads, durable_index and base see a run Write (loop thread)."""
         self.journal.finish(write)
+        if self._state_replaced and self.journal.base.index >= self.state.applied_stored:
+            self._state_replaced = False
+            self._remove_side_states()
 
     def remove_ballast(self) -> bool:
         """Give back the ballast's room on a full disk. False if it is gone already."""
@@ -208,15 +212,18 @@ class DataDirectory:
         os.close(self._lock)
 
     def replace_state(self, name: str) -> None:
-        """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it. The old one goes."""
-        old = self.state.path
+        """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it as `self.state`.
+
+        The old one goes when the BASE that follows is finished, or at the next boot.
+        """
         self.state.close()
         _write_state_name(self._files, self.path, name)
         self.state = StateStore(f"{self.path}/{name}")
-        shutil.rmtree(old, ignore_errors=True)
+        self._state_replaced = True
 
     def next_state_name(self) -> str:
-        """A name for a side directory of state that is not in use."""
+        """A name for a side directory of state that is not in use (remains of an earlier try are removed)."""
+        self._remove_side_states()
         return _following(self.state.path)
 
     def _persist(self, persist: Persist) -> None:

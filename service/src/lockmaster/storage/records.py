@@ -12,8 +12,9 @@ from lockmaster.storage.errors import CorruptLog
 
 LOCAL_PREFIX: Final = b"\x00"
 """Keys of this member alone: outside of hash and chunks."""
-LARGE_PREFIX: Final = b"\x01"
-"""Parts of large values."""
+LARGE_PREFIX: Final = b"\xff"
+"""Parts of large values; outside of hash and chunks too: the record they belong to counts."""
+TABLES_FIRST: Final = b"\x01"
 META_KEY: Final = b"\x00meta"
 BASE_KEY: Final = b"\x00base"
 INLINE: Final = b"\x00"

@@ -33,6 +33,7 @@ from lockmaster.storage.records import (
     INLINE,
     LARGE_BYTES_MIN,
     LARGE_PREFIX,
+    LOCAL_PREFIX,
     META_KEY,
     Meta,
     Pointer,
@@ -277,15 +278,13 @@ class StateStore:
 
     def write_base(self, base: Base) -> None:
         """Note the Base that this state directory stands at; durable with the next flush."""
-        batch = WriteBatch(raw_mode=True)
-        batch[BASE_KEY] = encode_base_body(base)
-        self._db.write(batch)
+        write_base(self._db, base)
 
     # Inside.
 
     def _table(self, table: Table[Any, Any]) -> _TableState:
-        if len(table.prefix) != 1 or not LARGE_PREFIX < table.prefix < b"\xff":
-            raise InvariantViolation(f"table {table.name}: prefix {table.prefix!r} is not one byte in 02 … fe")
+        if len(table.prefix) != 1 or not LOCAL_PREFIX < table.prefix < LARGE_PREFIX:
+            raise InvariantViolation(f"table {table.name}: prefix {table.prefix!r} is not one byte in 01 … fe")
         if any(known.prefix == table.prefix for known in self._tables):
             raise InvariantViolation(f"table {table.name}: prefix {table.prefix!r} is taken")
         if table.large_values:
@@ -449,7 +448,7 @@ class StateStore:
     def _drop_orphans(self) -> None:
         """Remove parts that a crash left without the batch that was to make them reachable."""
         batch, found = WriteBatch(raw_mode=True), 0
-        for key, _ in self._db.scan(LARGE_PREFIX, bytes([LARGE_PREFIX[0] + 1])):
+        for key, _ in self._db.scan(LARGE_PREFIX, None):
             owner, index = part_owner(key)
             stored = self._db.get(owner)
             pointer = Pointer.decode(stored) if stored is not None else None
@@ -462,3 +461,10 @@ class StateStore:
 
 def _key_bytes(item: tuple[bytes, Any]) -> bytes:
     return item[0]
+
+
+def write_base(database: Database, base: Base) -> None:
+    """Note the Base that a state directory stands at; durable with the next flush."""
+    batch = WriteBatch(raw_mode=True)
+    batch[BASE_KEY] = encode_base_body(base)
+    database.write(batch)

@@ -1,0 +1,70 @@
+"""The snapshot child: walks a RocksDB checkpoint and writes its chunks. `python -m lockmaster.storage.snapshot_child`.
+
+Runs beside the member so that iterating costs its loop nothing; lowers its own priority; fsyncs every chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+from lockmaster.storage.errors import CorruptLog, StorageFailed
+from lockmaster.storage.files import RealFiles
+from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, record_hash, resolve
+from lockmaster.storage.rocks import Database
+from lockmaster.storage.snapshot import CHUNK_BYTES, chunk_name, encode_stream_head, encode_stream_record
+
+NICENESS: Final = 10
+
+
+def write_chunks(checkpoint: str, side: str) -> int:
+    """Write all chunks of the checkpoint's state into `side`; their number. Raises StorageFailed, CorruptLog."""
+    database = Database(checkpoint, read_only=True)
+    raw = database.get(META_KEY)
+    if raw is None:
+        raise CorruptLog(f"{checkpoint}: has no meta record")
+    meta = Meta.decode(raw)
+    buffer, count, total = bytearray(encode_stream_head(meta)), 0, 0
+    for full_key, stored in database.scan(TABLES_FIRST, LARGE_PREFIX):
+        value = resolve(database.get, full_key, stored)
+        total += record_hash(full_key, value)
+        buffer += encode_stream_record(full_key, value)
+        while len(buffer) >= CHUNK_BYTES:  # ends: the buffer shrinks
+            _write_chunk(side, count, bytes(buffer[:CHUNK_BYTES]))
+            del buffer[:CHUNK_BYTES]
+            count += 1
+    if buffer:
+        _write_chunk(side, count, bytes(buffer))
+        count += 1
+    if total % 2**64 != meta.state_hash:
+        raise CorruptLog(f"{checkpoint}: the records' hash is not the state hash stored with them")
+    return count
+
+
+def _write_chunk(side: str, number: int, data: bytes) -> None:
+    files, path = RealFiles(), f"{side}/{chunk_name(number)}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise StorageFailed(f"{path}: short write")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if number == 0:
+        files.sync_dir(side)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, or 71 for damage and 70 for a failed read or write, with one line on stderr."""
+    os.nice(NICENESS)
+    try:
+        write_chunks(arguments[0], arguments[1])
+    except StorageFailed as error:
+        print(error, file=sys.stderr)
+        return 71 if isinstance(error, CorruptLog) else 70
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

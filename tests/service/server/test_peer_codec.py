@@ -13,7 +13,7 @@ from lockmaster.server.peers.codec import Malformed, Peering
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
 from lockmaster_raft import messages as m
-from lockmaster_raft.entry import EntryKind, make_entry
+from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.ready import Channel
@@ -25,7 +25,7 @@ MEMBER = Member(NodeId(1), "one", "127.0.0.1:7421", "127.0.0.1:7420", b"i" * 16,
 CONFIGURATION = Configuration(3, (MEMBER,), NodeId(2))
 
 
-def _entry(index: int, payload: bytes = b"payload") -> m.Entry:
+def _entry(index: int, payload: bytes = b"payload") -> Entry:
     return make_entry(Index(index), Term(7), EntryKind.DATA, Nanos(5), payload)
 
 

@@ -19,10 +19,10 @@ from cryptography.x509.oid import NameOID
 from lockmaster.server.peers import handshake, inbound
 from lockmaster.server.peers.address import join_address, split_address
 from lockmaster.server.peers.handshake import Hello, Verdict
-from lockmaster.server.peers.hub import Contact, PeerHub, Self
+from lockmaster.server.peers.hub import Contact, Me, PeerHub
 from lockmaster.server.status import PeerTls
 from lockmaster_raft import messages as m
-from lockmaster_raft.ids import NodeId, Term
+from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.ready import Channel
 
 CLUSTER = b"c" * 16
@@ -49,7 +49,7 @@ class Owner:
     def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
         self.adopted.append((cluster_id, member_id))
         assert self.hub is not None
-        self.hub.me = Self(cluster_id, member_id, self.hub.me.incarnation)
+        self.hub.me = Me(cluster_id, member_id, self.hub.me.incarnation)
 
 
 def _incarnation(member_id: int) -> bytes:
@@ -61,8 +61,8 @@ async def hub(
     member_id: int, *, blank: bool = False, tls: PeerTls | None = None
 ) -> AsyncIterator[tuple[PeerHub, Owner]]:
     owner = Owner()
-    identity = (None, None) if blank else (CLUSTER, NodeId(member_id))
-    made = PeerHub(owner, Self(*identity, _incarnation(member_id)), tls, boot=1)
+    me = Me(None if blank else CLUSTER, None if blank else NodeId(member_id), _incarnation(member_id))
+    made = PeerHub(owner, me, tls, boot=1)
     owner.hub = made
     await made.listen("127.0.0.1:0", "")
     try:
@@ -228,7 +228,7 @@ async def test_tls_members_talk_and_the_certificate_hook_decides(tmp_path: Path)
         one.set_members({NodeId(2): _contact(two)})
         assert await owner1.events.get() == ("up", 2)
         large = m.FetchPieceReply(
-            m.Header(CLUSTER, NodeId(1), NodeId(2), Term(1), 1, 1), m.Index(1), 0, True, b"x" * (1 << 20)
+            m.Header(CLUSTER, NodeId(1), NodeId(2), Term(1), 1, 1), Index(1), 0, True, b"x" * (1 << 20)
         )
         one.send(NodeId(2), large, Channel.BULK)
         assert await owner2.messages.get() == large

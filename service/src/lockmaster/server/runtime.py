@@ -1,59 +1,586 @@
-"""Engine: the only task that steps the node (see the signatures; the body lands next)."""
+"""Engine: one member's node, state machine, disk and peers, and the only task that steps the node.
+
+Theory of operation. Everything happens on one event loop. An event (a message, a proposal, a durable write, a
+deadline) goes through `_step`, which hands it to the node and then does what the Ready says, in the order that
+lockmaster_raft.ready states: sends that wait for nothing, the write, later the sends that waited for it, apply,
+answers, the rest. Two things leave the loop: the sync thread (persisting.py) and short-lived worker threads (flush,
+snapshots, chunk reads), each of which comes back through the loop.
+
+The data path of a write: `propose` queues; `_form` makes everything queued one entry as soon as the own disk is free
+or all before it is committed; the ack that commits it applies it and calls the callers back, all inside the
+transport's callback, without a task or an event in between; storing the state comes afterwards.
+
+Laws.
+1. `_step` is never nested: an event that arises while one is being worked on is queued behind it.
+2. A caller's `done` is called exactly once, and never from inside the call that passed it.
+3. A storage error or a broken invariant ends the process at once: nothing is retried and nothing is guessed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
+import os
+import random
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
+from lockmaster_raft import errors as raft_errors
+from lockmaster_raft import events, ready
+from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.messages import Message
+from lockmaster_raft.node import Node
+
+from lockmaster import errors as public
 from lockmaster.errors import LockmasterError
-from lockmaster.server.status import EngineSettings, StatusSnapshot
-from lockmaster.statemachine.commands import Command, Event, Result
+from lockmaster.server.applying import Applier, Listener
+from lockmaster.server.batching import Batch, Done, ProposalQueue, may_form
+from lockmaster.server.members import MemberCalls
+from lockmaster.server.peers.hub import Contact, Me, PeerHub
+from lockmaster.server.persisting import Persister
+from lockmaster.server.questions import Questions
+from lockmaster.server.snapshots import SnapshotHost
+from lockmaster.server.state_keeper import StateKeeper
+from lockmaster.server.status import EXIT_INVARIANT, EngineSettings
+from lockmaster.server.waiting import AdminCalls, KeepAliveCalls, KeepAliveDone, ReadBarrier, ReadDone
+from lockmaster.statemachine.apply import StateMachine
+from lockmaster.statemachine.codec import encode_command, join_commands
+from lockmaster.statemachine.commands import Command, KeepAlive, Result
+from lockmaster.statemachine.duties import LeaderDuties
+from lockmaster.statemachine.faults import InvalidEntry
+from lockmaster.storage.directory import DataDirectory
+from lockmaster.storage.errors import exit_code
 
-Done = Callable[[Result | LockmasterError], None]
-ReadDone = Callable[[LockmasterError | None], None]
-KeepAliveDone = Callable[[tuple[int, ...] | LockmasterError], None]
-Listener = Callable[[Sequence[Event], int], None]
+__all__ = ["Done", "Engine", "KeepAliveDone", "Listener", "ReadDone", "RoleListener"]
+
+RoleListener = Callable[[bool, str], None]
+
+LOG: Final = logging.getLogger("lockmaster.server")
+ALARMS_MAX: Final = 64
+"""Most distinct alarm codes remembered."""
+HAND_OVER_TIMEOUT: Final = 2.0
+"""Seconds that a stopping leader waits for somebody else to take over."""
 
 
-class Engine:
-    """One member: node, state machine, data directory and peers. All methods are for the loop's thread only."""
+def boot_clock() -> Nanos:
+    """CLOCK_BOOTTIME in nanoseconds: goes on through suspend, never jumps."""
+    return Nanos(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
-    def __init__(self, settings: EngineSettings) -> None: ...
+
+class Engine(Questions):
+    """One member. All methods are for the loop's thread only."""
+
+    def __init__(self, settings: EngineSettings, *, exit_process: Callable[[int], object] = os._exit) -> None:
+        super().__init__(settings)
+        self.started_at = boot_clock()
+        self._exit_process = exit_process
+        self._dead = False
+        self._stopping = False
+        self._snapshots: SnapshotHost | None = None
+        self._duties = LeaderDuties(settings.raft.election_timeout_ns, settings.raft.heartbeat_interval_ns)
+        self._queue = ProposalQueue()
+        self._proposed: dict[int, Batch] = {}
+        self._proposal_id = 0
+        self._reads = ReadBarrier()
+        self._keep_alives = KeepAliveCalls()
+        self._admin = AdminCalls()
+        self._members = MemberCalls(self)
+        self._listeners: list[Listener] = []
+        self._events: deque[events.Event] = deque()
+        self._stepping = False
+        self._pump_scheduled = False
+        self._leading = False
+        self._own_term_told = False
+        self._durable_seq = 0
+        self._held: deque[ready.Send] = deque()
+        # invariant: held sends are in order of `after`, all above _durable_seq
+        self._node_deadline = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._configuration: object = None
+        self._role_listeners: list[RoleListener] = []
+
+    # ------------------------------------------------------------------ start and stop
 
     async def start(self) -> None:
-        """Open the directory, listen for peers, start the node if this member has an id. Raises StorageFailed family."""
+        """Open the directory, listen for peers, start the node if this member has an id.
 
-    async def stop(self) -> None:
-        """Hand over leadership if leading, stop, flush, close. Idempotent."""
+        Raises StorageFailed (Amnesia, WrongFormat, DirectoryBusy, CorruptLog) or OSError; nothing is left open then.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._directory = DataDirectory.open(self.settings.data_dir, create=True)
+        try:
+            identity = self._directory.identity
+            me = Me(identity.cluster_id, identity.member_id or None, identity.incarnation)
+            self._persister = Persister(self._directory, self._durable, self._fail)
+            self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at)
+            await self._hub.listen(self.settings.listen_peer, self.settings.advertise_peer)
+            self.counters = self._hub.counters
+            if identity.member_id:
+                self._build_node()
+        except BaseException:
+            await self.stop()
+            raise
+        gc.collect()
+        gc.freeze()
 
-    # -- the data path
+    def _build_node(self) -> None:
+        """Make state machine and node from what the directory holds; this member has an id now."""
+        directory = self.directory
+        identity = directory.identity
+        if not identity.member_id or identity.cluster_id is None:
+            raise raft_errors.InvariantViolation("a node is built without an identity")
+        machine = StateMachine(directory.state) if directory.state.applied_stored > 0 else None
+        self._applier = Applier(directory, machine, self._listeners, self._admin)
+        self._keeper = StateKeeper(self, self._applier, identity.member_id)
+        self._snapshots = SnapshotHost(self)
+        boot = directory.boot_state
+        self._node = Node(
+            node_id=identity.member_id,
+            cluster_id=identity.cluster_id,
+            config=self.settings.raft,
+            boot=boot,
+            now=boot_clock(),
+            draw=random.getrandbits(64),
+        )
+        LOG.info("member %d of %s starts at index %d", identity.member_id, identity.cluster_id.hex(), boot.applied)
+        self._contacts_changed()
+        self._keeper.report()
+        self._snapshots.offer_existing()
+        for member in self._node.configuration.members:
+            if self._hub is not None and self._hub.is_up(member.member_id):
+                self._step(events.PeerConnected(member.member_id))
+
+    async def stop(self, transfer: bool = True) -> None:
+        """Hand over leadership if leading, fail what waits, store and flush, close. Idempotent."""
+        if self._stopping:
+            return
+        if transfer and self._leading and not self._dead and len(self.node.configuration.voter_ids) > 1:
+            with suppress(LockmasterError, TimeoutError):
+                async with asyncio.timeout(HAND_OVER_TIMEOUT):
+                    await self.transfer()
+        self._stopping = True
+        self._leading = False
+        self._fail_waiting(public.Unavailable("this member stops"), public.Indeterminate("this member stops"))
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._hub is not None:
+            await self._hub.close()
+        if self._snapshots is not None:
+            await self._snapshots.close()
+        if self._keeper is not None:
+            await self._keeper.close()
+        if self._persister is not None:
+            await self._loop.run_in_executor(None, self._persister.close)
+            await asyncio.sleep(0)  # the last writes are reported through the loop
+        self._node = None
+        if self._directory is not None:
+            if self._dead:
+                self._directory.abandon()
+            else:
+                self._directory.close()
+
+    # ------------------------------------------------------------------ the data path
+
     def propose(self, command: Command, done: Done, *, reserved: bool = False) -> None:
-        """Queue a command for the next entry; `done` is called once, never from inside this call."""
+        """Queue a command for the next entry; `done` is called once, never from inside this call.
+
+        Errors: NotLeader, Overloaded, Unavailable (certainly not done), Indeterminate (perhaps done).
+        """
+        if not self._leading or self._stopping:
+            self._loop.call_soon(done, self._not_leader())
+            return
+        try:
+            encoded = encode_command(command)
+        except InvalidEntry as error:
+            self._loop.call_soon(done, public.InvalidRequest("command", str(error)))
+            return
+        if not self._queue.offer(command, encoded, done, reserved):
+            self._loop.call_soon(done, public.Overloaded("too many commands wait"))
+        elif not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
 
     def keep_alive(self, session_ids: Sequence[int], done: KeepAliveDone) -> None:
         """Renew sessions with the next coalesced entry; done(those of them that are expired) after it committed."""
+        if not self._leading or self._stopping:
+            self._loop.call_soon(done, self._not_leader())
+            return
+        if not session_ids:
+            self._loop.call_soon(done, ())
+            return
+        error = self._keep_alives.add(session_ids, done)
+        if error is not None:
+            self._loop.call_soon(done, error)
+            return
+        try:
+            for session_id in session_ids:
+                self._duties.keep_alive(session_id)
+        except public.Overloaded as full:
+            self._loop.call_soon(self._keep_alives.fail, session_ids, full)
+        self._arm()
 
     def read_index(self, done: ReadDone) -> None:
-        """done(None) once this member has applied all that was acknowledged before the call."""
+        """done(None) once this member has applied everything that was acknowledged before the call.
+
+        Errors: Unavailable (no leader, stepped down, blank), Overloaded.
+        """
+        if self._node is None or self._stopping:
+            self._loop.call_soon(done, public.Unavailable("this member is not part of a running cluster"))
+        elif not self._reads.add(done):
+            self._loop.call_soon(done, public.Overloaded("too many reads wait"))
+        elif not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """listener(events, revision) after each applied entry that had events or results; returns the unsubscribe."""
-        raise NotImplementedError
+        """listener(events, revision) after each applied entry; returns the unsubscribe."""
+        self._listeners.append(listener)
 
-    # -- questions.  machine -> StateMachine (queries only; raises Unavailable on a blank member)
-    # is_blank, is_leader, admits_writes, role (str), term, leader_id, revision, applied_index, cluster_id, member_id,
-    # incarnation, peer_address -> properties
-    def leader_address(self) -> str:
-        """The leader's client address, or ""."""
-        raise NotImplementedError
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
-    def status(self) -> StatusSnapshot:
-        """This member now."""
-        raise NotImplementedError
+        return unsubscribe
 
-    # -- administration; each raises NotLeader, PreconditionFailed, Unavailable, Indeterminate
+    def subscribe_role(self, listener: RoleListener) -> Callable[[], None]:
+        """listener(leading, the leader's client address or "") after each change of role, term or leader."""
+        self._role_listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._role_listeners:
+                self._role_listeners.remove(listener)
+
+        return unsubscribe
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        if self._node is None:
+            return
+        request_id = self._reads.ask()
+        if request_id is not None:
+            self._step(events.RequestRead(request_id))
+        self._form()
+
+    def _form(self) -> None:
+        """Make everything queued the next entry, as often as the rule of batching.may_form allows."""
+        node, persister = self._node, self._persister
+        if node is None or persister is None or self._stepping:
+            return
+        while self._leading and may_form(persister.in_flight, node.commit_index, node.last_index):
+            batch = self._queue.take()
+            if batch is None:
+                return
+            self._proposal_id += 1
+            self._proposed[self._proposal_id] = batch
+            self._step(events.Propose(self._proposal_id, join_commands(batch.encoded), batch.reserved), form=False)
+
+    # ------------------------------------------------------------------ stepping
+
+    def step(self, event: events.Event) -> None:
+        """For the engine's own parts: step the node and do what it asks."""
+        self._step(event)
+
+    def _step(self, event: events.Event, *, form: bool = True) -> None:
+        self._events.append(event)
+        node = self._node
+        if self._stepping or node is None or self._dead:
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                now = boot_clock()
+                if self._leading:
+                    self._duties.turn(now)
+                self._perform(node.step(self._events.popleft(), now, random.getrandbits(64)))
+            if self._configuration is not node.configuration:
+                self._contacts_changed()
+            if self._leading and not self._own_term_told and node.own_term_committed:
+                self._own_term_told = True
+                self._duties.own_term_committed(boot_clock())
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._stepping = False
+        if form and self._queue:
+            self._form()
+        self._arm()
+
+    def _perform(self, todo: ready.Ready) -> None:
+        hub, persister, applier = self._hub, self._persister, self._applier
+        if hub is None or persister is None or applier is None:
+            raise raft_errors.InvariantViolation("a node steps without its host")
+        self._node_deadline = todo.next_deadline
+        if todo.role_changed is not None:
+            self._role_changed(todo.role_changed)
+        for send in todo.send:
+            if send.after <= self._durable_seq:
+                hub.send(send.to, send.message, send.channel)
+            else:
+                self._held.append(send)
+        if todo.persist is not None and persister.persist(todo.persist, leading=self._leading):
+            self._durable(todo.persist.seq)
+        for proposal in todo.proposals:
+            self._proposal(proposal)
+        if todo.apply:
+            applier.extend(todo.apply)
+            self._apply_some()
+        for read in todo.reads:
+            dones, failed = self._reads.told(read.request_id, read.index, applier.applied)
+            error = public.Unavailable("no leader confirmed the read; try again") if failed else None
+            for done in dones:
+                done(error)
+            self._schedule_pump()
+        for alarm in todo.alarms:
+            self._alarm(alarm)
+        if todo.pieces and self._snapshots is not None:
+            for piece in todo.pieces:
+                self._snapshots.perform(piece)
+
+    def _schedule_pump(self) -> None:
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _durable(self, seq: int) -> None:
+        """Write `seq` is durable: send what waited for it, then tell the node."""
+        self._durable_seq = seq
+        held, hub = self._held, self._hub
+        while held and held[0].after <= seq:
+            send = held.popleft()
+            if hub is not None:
+                hub.send(send.to, send.message, send.channel)
+        self._step(events.Persisted(PersistSeq(seq)))
+
+    def _proposal(self, outcome: ready.Appended | ready.Refused | ready.Resolved) -> None:
+        if isinstance(outcome, ready.Appended):
+            batch = self._proposed.pop(outcome.proposal_id, None)
+            if batch is None:
+                self._admin.appended(outcome.proposal_id, outcome.index, outcome.term, outcome.member_id)
+            elif self._applier is not None:
+                batch.term = outcome.term
+                self._applier.own[outcome.index] = batch
+        elif isinstance(outcome, ready.Refused):
+            error = self.translate(outcome.error)
+            batch = self._proposed.pop(outcome.proposal_id, None)
+            if batch is None:
+                self._admin.refused(outcome.proposal_id, error)
+                return
+            for done in batch.dones:
+                if done is not None:
+                    done(error)
+        else:
+            self._admin.resolved(outcome.proposal_id, outcome.member_id)
+
+    def _apply_some(self) -> None:
+        """Apply for at most one slice, tell the node, go on in the next turn if there is more."""
+        applier = self._applier
+        if applier is None or self._dead:
+            return
+        more = applier.run(self.keeper)
+        self._step(events.Applied(Index(applier.applied)))
+        for done in self._reads.applied(applier.applied):
+            done(None)
+        if more:
+            self._loop.call_soon(self._apply_guarded)
+
+    def _apply_guarded(self) -> None:
+        try:
+            self._apply_some()
+        except Exception as error:
+            self._fail(error)
+
+    # ------------------------------------------------------------------ time and duties
+
+    def _arm(self) -> None:
+        """See to it that the loop wakes no later than the earliest deadline; a timer that is early enough stays."""
+        target = self._node_deadline
+        if self._leading:
+            target = min(target, self._duties.next_deadline(boot_clock()))
+        if self._timer is not None:
+            if self._timer_at <= target:
+                return
+            self._timer.cancel()
+        if self._stopping and self._node is None:
+            return
+        self._timer_at = target
+        self._timer = self._loop.call_later(max(0, target - boot_clock()) / 1e9, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        node = self._node
+        if node is None or self._dead:
+            return
+        now = boot_clock()
+        if self._leading:
+            self._duties.turn(now)
+            if self._duties.next_deadline(now) <= now:
+                self._do_duties(node, now)
+        if self._node_deadline <= now:
+            self._step(events.Wake())
+        else:
+            self._arm()
+
+    def _do_duties(self, node: Node, now: int) -> None:
+        """Queue what the leader owes: coalesced keepalives and expiry."""
+        machine = self._applier.machine if self._applier is not None else None
+        if machine is None:
+            return
+        for command in self._duties.due(now, node.cluster_time(Nanos(now)), machine.expiry):
+            done = self._keep_alive_done(command.operation) if isinstance(command.operation, KeepAlive) else None
+            if not self._queue.offer(command, encode_command(command), done, True) and done is not None:
+                self._loop.call_soon(done, public.Overloaded("too many commands wait"))
+        self._schedule_pump()
+
+    def _keep_alive_done(self, operation: KeepAlive) -> Done:
+        def done(outcome: Result | LockmasterError) -> None:
+            if isinstance(outcome, Result):
+                self._keep_alives.renewed(operation.session_ids, outcome.expired)
+            else:
+                self._keep_alives.fail(operation.session_ids, outcome)
+
+        return done
+
+    # ------------------------------------------------------------------ roles, errors, alarms
+
+    def _role_changed(self, change: ready.RoleChanged) -> None:
+        was_leading, self._leading = self._leading, change.role is ready.Role.LEADER
+        LOG.info("member is %s in term %d; leader: %d", change.role.value, change.term, change.leader_id)
+        self.counters["role_changes"] = self.counters.get("role_changes", 0) + 1
+        if self._leading and not was_leading:
+            self._own_term_told = False
+            self._duties.leading(Term(change.term), boot_clock())
+        elif was_leading and not self._leading:
+            self._duties.stopped()
+            self._fail_waiting(self._not_leader(), public.Indeterminate("leadership was lost before it was committed"))
+        self._loop.call_soon(self._tell_role)
+
+    def _tell_role(self) -> None:
+        for listener in self._role_listeners:
+            listener(self._leading, self.leader_address())
+
+    def _fail_waiting(self, refused: LockmasterError, unknown: LockmasterError) -> None:
+        """Tell everybody who waits for a write: what was never appended is refused, the rest is unknown."""
+        for done in self._queue.drain():
+            done(refused)
+        if self._applier is not None:
+            for batch in self._applier.own.values():
+                dones, batch.dones = batch.dones, []
+                for done_or_none in dones:
+                    if done_or_none is not None:
+                        done_or_none(unknown)
+        self._keep_alives.fail(None, refused)
+        self._admin.fail(unknown)
+        if self._stopping:
+            for read_done in self._reads.drain():
+                read_done(refused)
+
+    def _not_leader(self) -> LockmasterError:
+        if self._node is None:
+            return public.Unavailable("this member is blank: it waits to be joined to a cluster")
+        return public.NotLeader(self.leader_address())
+
+    def translate(self, error: raft_errors.ProposalRefused) -> LockmasterError:
+        """The core's refusal as the error a caller meets."""
+        if isinstance(error, raft_errors.NotLeader):
+            return self._not_leader()
+        if isinstance(error, raft_errors.Overloaded):
+            return public.Overloaded(str(error), error.retry_after_ns / 1e9)
+        if isinstance(error, raft_errors.ChangeRefused):
+            return public.PreconditionFailed(str(error))
+        return public.Unavailable(str(error))
+
+    def _alarm(self, alarm: ready.Alarm) -> None:
+        LOG.warning("alarm %s: %s", alarm.code, alarm.text)
+        self.counters["alarms"] = self.counters.get("alarms", 0) + 1
+        if alarm.code in self.alarms or len(self.alarms) < ALARMS_MAX:
+            self.alarms[alarm.code] = alarm.text
+
+    def _fail(self, error: BaseException) -> None:
+        """Law 3: one line, and out."""
+        if self._dead:
+            return
+        self._dead = True
+        if isinstance(error, raft_errors.StorageFailed):
+            code = exit_code(error)
+            LOG.critical("storage failed, exit code %d: %s", code, error)
+        else:
+            code = EXIT_INVARIANT
+            LOG.critical("invariant broken, exit code %d: %s: %s", code, type(error).__name__, error, exc_info=error)
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        self._exit_process(code)
+
+    def fail(self, error: BaseException) -> None:
+        """For the engine's own parts: end the process for this error."""
+        self._fail(error)
+
+    # ------------------------------------------------------------------ what the peers tell
+
+    def deliver(self, message: Message) -> None:
+        """A message arrived from a peer."""
+        if self._node is not None:
+            self._step(events.Receive(message))
+
+    def connected(self, member_id: NodeId) -> None:
+        """Both lanes to this member are up."""
+        if self._node is not None:
+            self._step(events.PeerConnected(member_id))
+
+    def disconnected(self, member_id: NodeId) -> None:
+        """A lane to this member is gone."""
+        if self._node is not None:
+            self._step(events.PeerDisconnected(member_id))
+
+    def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
+        """This blank member was joined: its identity becomes durable, then its node starts as a learner."""
+        try:
+            self.directory.assign(cluster_id, member_id)
+            if self._hub is not None:
+                self._hub.me = Me(cluster_id, member_id, self._hub.me.incarnation)
+            self._build_node()
+        except Exception as error:
+            self._fail(error)
+
+    def _contacts_changed(self) -> None:
+        node, hub = self._node, self._hub
+        if node is None or hub is None:
+            return
+        self._configuration = node.configuration
+        hub.set_members({m.member_id: Contact(m.peer_address, m.incarnation) for m in node.configuration.members})
+
+    def send(self, to: NodeId, message: Message, channel: ready.Channel) -> None:
+        """For the engine's own parts: hand a message to the transport."""
+        if self._hub is not None:
+            self._hub.send(to, message, channel)
+
+    # ------------------------------------------------------------------ administration
+
+    def administer(self, make: Callable[[int], events.Event]) -> asyncio.Future[int]:
+        """Step an administrative proposal; the future resolves when its entry is applied. For members.py."""
+        if self._node is None:
+            raise public.Unavailable("this member is blank: it waits to be joined to a cluster")
+        if not self._leading:
+            raise self._not_leader()
+        self._proposal_id += 1
+        call = self._admin.add(self._proposal_id)
+        self._step(make(self._proposal_id))
+        return call.future
+
     async def bootstrap(self, full_min: int = 2) -> tuple[bytes, int]:
         """Genesis on a blank member: (cluster id, member id). PreconditionFailed if it is not blank."""
-        raise NotImplementedError
+        if self._node is not None or self.directory.identity.member_id:
+            raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
+        cluster_id, member_id = self._members.genesis(full_min)
+        if self._hub is not None:
+            self._hub.me = Me(cluster_id, member_id, self._hub.me.incarnation)
+        self._build_node()
+        return cluster_id, member_id
 
     async def add_member(
         self,
@@ -65,12 +592,19 @@ class Engine:
         learner: bool = False,
         expected_epoch: int | None = None,
     ) -> int:
-        """Its member id, once the change is committed."""
-        raise NotImplementedError
+        """Its member id, once the change is committed. Idempotent by incarnation."""
+        return await self._members.add(name, peer_address, client_address, incarnation, learner, expected_epoch)
 
     async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
         """Returns once the removal is committed."""
+        await self._members.remove(member_id, expected_epoch)
+
+    async def make_snapshot(self) -> None:
+        """Make a snapshot of this member's state now; returns once it can be served."""
+        if self._snapshots is None:
+            raise public.Unavailable("this member has no state yet")
+        await asyncio.shield(self._snapshots.make())
 
     async def transfer(self, target: int = 0) -> int:
-        """Hand leadership over; the new leader's id."""
-        raise NotImplementedError
+        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
+        return await self._members.transfer(target)

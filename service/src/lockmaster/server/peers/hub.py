@@ -32,7 +32,7 @@ class Contact:
 
 
 @dataclass(slots=True)
-class Self:
+class Me:
     """Who this member is; cluster and id are None while it is blank."""
 
     cluster_id: bytes | None
@@ -59,7 +59,7 @@ class HubOwner(Protocol):
 class PeerHub:
     """Listens, dials, and hands messages over."""
 
-    def __init__(self, owner: HubOwner, me: Self, tls: PeerTls | None, boot: int) -> None:
+    def __init__(self, owner: HubOwner, me: Me, tls: PeerTls | None, boot: int) -> None:
         self.me = me
         self.counters: dict[str, int] = {}
         self.address = ""

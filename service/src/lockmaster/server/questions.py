@@ -1,0 +1,170 @@
+"""What may be asked of an engine at any time: its parts and its place in the cluster. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lockmaster_raft.ids import NO_NODE
+
+from lockmaster import errors as public
+from lockmaster.server import reporting
+
+if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
+
+    from lockmaster.server.applying import Applier
+    from lockmaster.server.peers.hub import PeerHub
+    from lockmaster.server.persisting import Persister
+    from lockmaster.server.state_keeper import StateKeeper
+    from lockmaster.server.status import EngineSettings, StatusSnapshot
+    from lockmaster.statemachine.apply import StateMachine
+    from lockmaster.storage.directory import DataDirectory
+
+_BLANK = "this member is blank: it waits to be joined to a cluster"
+
+
+class Questions:
+    """The engine's parts, and the read-only half of its interface."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.alarms: dict[str, str] = {}
+        self.counters: dict[str, int] = {}
+        self.started_at = 0
+        self._leading = False
+        self._directory: DataDirectory | None = None
+        self._node: Node | None = None
+        self._applier: Applier | None = None
+        self._hub: PeerHub | None = None
+        self._persister: Persister | None = None
+        self._keeper: StateKeeper | None = None
+
+    @property
+    def directory(self) -> DataDirectory:
+        """The open data directory."""
+        if self._directory is None:
+            raise public.Unavailable("this member has not started")
+        return self._directory
+
+    @property
+    def node(self) -> Node:
+        """The node, to be read only. Unavailable on a blank member."""
+        if self._node is None:
+            raise public.Unavailable(_BLANK)
+        return self._node
+
+    @property
+    def applier(self) -> Applier:
+        """What applies entries. Unavailable on a blank member."""
+        if self._applier is None:
+            raise public.Unavailable(_BLANK)
+        return self._applier
+
+    @property
+    def keeper(self) -> StateKeeper:
+        """What stores applied state. Unavailable on a blank member."""
+        if self._keeper is None:
+            raise public.Unavailable(_BLANK)
+        return self._keeper
+
+    @property
+    def machine(self) -> StateMachine:
+        """The state machine, for queries only. Unavailable until this member has a state."""
+        machine = self._applier.machine if self._applier is not None else None
+        if machine is None:
+            raise public.Unavailable("this member has no state yet")
+        return machine
+
+    @property
+    def is_blank(self) -> bool:
+        """No identity yet."""
+        return self._node is None
+
+    @property
+    def is_leader(self) -> bool:
+        """It leads, as far as it knows."""
+        return self._leading
+
+    @property
+    def leading(self) -> bool:
+        """The same as is_leader."""
+        return self._leading
+
+    @property
+    def ready(self) -> bool:
+        """It can be asked: it leads with an own-term commit, or follows a known leader, and has a state."""
+        if self._node is None or self._applier is None or self._applier.machine is None:
+            return False
+        return self._node.own_term_committed if self._leading else self._node.leader_id != NO_NODE
+
+    @property
+    def admits_writes(self) -> bool:
+        """It leads and takes client writes now."""
+        return self._leading and self._node is not None and self._node.admits_writes
+
+    @property
+    def role(self) -> str:
+        """blank, learner, follower, pre-candidate, candidate, leader, removed."""
+        return "blank" if self._node is None else self._node.role.value
+
+    @property
+    def term(self) -> int:
+        """The current term, 0 when blank."""
+        return 0 if self._node is None else self._node.term
+
+    @property
+    def leader_id(self) -> int:
+        """The leader's member id as far as known, else 0."""
+        return NO_NODE if self._node is None else self._node.leader_id
+
+    @property
+    def revision(self) -> int:
+        """The state's revision, 0 without a state."""
+        machine = self._applier.machine if self._applier is not None else None
+        return 0 if machine is None else machine.revision
+
+    @property
+    def applied_index(self) -> int:
+        """Last applied index."""
+        return 0 if self._applier is None else self._applier.applied
+
+    @property
+    def cluster_id(self) -> bytes:
+        """16 bytes, or b"" when blank."""
+        return (self._directory.identity.cluster_id or b"") if self._directory is not None else b""
+
+    @property
+    def member_id(self) -> int:
+        """This member's id, or 0 when blank."""
+        return self._directory.identity.member_id if self._directory is not None else 0
+
+    @property
+    def incarnation(self) -> bytes:
+        """16 bytes: this data directory's."""
+        return self.directory.identity.incarnation
+
+    @property
+    def peer_address(self) -> str:
+        """host:port that other members dial."""
+        return self._hub.address if self._hub is not None else self.settings.advertise_peer
+
+    @property
+    def sync_average_ns(self) -> int:
+        """Running average of a durable write, 0 before the first."""
+        return self._persister.average_ns if self._persister is not None else 0
+
+    @property
+    def disk_syncs(self) -> tuple[int, int]:
+        """(durable writes, those of them done inline) since the start."""
+        return (self._persister.syncs, self._persister.syncs_inline) if self._persister is not None else (0, 0)
+
+    def leader_address(self) -> str:
+        """The leader's client address, or ""."""
+        if self._node is None:
+            return ""
+        member = self._node.configuration.member(self._node.leader_id)
+        return "" if member is None else member.client_address
+
+    def status(self) -> StatusSnapshot:
+        """This member now."""
+        return reporting.snapshot(self)

@@ -1,0 +1,83 @@
+"""StatusSnapshot from an engine: what the member list, the CLI and telemetry show."""
+
+from __future__ import annotations
+
+from time import CLOCK_BOOTTIME, clock_gettime_ns
+from typing import TYPE_CHECKING
+
+from lockmaster_raft.membership import LEVEL_MAX
+
+from lockmaster.server.status import MemberStatus, StatusSnapshot
+
+if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
+
+    from lockmaster.server.questions import Questions
+
+
+def snapshot(engine: Questions) -> StatusSnapshot:
+    """The engine's member at this moment; a blank one has zeros where there is nothing to tell."""
+    directory, node = engine.directory, None if engine.is_blank else engine.node
+    counters = dict(engine.counters)
+    syncs, inline = engine.disk_syncs
+    counters |= {"syncs": syncs, "syncs_inline": inline, "sync_average_ns": engine.sync_average_ns}
+    if node is not None:
+        counters |= {"entries_applied": engine.applier.entries, "operations_applied": engine.applier.operations}
+    return StatusSnapshot(
+        cluster_id=engine.cluster_id,
+        member_id=engine.member_id,
+        name=engine.settings.name,
+        incarnation=engine.incarnation,
+        role=engine.role,
+        term=engine.term,
+        leader_id=engine.leader_id,
+        leader_address=engine.leader_address(),
+        commit_index=node.commit_index if node else 0,
+        applied_index=engine.applied_index,
+        last_index=node.last_index if node else 0,
+        log_first_index=directory.journal.base.index + 1 if node else 0,
+        durable_index=directory.journal.durable_index if node else 0,
+        flushed_index=directory.state.applied_flushed if node else 0,
+        revision=engine.revision,
+        state_hash=directory.state.hash if node else 0,
+        free_bytes=engine.keeper.free_bytes if node else directory.space.free_bytes,
+        log_bytes=directory.journal.log_bytes,
+        level_active=node.levels.active if node else 0,
+        level_max=LEVEL_MAX,
+        uptime_ms=(clock_gettime_ns(CLOCK_BOOTTIME) - engine.started_at) // 1_000_000,
+        peer_address=engine.peer_address,
+        client_address=engine.settings.advertise_client,
+        configuration_epoch=node.configuration.epoch if node else 0,
+        members=_members(engine, node),
+        alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items())),
+        counters=counters,
+    )
+
+
+def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
+    if node is None:
+        return ()
+    rows = []
+    progress = node.progress_view() if engine.is_leader else {}
+    for m in node.configuration.members:
+        seen = progress.get(m.member_id)
+        mine = m.member_id == engine.member_id
+        match = node.last_index if mine and engine.is_leader else (seen.match_index if seen else 0)
+        rows.append(
+            MemberStatus(
+                member_id=m.member_id,
+                name=m.name,
+                peer_address=m.peer_address,
+                client_address=m.client_address,
+                voter=m.voter,
+                role=m.role.name.lower(),
+                phase=m.phase.name.lower(),
+                leader=m.member_id == node.leader_id,
+                incarnation=m.incarnation,
+                match_index=match,
+                lag_entries=max(0, node.last_index - match) if engine.is_leader else 0,
+                reachable=mine or (seen is not None and seen.reachable),
+                level_max=LEVEL_MAX if mine else (seen.level_max if seen else 0),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,207 @@
+"""Snapshots as the host sees them: made, served chunk by chunk, fetched, switched in. All slow work is in threads.
+
+One snapshot is made, and one fetched, at a time. The state store is held (keeper.exclusive) from the cut to the
+checkpoint and during the switch; heartbeats, commits and applying go on while one is made, and stop being applied
+while one is switched in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from lockmaster_raft import events, ready
+from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
+from lockmaster_raft.messages import FetchPieceReply, Header
+
+from lockmaster.statemachine.apply import StateMachine
+from lockmaster.storage.snapshot import (
+    ChunkRefused,
+    Snapshot,
+    SnapshotWriter,
+    latest_snapshot,
+    make_snapshot,
+)
+
+if TYPE_CHECKING:
+    from lockmaster.server.runtime import Engine
+
+LOG: Final = logging.getLogger("lockmaster.server")
+CUT_TIMEOUT: Final = 30.0
+"""Seconds that a cut waits for the own log to be durable up to it; then the attempt is given up."""
+PIECES_WAITING_MAX: Final = 64
+"""Most chunk reads and writes that wait; more are not begun (the asker asks again at its deadline)."""
+
+T = TypeVar("T")
+
+
+class SnapshotHost:
+    """One per node."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.made = 0
+        self.installed = 0
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._own: Snapshot | None = None
+        self._writer: SnapshotWriter | None = None
+        self._writer_index = 0
+        self._making: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pieces = ThreadPoolExecutor(1, "lockmaster-pieces")
+
+    def offer_existing(self) -> None:
+        """At boot: tell the node of the newest snapshot on disk, if it still joins the log."""
+        own = latest_snapshot(self._engine.directory)
+        if own is not None and own.base.index >= self._engine.directory.journal.base.index:
+            self._offer(own)
+
+    def _offer(self, own: Snapshot) -> None:
+        self._own = own
+        base = own.base
+        self._engine.step(
+            events.SnapshotReady(
+                base.index,
+                base.term,
+                base.configuration,
+                base.configuration_index,
+                base.levels,
+                own.digests,
+                own.bytes_total,
+            )
+        )
+
+    def perform(self, piece: ready.ServePiece | ready.StorePiece | ready.InstallPieces | ready.MakeSnapshot) -> None:
+        """Do what the core asks, off the loop's thread where it takes long."""
+        if isinstance(piece, ready.MakeSnapshot):
+            self.make()
+        elif isinstance(piece, ready.InstallPieces):
+            self._start(self._install(piece))
+        elif len(self._tasks) >= PIECES_WAITING_MAX:
+            if isinstance(piece, ready.StorePiece):
+                self._loop.call_soon(
+                    self._engine.step, events.PieceRefused(piece.last_index, piece.number, "too many pieces wait")
+                )
+        elif isinstance(piece, ready.ServePiece):
+            self._start(self._serve(piece))
+        else:
+            self._start(self._store(piece))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._engine.fail(error)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await self._loop.run_in_executor(self._pieces, call, *arguments)
+
+    # -- making and serving
+
+    def make(self) -> asyncio.Task[None]:
+        """Make one now, unless one is being made."""
+        if self._making is None or self._making.done():
+            self._making = self._start(self._make())
+        return self._making
+
+    async def _make(self) -> None:
+        engine = self._engine
+        directory, keeper = engine.directory, engine.keeper
+        if engine.applier.machine is None:
+            return
+        async with keeper.exclusive:
+            state = directory.state
+            cut = state.cut()
+            stop = self._loop.time() + CUT_TIMEOUT
+            while state.applied_stored < cut:  # ends: CUT_TIMEOUT
+                if not state.store(directory.journal.durable_index) and state.applied_stored < cut:
+                    await asyncio.sleep(0.01)
+                else:
+                    await asyncio.sleep(0)
+                if self._loop.time() > stop or engine.applier.installing:
+                    state.release()
+                    return
+            at, configuration = engine.node.configuration_at(cut)
+            base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels)
+            own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
+        self.made += 1
+        LOG.info("snapshot at index %d: %d bytes in %d chunks", base.index, own.bytes_total, len(own.digests))
+        keeper.report()
+        self._offer(own)
+
+    async def _serve(self, piece: ready.ServePiece) -> None:
+        own, data = self._own, None
+        if own is not None and own.base.index == piece.last_index:
+            try:
+                data = await self._in_thread(own.read_chunk, piece.number)
+            except FileNotFoundError:  # replaced by a newer snapshot meanwhile
+                data = None
+        engine = self._engine
+        if engine.is_blank:
+            return
+        header = Header(engine.cluster_id, NodeId(engine.member_id), piece.to, Term(engine.term), LEVEL_MIN, LEVEL_MAX)
+        reply = FetchPieceReply(header, piece.last_index, piece.number, data is not None, data or b"")
+        engine.send(piece.to, reply, ready.Channel.BULK)
+
+    # -- fetching and installing
+
+    def _writer_for(self, last_index: Index) -> SnapshotWriter | None:
+        if self._writer is not None and self._writer_index == last_index:
+            return self._writer
+        offer = self._engine.node.fetching
+        if offer is None or offer.last_index != last_index:
+            return None
+        base = ready.Base(
+            offer.last_index, offer.last_term, offer.configuration, offer.configuration_index, offer.levels
+        )
+        if self._writer is not None:
+            self._writer.discard()
+        self._writer = SnapshotWriter(self._engine.directory, base, offer.chunk_digests, offer.bytes_total)
+        self._writer_index = last_index
+        for number in sorted(self._writer.held):
+            self._loop.call_soon(self._engine.step, events.PieceStored(last_index, number))
+        return self._writer
+
+    async def _store(self, piece: ready.StorePiece) -> None:
+        writer = self._writer_for(piece.last_index)
+        if writer is None:
+            self._engine.step(events.PieceRefused(piece.last_index, piece.number, "its snapshot is not being fetched"))
+            return
+        try:
+            await self._in_thread(writer.store_chunk, piece.number, piece.data)
+        except ChunkRefused as error:
+            self._engine.step(events.PieceRefused(piece.last_index, piece.number, str(error)))
+            return
+        self._engine.step(events.PieceStored(piece.last_index, piece.number))
+
+    async def _install(self, piece: ready.InstallPieces) -> None:
+        engine, offer = self._engine, piece.snapshot
+        writer = self._writer_for(offer.last_index)
+        if writer is None:
+            raise RuntimeError(f"snapshot {offer.last_index} is to be installed without its chunks")
+        applier = engine.applier
+        applier.installing = True
+        async with engine.keeper.exclusive:
+            await self._in_thread(writer.build)
+            writer.switch()
+            self._writer = None
+        applier.installed(StateMachine(engine.directory.state))
+        self.installed += 1
+        LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
+        engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term))
+
+    async def close(self) -> None:
+        """Wait for what runs; begin nothing more."""
+        while self._tasks:  # ends: the engine steps no more, so nothing new is begun
+            await asyncio.gather(*self._tasks)
+        await self._loop.run_in_executor(None, self._pieces.shutdown)

@@ -1,0 +1,92 @@
+"""Storing applied state after the answers, and flushing it to disk for good (storing.py decides when)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft import events
+
+from lockmaster.server.storing import STORE_INTERVAL, FlushSchedule
+
+if TYPE_CHECKING:
+    from lockmaster.server.applying import Applier
+    from lockmaster.server.runtime import Engine
+
+STORE_SLICE_NS: Final = 3_000_000
+"""Longest time of the loop that one run of storing takes (plus the one batch that passes it)."""
+
+
+class StateKeeper:
+    """One per node. Any error ends the process."""
+
+    def __init__(self, engine: Engine, applier: Applier, member_id: int) -> None:
+        self.free_bytes = engine.directory.space.free_bytes
+        self.schedule = FlushSchedule(member_id, time.monotonic())
+        self.exclusive = asyncio.Lock()
+        """Held while the state is flushed, cut for a snapshot or switched."""
+        self._engine = engine
+        self._applier = applier
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def applied(self) -> None:
+        """Something was applied: store it within STORE_INTERVAL."""
+        if self._timer is None and not self._closed:
+            self._timer = self._loop.call_later(STORE_INTERVAL, self._store)
+
+    def soon(self) -> None:
+        """A whole batch waits: store it in the next turn."""
+        if not self._closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_soon(self._store)
+
+    def _store(self) -> None:
+        self._timer = None
+        if self._closed or self._applier.installing:
+            return
+        directory = self._engine.directory
+        try:
+            more = True
+            stop = time.perf_counter_ns() + STORE_SLICE_NS
+            while more and time.perf_counter_ns() < stop:
+                more = directory.state.store(directory.journal.durable_index)
+            if self._flushing is None and self.schedule.due(time.monotonic()):
+                self._flushing = self._loop.create_task(self._flush(), name="flush")
+        except Exception as error:
+            self._engine.fail(error)
+            return
+        if more:
+            self._timer = self._loop.call_soon(self._store)
+        elif directory.state.applied_stored < self._applier.applied:
+            self.applied()
+
+    async def _flush(self) -> None:
+        try:
+            async with self.exclusive:
+                self.schedule.begun(time.monotonic())
+                await self._loop.run_in_executor(None, self._engine.directory.state.flush)
+            self.report()
+        except Exception as error:
+            self._engine.fail(error)
+        finally:
+            self._flushing = None
+
+    def report(self) -> None:
+        """Tell the node what the disk holds and how it does."""
+        engine = self._engine
+        self.free_bytes = engine.directory.space.free_bytes
+        flushed = engine.directory.state.applied_flushed
+        engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns))
+
+    async def close(self) -> None:
+        """No storing from here on; waits for a flush that runs."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._flushing is not None:
+            await asyncio.shield(self._flushing)

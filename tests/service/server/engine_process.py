@@ -1,0 +1,124 @@
+"""One Engine in its own process, driven by lines on stdin: for tests that kill -9. Arguments: DIR ADDRESS NAME.
+
+Commands, one per line, each answered by one line of JSON: bootstrap FULL_MIN | add NAME PEER_ADDRESS INCARNATION |
+open | put KEY VALUE | get KEY | status | acquire SESSION SEQ NAME | quit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from lockmaster.errors import LockmasterError
+from lockmaster.server.runtime import Engine
+from lockmaster.server.status import EngineSettings
+from lockmaster.statemachine.codec import command_digest
+from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSession, Put, Result
+from lockmaster_raft.config import RaftConfig
+
+
+class Driven:
+    """The engine and its commands."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def propose(self, command: Command) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Result | LockmasterError) -> None:
+            if isinstance(outcome, Result):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        self.engine.propose(command, done)
+        return await future
+
+    async def run(self, words: list[str]) -> dict[str, object]:
+        match words:
+            case ["bootstrap", full_min]:
+                cluster_id, member_id = await self.engine.bootstrap(int(full_min))
+                return {"cluster_id": cluster_id.hex(), "member_id": member_id}
+            case ["add", name, address, incarnation]:
+                return {"member_id": await self.engine.add_member(name, address, address, bytes.fromhex(incarnation))}
+            case ["remove", member_id]:
+                await self.engine.remove_member(int(member_id))
+                return {}
+            case ["transfer"]:
+                return {"leader": await self.engine.transfer()}
+            case ["open"]:
+                result = await self.propose(Command(OpenSession(b"n" * 16, 15_000_000_000, "p", "l", 0)))
+                return {"status": result.status.name, "session": result.revision}
+            case ["put", key, value]:
+                put = Put("ns", key, value.encode(), None, "", 0, "author", "", 0)
+                result = await self.propose(Command(put))
+                return {"status": result.status.name, "revision": result.revision}
+            case ["fill", count, size]:
+                puts = [Put("ns", f"fill/{i}", b"x" * int(size), None, "", 0, "", "", 0) for i in range(int(count))]
+                results = await asyncio.gather(*[self.propose(Command(put)) for put in puts])
+                return {"done": len(results)}
+            case ["acquire", session, seq, name]:
+                acquire = Acquire(name, False, 0)
+                dedup = Dedup(int(session), int(seq), int(seq), command_digest(acquire))
+                result = await self.propose(Command(acquire, dedup))
+                return {"status": result.status.name, "token": result.revision}
+            case ["get", key]:
+                future: asyncio.Future[LockmasterError | None] = asyncio.get_running_loop().create_future()
+                self.engine.read_index(future.set_result)
+                if (error := await future) is not None:
+                    raise error
+                item = self.engine.machine.get("ns", key)
+                return {"value": None if item is None else item.value.decode()}
+            case ["snapshot"]:
+                await self.engine.make_snapshot()
+                return {}
+            case ["status"]:
+                s = self.engine.status()
+                return {
+                    "role": s.role,
+                    "leader": s.leader_id,
+                    "applied": s.applied_index,
+                    "commit": s.commit_index,
+                    "incarnation": s.incarnation.hex(),
+                    "address": s.peer_address,
+                    "hash": s.state_hash,
+                    "voters": [m.member_id for m in s.members if m.voter],
+                    "log_first": s.log_first_index,
+                    "alarms": s.alarms,
+                    "counters": s.counters,
+                    "admits": self.engine.admits_writes,
+                }
+        raise ValueError(f"unknown command {words}")
+
+
+async def main(directory: str, address: str, name: str) -> None:
+    """Serve stdin until it ends."""
+    settings = EngineSettings(Path(directory), name, address, address, address, RaftConfig.fast())
+    engine = Engine(settings)
+    await engine.start()
+    driven, loop = Driven(engine), asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    print(json.dumps({"started": True}), flush=True)
+    while line := (await reader.readline()).decode().split():
+        if line == ["quit"]:
+            break
+        try:
+            async with asyncio.timeout(10):
+                answer = await driven.run(line)
+        except (LockmasterError, TimeoutError) as error:
+            answer = {"error": type(error).__name__, "text": str(error)}
+        print(json.dumps(answer), flush=True)
+    await engine.stop(transfer=False)
+
+
+if __name__ == "__main__":
+    import logging
+
+    import uvloop
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    uvloop.run(main(*sys.argv[1:4]))

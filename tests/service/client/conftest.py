@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-
 from lockmaster import AsyncClient
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
 

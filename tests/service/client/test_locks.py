@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-
 from lockmaster import LockBusy, LockLost, LockTimeout, NotHeld
 
 
@@ -49,26 +48,24 @@ async def test_try_acquire_of_a_held_lock_gives_none(cluster: Any) -> None:
 
 
 async def test_timeout_withdraws_the_waiter(cluster: Any) -> None:
-    async with cluster.client() as one, cluster.client() as other:
-        async with one.lock("x"):
-            with pytest.raises(LockTimeout):
-                async with other.lock("x", timeout=0.01):
-                    pytest.fail("the body ran unheld")
-            await other.locks.inspect("x")
-            assert not cluster.model.queues["x"]
+    async with cluster.client() as one, cluster.client() as other, one.lock("x"):
+        with pytest.raises(LockTimeout):
+            async with other.lock("x", timeout=0.01):
+                pytest.fail("the body ran unheld")
+        await other.locks.inspect("x")
+        assert not cluster.model.queues["x"]
 
 
 async def test_cancelling_an_acquire_withdraws_the_waiter(cluster: Any) -> None:
-    async with cluster.client() as one, cluster.client() as other:
-        async with one.lock("x"):
-            task = asyncio.create_task(other.lock("x").acquire())
-            while not cluster.model.queues.get("x"):
-                await one.locks.inspect("x")
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await other.locks.inspect("x")
-            assert not cluster.model.queues["x"]
+    async with cluster.client() as one, cluster.client() as other, one.lock("x"):
+        task = asyncio.create_task(other.lock("x").acquire())
+        while not cluster.model.queues.get("x"):
+            await one.locks.inspect("x")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other.locks.inspect("x")
+        assert not cluster.model.queues["x"]
 
 
 async def test_a_grant_that_crosses_a_cancel_is_given_back(cluster: Any) -> None:
@@ -86,7 +83,7 @@ async def test_a_grant_that_crosses_a_cancel_is_given_back(cluster: Any) -> None
 
 async def test_errors_of_body_and_release_both_survive(cluster: Any) -> None:
     async with cluster.client() as client:
-        with pytest.raises(ExceptionGroup) as caught:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 (the body is the subject)
             async with client.lock("x") as held:
                 cluster.model.expire(held.session_id)
                 await held.lost.wait()
@@ -104,7 +101,7 @@ async def test_the_body_error_alone_goes_through_unchanged(cluster: Any) -> None
 
 async def test_force_release_tells_the_holder(cluster: Any) -> None:
     async with cluster.client() as client, cluster.client() as admin:
-        with pytest.raises(LockLost, match="INC-1"):
+        with pytest.raises(LockLost, match="INC-1"):  # noqa: PT012 (the body is the subject)
             async with client.lock("x") as held:
                 told: list[LockLost] = []
                 held.on_lost(told.append)
@@ -117,7 +114,7 @@ async def test_force_release_tells_the_holder(cluster: Any) -> None:
 
 async def test_cancel_on_lost_turns_into_lock_lost(cluster: Any) -> None:
     async with cluster.client() as client:
-        with pytest.raises(LockLost):
+        with pytest.raises(LockLost):  # noqa: PT012 (the body is the subject)
             async with client.lock("x", on_lost="cancel") as held:
                 cluster.model.expire(held.session_id)
                 await asyncio.Event().wait()
@@ -148,8 +145,7 @@ async def test_after_expiry_a_new_session_serves_later_calls(cluster: Any) -> No
 
 
 async def test_inspect_shows_holder_and_queue_length(cluster: Any) -> None:
-    async with cluster.client() as client:
-        async with client.lock("x") as held:
-            status = await client.locks.inspect("x")
-            assert status.holder is not None
-            assert status.holder.token == held.fencing_token
+    async with cluster.client() as client, client.lock("x") as held:
+        status = await client.locks.inspect("x")
+        assert status.holder is not None
+        assert status.holder.token == held.fencing_token

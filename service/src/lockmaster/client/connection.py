@@ -18,11 +18,10 @@ import grpc.aio
 
 from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
 from lockmaster.client.policy import backoff
-from lockmaster.client.session_core import Redirect, SessionCore
+from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
 
 CONNECT_METHOD = "/lockmaster.v1.Sessions/Connect"
 CONNECT_SECONDS_MAX = 2.0
-TICK_SECONDS = 0.25
 TLS_CHECK_SECONDS = 10.0
 CHANNELS_MAX = 8
 END_OF_STREAM: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs lack it)
@@ -123,7 +122,14 @@ class Connection:
         if self.core.redirect is not None and self._stream_call is not None:
             self._stream_call.cancel()
         if not self._closed and (not self.core.idle or self.core.session is not None):
-            self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._ticking = self._loop.call_later(self.core.next_tick(now), self._tick)
+
+    def _tick_sooner(self) -> None:
+        """A retry is due before the next tick."""
+        sooner = self._loop.time() + self.core.next_tick(self._clock())
+        if self._ticking is not None and sooner < self._ticking.when():
+            self._ticking.cancel()
+            self._ticking = self._loop.call_at(sooner, self._tick)
 
     async def _run(self) -> None:
         while True:
@@ -189,6 +195,8 @@ class Connection:
                 core.receive(data, clock())
                 if core.redirect is not None:
                     return core.redirect
+                if core.has_retries:
+                    self._tick_sooner()
                 self._fruitless = 0
         finally:
             writer.cancel()

@@ -56,6 +56,7 @@ FRAME_REQUESTS_MAX = 1_024
 FRAME_BYTES_MAX = 1 << 20
 SILENCE_SECONDS_MAX = 3.0
 PROBE_SECONDS = 5.0
+TICK_SECONDS = 0.25
 JEOPARDY_SHARE = 0.3
 
 
@@ -164,6 +165,16 @@ class SessionCore:
         return not (
             self._control or self._mutations or self._reads or self._delayed or self._in_flight or owned or self.watches
         )
+
+    @property
+    def has_retries(self) -> bool:
+        """A call waits for its time to be sent again."""
+        return bool(self._delayed)
+
+    def next_tick(self, now: float) -> float:
+        """Seconds until tick() should be called next."""
+        due = self._delayed[0][0] - now if self._delayed else TICK_SECONDS
+        return min(TICK_SECONDS, max(0.0, due))
 
     # ---- the connection's side -------------------------------------------------------------------------------------
 

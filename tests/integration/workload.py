@@ -1,0 +1,216 @@
+"""A load on a real cluster that records every operation, and what must be true of the record afterwards.
+
+Each worker is a task of its own client session: it takes and releases locks, writes keys with values never written
+twice, and reads them. A call that ended without an answer is recorded as unknown, never as failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from lockmaster import AsyncClient, Indeterminate, LockmasterError, LockTimeout, SessionExpired
+from lockmaster.client.watching import Change
+
+NAMESPACE = "load"
+
+
+@dataclass(slots=True)
+class Write:
+    """A put of a value written once. `revision` 0: the outcome is unknown."""
+
+    key: str
+    value: bytes
+    called: int
+    returned: int = 0
+    revision: int = 0
+
+
+@dataclass(slots=True)
+class Read:
+    """A linearizable get that was answered: the mod revision it saw, 0 for no key."""
+
+    key: str
+    called: int
+    returned: int
+    revision: int
+    value: bytes
+
+
+@dataclass(slots=True)
+class Hold:
+    """A lock that was granted; `released` 0: the release's outcome is unknown or it never came."""
+
+    name: str
+    token: int
+    called: int
+    granted: int
+    release_called: int = 0
+    released: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """All that happened."""
+
+    writes: list[Write] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    sessions_lost: int = 0
+
+    @property
+    def acknowledged(self) -> list[Write]:
+        """The writes that were answered with a revision."""
+        return [write for write in self.writes if write.revision]
+
+
+def now() -> int:
+    """The one clock of a record."""
+    return time.monotonic_ns()
+
+
+class Load:
+    """Workers on a cluster, from `start` to `stop`."""
+
+    def __init__(self, endpoints: str, *, workers: int = 6, keys: int = 3, ttl: float = 15.0) -> None:
+        self.record = Record()
+        self._endpoints, self._workers, self._keys, self._ttl = endpoints, workers, keys, ttl
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Starts the workers and waits until each has done something."""
+        self._tasks = [asyncio.create_task(self._work(number)) for number in range(self._workers)]
+        await self.progress(self._workers, 30.0)
+
+    async def progress(self, writes: int, seconds: float) -> None:
+        """Waits until that many more writes are acknowledged. TimeoutError after `seconds`."""
+        target = len(self.record.acknowledged) + writes
+        async with asyncio.timeout(seconds):
+            while len(self.record.acknowledged) < target:
+                for task in self._tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> Record:
+        """Lets every worker end its round; raises what a worker raised."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+        return self.record
+
+    async def _work(self, worker: int) -> None:
+        count = 0
+        while not self._stopping:
+            try:
+                async with AsyncClient(
+                    self._endpoints, insecure=True, ttl=self._ttl, operation_timeout=60.0, label=f"worker-{worker}"
+                ) as client:
+                    while not self._stopping:
+                        count += 1
+                        await self._round(client, worker, count)
+            except SessionExpired:
+                self.record.sessions_lost += 1
+            except LockmasterError as error:
+                self.record.errors.append(f"{type(error).__name__}: {error}")
+
+    async def _round(self, client: AsyncClient, worker: int, count: int) -> None:
+        key = f"key-{(worker + count) % self._keys}"
+        await self._write(client, key, f"{worker}/{count}".encode())
+        called = now()
+        item = await client.config(NAMESPACE).get(key)
+        revision, value = (item.revision, item.value) if item is not None else (0, b"")
+        self.record.reads.append(Read(key, called, now(), revision, value))
+        await self._hold(client, f"lock-{(worker + count) % self._keys}")
+
+    async def _write(self, client: AsyncClient, key: str, value: bytes) -> None:
+        write = Write(key, value, now())
+        self.record.writes.append(write)
+        try:
+            write.revision = await client.config(NAMESPACE).put(key, value)
+            write.returned = now()
+        except Indeterminate:
+            self.record.errors.append("Indeterminate put")
+
+    async def _hold(self, client: AsyncClient, name: str) -> None:
+        called = now()
+        try:
+            held = await client.lock(name, timeout=30).acquire()
+        except LockTimeout:
+            return
+        hold = Hold(name, held.fencing_token, called, now())
+        self.record.holds.append(hold)
+        hold.release_called = now()
+        await held.release()
+        hold.released = now()
+
+
+async def whole_history(client: AsyncClient, key: str) -> list[Change]:
+    """Every change of a key, oldest first."""
+    changes: list[Change] = []
+    before = 0
+    for _ in range(1000):
+        page = await client.config(NAMESPACE).history(key, limit=1000, before=before)
+        changes += page
+        if not page:
+            break
+        before = page[-1].revision
+    return changes[::-1]
+
+
+async def check(client: AsyncClient, record: Record) -> None:
+    """Everything that must hold of a record, against the cluster's own history. AssertionError names the culprit."""
+    for key in sorted({write.key for write in record.writes}):
+        stored = {change.revision: change.item.value for change in await whole_history(client, key)}
+        writes = [write for write in record.writes if write.key == key]
+        values = list(stored.values())
+        assert len(values) == len(set(values)), f"{key}: a write was executed twice"
+        for write in writes:
+            if write.revision:
+                assert stored.get(write.revision) == write.value, f"acknowledged write lost: {write}"
+        known = {write.value for write in writes}
+        assert set(values) <= known, f"{key}: values nobody wrote: {set(values) - known}"
+        _check_real_time(key, record, stored)
+    check_holds(record.holds)
+
+
+def _check_real_time(key: str, record: Record, stored: dict[int, bytes]) -> None:
+    """Operations on one key that did not overlap keep their order: revisions make the register's order known, so a
+    sweep over returns and calls is exact (reliability.md, layer 6)."""
+    points: list[tuple[int, int, int]] = []  # (time, 0 call | 1 return, revision)
+    for write in record.writes:
+        if write.key == key and write.revision:
+            points += [(write.called, 0, -write.revision), (write.returned, 1, write.revision)]
+    for read in record.reads:
+        if read.key == key:
+            if read.revision:
+                assert stored.get(read.revision) == read.value, f"a read saw what was never there: {read}"
+            points += [(read.called, 2, read.revision), (read.returned, 1, read.revision)]
+    # A call takes the highest revision returned before it as its floor; its own revision must not be below.
+    floors: dict[int, int] = {}
+    highest = 0
+    for at, kind, revision in sorted(points):
+        if kind == 1:
+            highest = max(highest, revision)
+        else:
+            floors[at] = highest
+    for write in record.writes:
+        if write.key == key and write.revision:
+            assert write.revision > floors[write.called], f"a write went behind one that had ended: {write}"
+    for read in record.reads:
+        if read.key == key:
+            assert read.revision >= floors[read.called], f"stale read: {read}"
+
+
+def check_holds(holds: list[Hold]) -> None:
+    """Fenced locks: in token order each grant can follow the release before it (raft-bugs.md, checkers)."""
+    for name in sorted({hold.name for hold in holds}):
+        ordered = sorted((hold for hold in holds if hold.name == name), key=lambda hold: hold.token)
+        assert len({hold.token for hold in ordered}) == len(ordered), f"{name}: one token for two holds"
+        at = 0
+        for hold in ordered:
+            at = max(at, hold.called)
+            assert at <= hold.granted, f"{name}: token {hold.token} granted before the one below it was given back"
+            at = max(at, hold.release_called)

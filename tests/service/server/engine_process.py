@@ -1,7 +1,7 @@
 """One Engine in its own process, driven by lines on stdin: for tests that kill -9. Arguments: DIR ADDRESS NAME.
 
 Commands, one per line, each answered by one line of JSON: bootstrap FULL_MIN | add NAME PEER_ADDRESS INCARNATION |
-open | put KEY VALUE | get KEY | status | acquire SESSION SEQ NAME | quit.
+open | put KEY VALUE | get KEY | status | drive CALLERS SECONDS | acquire SESSION SEQ NAME | quit.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 
 from lockmaster.errors import LockmasterError
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import EngineSettings
 from lockmaster.statemachine.codec import command_digest
-from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSession, Put, Result
+from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSession, Put, Release, Result, ResultStatus
 from lockmaster_raft.config import RaftConfig
 
 
@@ -72,6 +73,8 @@ class Driven:
                     raise error
                 item = self.engine.machine.get("ns", key)
                 return {"value": None if item is None else item.value.decode()}
+            case ["drive", callers, seconds]:
+                return await drive(self.engine, int(callers), float(seconds))
             case ["snapshot"]:
                 await self.engine.make_snapshot()
                 return {}
@@ -94,6 +97,72 @@ class Driven:
         raise ValueError(f"unknown command {words}")
 
 
+class Caller:
+    """One closed loop of acquire and release on its own lock, without tasks: the host's hot path alone."""
+
+    def __init__(self, engine: Engine, session_id: int, name: str) -> None:
+        self.engine, self.session_id, self.name = engine, session_id, name
+        self.seq = 0
+        self.started = 0.0
+        self.waits: list[float] = []
+        self.failures: list[object] = []
+        self.running = True
+
+    def acquire(self) -> None:
+        self.seq += 1
+        operation = Acquire(self.name, False, 0)
+        dedup = Dedup(self.session_id, self.seq, self.seq, command_digest(operation))
+        self.started = time.perf_counter()
+        self.engine.propose(Command(operation, dedup), self.acquired)
+
+    def acquired(self, outcome: Result | LockmasterError) -> None:
+        self.waits.append(time.perf_counter() - self.started)
+        if not isinstance(outcome, Result) or outcome.status is not ResultStatus.OK:
+            self.failures.append(outcome)
+            return
+        self.seq += 1
+        operation = Release(self.session_id, self.name, outcome.revision)
+        dedup = Dedup(self.session_id, self.seq, self.seq, command_digest(operation))
+        self.engine.propose(Command(operation, dedup), self.released, reserved=True)
+
+    def released(self, outcome: Result | LockmasterError) -> None:
+        if not isinstance(outcome, Result) or outcome.status is not ResultStatus.OK:
+            self.failures.append(outcome)
+        elif self.running:
+            self.acquire()
+
+
+async def drive(engine: Engine, count: int, seconds: float) -> dict[str, object]:
+    """`count` callers for `seconds`; lock operations per second and acquire latencies."""
+    driven = Driven(engine)
+    callers = []
+    for number in range(count):
+        opened = await driven.propose(Command(OpenSession(number.to_bytes(16, "big"), 60_000_000_000, "p", "l", 0)))
+        callers.append(Caller(engine, opened.revision, f"lock/{number}"))
+    before = engine.status().counters
+    started = time.perf_counter()
+    for caller in callers:
+        caller.acquire()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - started
+    after = engine.status().counters
+    for caller in callers:
+        caller.running = False
+    await asyncio.sleep(0.2)
+    waits = sorted(wait for caller in callers for wait in caller.waits)
+    counts = {k: after[k] - before.get(k, 0) for k in ("entries_applied", "operations_applied", "syncs")}
+    return {
+        "ops_per_s": round(counts["operations_applied"] / elapsed),
+        "p50_ms": round(1000 * waits[len(waits) // 2], 2),
+        "p99_ms": round(1000 * waits[len(waits) * 99 // 100], 2),
+        "ops_per_entry": round(counts["operations_applied"] / max(1, counts["entries_applied"]), 1),
+        "entries_per_s": round(counts["entries_applied"] / elapsed),
+        "syncs_per_s": round(counts["syncs"] / elapsed),
+        "sync_us": after["sync_average_ns"] // 1000,
+        "failures": [str(f) for caller in callers for f in caller.failures][:3],
+    }
+
+
 async def main(directory: str, address: str, name: str) -> None:
     """Serve stdin until it ends."""
     settings = EngineSettings(Path(directory), name, address, address, address, RaftConfig.fast())
@@ -107,7 +176,7 @@ async def main(directory: str, address: str, name: str) -> None:
         if line == ["quit"]:
             break
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answer = await driven.run(line)
         except (LockmasterError, TimeoutError) as error:
             answer = {"error": type(error).__name__, "text": str(error)}

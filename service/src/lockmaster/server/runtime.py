@@ -316,6 +316,8 @@ class Engine(Questions):
         if hub is None or persister is None or applier is None:
             raise raft_errors.InvariantViolation("a node steps without its host")
         self._node_deadline = todo.next_deadline
+        for proposal in todo.proposals:
+            self._proposal(proposal)
         if todo.role_changed is not None:
             self._role_changed(todo.role_changed)
         for send in todo.send:
@@ -325,8 +327,6 @@ class Engine(Questions):
                 self._held.append(send)
         if todo.persist is not None and persister.persist(todo.persist, leading=self._leading):
             self._durable(todo.persist.seq)
-        for proposal in todo.proposals:
-            self._proposal(proposal)
         if todo.apply:
             applier.extend(todo.apply)
             self._apply_some()

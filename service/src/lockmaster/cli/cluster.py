@@ -17,7 +17,8 @@ from lockmaster.errors import LockmasterError, Unavailable
 
 STATUS_COLUMNS = {
     "endpoint": "ENDPOINT", "name": "NAME", "role": "ROLE", "term": "TERM", "leader": "LEADER",
-    "applied_index": "APPLIED", "lag": "BEHIND", "sessions": "SESSIONS", "version": "VERSION", "uptime": "UP", "alarms": "ALARMS",
+    "applied_index": "APPLIED", "lag": "BEHIND", "sessions": "SESSIONS", "version": "VERSION", "uptime": "UP",
+    "alarms": "ALARMS",
 }  # fmt: skip
 MEMBER_COLUMNS = {
     "member_id": "ID", "name": "NAME", "role": "ROLE", "leader": "LEADER", "reachable": "REACHABLE",

@@ -33,7 +33,7 @@ class Target:
     timeout: float
     """Seconds a call may take."""
 
-    def client(self, *, ttl: float = 15.0, label: str = "lockmaster command line") -> AsyncClient:
+    def client(self, *, ttl: float = 15.0, label: str = "lockmaster") -> AsyncClient:
         """A client of the SDK, not yet entered."""
         tls = None if self.insecure else TLS(self.ca, self.cert, self.key)
         try:
@@ -68,9 +68,13 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="host:port of members, comma-separated; LOCKMASTER_ENDPOINTS.",
     )
-    @click.option("--ca", envvar="LOCKMASTER_CA", type=existing_file(), help="Authority of the servers' certificates.")
-    @click.option("--cert", envvar="LOCKMASTER_CERT", type=existing_file(), help="Own certificate, for mTLS.")
-    @click.option("--key", envvar="LOCKMASTER_KEY", type=existing_file(), help="Its key.")
+    @click.option(
+        "--ca", "tls_ca", envvar="LOCKMASTER_CA", type=existing_file(), help="Authority of the servers' certificates."
+    )
+    @click.option(
+        "--cert", "tls_cert", envvar="LOCKMASTER_CERT", type=existing_file(), help="Own certificate, for mTLS."
+    )
+    @click.option("--key", "tls_key", envvar="LOCKMASTER_KEY", type=existing_file(), help="Its key.")
     @click.option("--insecure", is_flag=True, help="Plaintext; what is used on loopback when there is no --ca.")
     @click.option(
         "--call-timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS"
@@ -78,20 +82,20 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_target(
         endpoints: str,
-        ca: Path | None,
-        cert: Path | None,
-        key: Path | None,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
         insecure: bool,
         call_timeout: float,
         **others: Any,
     ) -> Any:
         addresses = split(endpoints)
-        if (cert is None) != (key is None):
+        if (tls_cert is None) != (tls_key is None):
             raise Refused("--cert and --key belong together: give both", USAGE)
-        if insecure and (ca or cert):
+        if insecure and (tls_ca or tls_cert):
             raise Refused("--insecure and --ca or --cert exclude each other: give one", USAGE)
-        plain = insecure or (ca is None and cert is None and all(loopback(address) for address in addresses))
-        return command(target=Target(addresses, ca, cert, key, plain, call_timeout), **others)
+        plain = insecure or (not (tls_ca or tls_cert) and all(loopback(address) for address in addresses))
+        return command(target=Target(addresses, tls_ca, tls_cert, tls_key, plain, call_timeout), **others)
 
     return with_target
 

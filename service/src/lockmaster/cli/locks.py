@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -113,7 +114,7 @@ def list_command(target: Target, output: str, prefix: str) -> None:
 def force_release_command(target: Target, name: str, reason: str, token_max: int, yes: bool) -> int:
     """Take a lock from its holder. The next holder's token is higher; the old one must be fenced off by it."""
     if not yes:
-        if not click.get_text_stream("stdin").isatty():
+        if not sys.stdin.isatty():
             raise Refused("force-release takes a lock from its holder: give --yes to confirm", USAGE)
         click.confirm(
             f"Take {name!r} from its holder? Whatever it does under the lock goes on unprotected.", abort=True

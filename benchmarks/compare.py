@@ -1,0 +1,196 @@
+"""`make bench`: a three-member Lockmaster and a three-member etcd on this machine, workload by workload in turn.
+
+    python -m benchmarks.compare --rounds 3 --seconds 5 --only locks
+
+Each round runs every case on one and then on the other (A B A B …), so that a machine that gets slower or faster
+meets both; the table shows the medians, and the ratios of neighbouring runs. Both have the same TLS, heartbeat and
+election times, number of workers, connections and sessions; etcd's driver is its own Go client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, TlsFiles
+
+from benchmarks import certificates, report
+from benchmarks.cases import CASES, Case, Row
+from benchmarks.etcd_cluster import EtcdCluster, NoEtcd, Programs, build, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+HEARTBEAT_MS, ELECTION_MS = 100, 1000
+KILL_AFTER_SECONDS = 3.0
+FAILOVER_SECONDS = 8.0
+RUN_SECONDS_EXTRA = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What both sides are started with."""
+
+    programs: Programs
+    tls: TlsFiles | None
+    scratch: Path
+    seconds: float
+
+
+def lockmaster_command(cluster: LocalCluster, tls: TlsFiles | None, case: Case, seconds: float) -> list[str]:
+    """`lockmaster bench` for a case."""
+    command = [sys.executable, "-m", "lockmaster.cli.main", "bench", case.workload, "-o", "json"]
+    command += ["-e", cluster.endpoints, "--clients", str(case.clients), "--connections", str(case.connections)]
+    command += ["--seconds", str(seconds)]
+    return [*command, "--ca", str(tls.ca)] if tls else command
+
+
+@contextlib.contextmanager
+def fresh_lockmaster(bench: Bench) -> Iterator[LocalCluster]:
+    """A new cluster with data on the same disk as etcd's."""
+    with scratch_directory(bench) as directory, LocalCluster(directory, tls=bench.tls) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@contextlib.contextmanager
+def fresh_etcd(bench: Bench) -> Iterator[EtcdCluster]:
+    """A new etcd cluster."""
+    with scratch_directory(bench) as directory:
+        cluster = EtcdCluster(bench.programs, directory, bench.tls, HEARTBEAT_MS, ELECTION_MS)
+        with cluster:
+            yield cluster
+
+
+@contextlib.contextmanager
+def scratch_directory(bench: Bench) -> Iterator[Path]:
+    """A directory that is removed at the end, on the project's own disk."""
+    with tempfile.TemporaryDirectory(dir=bench.scratch) as directory:
+        yield Path(directory)
+
+
+def execute(command: Sequence[str]) -> dict[str, Any]:
+    """Runs a driver to its end. Raises ClusterFailed with its last line."""
+    process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_EXTRA * 2, check=False)
+    return answer_of(process.returncode, process.stdout, process.stderr)
+
+
+def answer_of(code: int, output: str, errors: str) -> dict[str, Any]:
+    if code or not output.strip():
+        words = errors.strip().splitlines() or ["it said nothing"]
+        raise ClusterFailed(f"a driver ended with {code}: {words[-1]}")
+    return parse(output)
+
+
+def with_kill(command: Sequence[str], kill_leader: Any) -> dict[str, Any]:
+    """Runs a driver and kills the leader in the middle of it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(KILL_AFTER_SECONDS)
+        kill_leader()
+        output, errors = process.communicate(timeout=RUN_SECONDS_EXTRA)
+    finally:
+        process.kill()
+        process.wait()
+    return answer_of(process.returncode, output, errors)
+
+
+def failover(bench: Bench, row: Row) -> None:
+    """One leader kill on each side, in fresh clusters: a killed member would tilt what comes next."""
+    with fresh_lockmaster(bench) as ours:
+
+        def kill() -> None:
+            leader = ours.leader()
+            if leader is not None:
+                ours.kill(leader)
+
+        row.lockmaster.append(with_kill(lockmaster_command(ours, bench.tls, row.case, FAILOVER_SECONDS), kill))
+    with fresh_etcd(bench) as theirs:
+        command = theirs.command("failover", row.case.clients, row.case.connections, FAILOVER_SECONDS)
+        row.etcd.append(with_kill(command, theirs.kill_leader))
+
+
+def steady(bench: Bench, rows: Sequence[Row], say: Any) -> None:
+    """One round of every case but the leader kill. Both clusters are up; only one is asked at a time."""
+    with fresh_lockmaster(bench) as ours, fresh_etcd(bench) as theirs:
+        for row in rows:
+            case = row.case
+            row.lockmaster.append(execute(lockmaster_command(ours, bench.tls, case, bench.seconds)))
+            row.etcd.append(execute(theirs.command(case.workload, case.clients, case.connections, bench.seconds)))
+            say(f"{case.title}: {report.shown(row.ratio('rate'), 'p50')} × the rate so far")
+
+
+def run(bench: Bench, rows: Sequence[Row], rounds: int) -> None:
+    """Every case, `rounds` times, interleaved."""
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - started:6.0f}s  {text}", file=sys.stderr, flush=True)
+
+    kills = [row for row in rows if row.case.workload == "failover"]
+    others = [row for row in rows if row.case.workload != "failover"]
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        if others:
+            steady(bench, others, say)
+        for row in kills:
+            failover(bench, row)
+            say(f"{row.case.title}: {row.ratio('gap'):.2f} × the pause so far")
+
+
+def etcd_version(programs: Programs) -> str:
+    answer = subprocess.run([str(programs.server), "--version"], capture_output=True, text=True, check=True)
+    return f"{answer.stdout.splitlines()[0].removeprefix('etcd Version: ')} ({programs.source})"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Lockmaster and etcd side by side.")
+    parser.add_argument("--rounds", type=int, default=3, help="times every case runs on each side")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a run, after a second of warm-up")
+    parser.add_argument("--only", action="append", help="cases whose title has this in it; may be repeated")
+    parser.add_argument("--no-tls", action="store_true", help="plaintext on both sides")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where JSON and plot go")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    rows = [Row(case) for case in CASES if not arguments.only or any(part in case.title for part in arguments.only)]
+    if not rows or arguments.rounds < 1 or arguments.seconds <= 0:
+        print(f"bench: nothing to run; cases: {', '.join(case.title for case in CASES)}", file=sys.stderr)
+        return 2
+    scratch = ROOT / ".build" / "bench"
+    try:
+        print("bench: building etcd and its driver (a minute the first time)", file=sys.stderr, flush=True)
+        programs = build(scratch / "bin")
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            tls = None if arguments.no_tls else certificates.make(Path(directory))
+            run(Bench(programs, tls, scratch, arguments.seconds), rows, arguments.rounds)
+    except (NoEtcd, ClusterFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    facts = {
+        **report.machine(),
+        "etcd": etcd_version(programs),
+        "TLS": not arguments.no_tls,
+        "rounds": arguments.rounds,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    report.print_table(rows, facts)
+    report.write_json(rows, facts, arguments.out / "etcd.json")
+    report.plot(rows, arguments.out / "etcd.png")
+    print(f"{arguments.out / 'etcd.json'} and etcd.png written", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

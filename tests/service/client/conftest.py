@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,8 +13,7 @@ import grpc.aio
 import pytest
 from lockmaster import AsyncClient
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
-
-ServerFrame, Response, SessionEvent = session_pb2.ServerFrame, session_pb2.Response, session_pb2.SessionEvent
+from lockmaster.api.session_pb2 import Response, ServerFrame, SessionEvent
 
 
 class Model:
@@ -69,12 +69,12 @@ class Model:
             return failed(request.id, status_pb2.STATUS_SESSION_EXPIRED)
         record = self.records.get((session, request.seq)) if request.seq else None
         if record is not None and kind != "acquire":
-            answer = Response.FromString(record)
-            answer.id = request.id
-            return answer
+            stored = Response.FromString(record)
+            stored.id = request.id
+            return stored
         if request.seq and record is None:
             self.executed.append((kind, session, request.seq))
-        answer = getattr(self, "do_" + kind)(session, request, stream)
+        answer: Response = getattr(self, "do_" + kind)(session, request, stream)
         answer.id = request.id
         if request.seq:
             self.records[session, request.seq] = answer.SerializeToString()
@@ -209,7 +209,7 @@ class Model:
         self.watches.append((stream, watch))
         missed = [change for change in self.changes if change.item.mod_revision >= watch.from_revision]
         if missed:
-            stream.later.append(lambda: [self.watch_event(stream, watch, change) for change in missed])
+            stream.later.extend(partial(self.watch_event, stream, watch, change) for change in missed)
         return Response(watch=config_pb2.WatchResponse(revision=self.revision))
 
     def do_cancel_watch(self, session: int, request: Any, stream: FakeStream) -> Response:
@@ -307,7 +307,7 @@ class Member:
         async for data in requests:
             self.frames += 1
             frame = session_pb2.ClientFrame.FromString(data)
-            responses = []
+            responses: list[Response] = []
             for request in frame.requests:
                 outcome = self.fault(request)
                 if outcome == "drop":

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from lockmaster import LockBusy, LockLost, LockTimeout, NotHeld
+from lockmaster import AsyncClient, LockBusy, LockLost, LockTimeout, NotHeld
 
 
 async def test_a_lock_is_held_in_the_body_and_free_after(cluster: Any) -> None:
@@ -124,7 +124,8 @@ async def test_cancel_on_lost_turns_into_lock_lost(cluster: Any) -> None:
 
 
 async def test_decorator_holds_the_lock_while_the_function_runs(cluster: Any) -> None:
-    async with cluster.client() as client:
+    client: AsyncClient = cluster.client()
+    async with client:
 
         @client.locked("nightly")
         async def report(number: int) -> int:

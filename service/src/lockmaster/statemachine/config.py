@@ -40,9 +40,8 @@ from lockmaster.statemachine.table import Context, Kind
 from lockmaster.statemachine.wire import U64, Reader, pack_bytes, pack_text
 
 
-def version_at(context_view_item: KeyValue | None, namespace: str, key: str, revision: int) -> KeyValue | None:
+def version_at(item: KeyValue | None, namespace: str, key: str, revision: int) -> KeyValue | None:
     """Fill in what a version's record leaves to its key."""
-    item = context_view_item
     if item is not None and not item.key:
         item.namespace, item.key, item.mod_revision = namespace, key, revision
     return item
@@ -86,7 +85,8 @@ def execute_put(context: Context, operation: Put, dedup: Dedup | None) -> Result
         window = window_of(context, owner)
         if window is None:
             return Result(ResultStatus.SESSION_EXPIRED)
-        if window.ephemeral_count >= context.limits.session_ephemeral_count_max:
+        joins = head is None or head.session_id != owner
+        if joins and window.ephemeral_count >= context.limits.session_ephemeral_count_max:
             return Result(ResultStatus.QUOTA_EXCEEDED)
     revision = context.next_revision()
     previous = None

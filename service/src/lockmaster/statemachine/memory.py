@@ -15,8 +15,8 @@ V = TypeVar("V")
 
 
 def record_hash(key: bytes, value: bytes) -> int:
-    """64 bits of one record for the state hash; `key` is with its table's prefix."""
-    return int.from_bytes(blake2b(len(key).to_bytes(4, "big") + key + value, digest_size=8).digest(), "big")
+    """64 bits of one record for the state hash; `key` is with its table's prefix. Never 0 ("no record")."""
+    return int.from_bytes(blake2b(len(key).to_bytes(4, "big") + key + value, digest_size=8).digest(), "big") or 1
 
 
 class _Rows:

@@ -47,3 +47,12 @@ class NotReady(ProposalRefused):
 
 class ChangeRefused(ProposalRefused):
     """A configuration change breaks a precondition; the text names the member and the number in the way."""
+
+
+class EntryTooLarge(ProposalRefused):
+    """The payload is larger than entry_bytes_max: the caller must split it."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"an entry of {size} bytes is larger than {limit}")
+        self.size = size
+        self.limit = limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.messages import Message
 
@@ -61,7 +61,7 @@ class TransferLeadership:
     """Hand over to `target` (a caught-up full voter; 0 picks the best one), bounded by one election timeout."""
 
     proposal_id: int
-    target: NodeId = NodeId(0)
+    target: NodeId = NO_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class PieceRefused:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInstalled:
-    """The fetched snapshot was verified, switched in, synced; state now stands at last_index. BASE follows as Persist."""
+    """The fetched snapshot was verified, switched in and synced: the state stands at last_index. BASE follows."""
 
     last_index: Index
     last_term: Term

@@ -20,5 +20,6 @@ PersistSeq = NewType("PersistSeq", int)
 """The number of one Persist of one boot, from 1. 0 means "depends on no write"."""
 
 NO_NODE: Final = NodeId(0)
+NO_WRITE: Final = PersistSeq(0)
 INDEX_MAX: Final = 2**63 - 1
 """Largest legal index, term and id; anything above it in a message is refused as out of range."""

@@ -155,7 +155,7 @@ class ReadIndex:
 
 @dataclass(frozen=True, slots=True)
 class ReadIndexReply:
-    """The read may be served once applied >= index. `ok` False: ask again elsewhere (not leader, no own-term commit)."""
+    """The read may be served once applied >= index. `ok` False: ask again elsewhere (not leader, overloaded)."""
 
     header: Header
     read_id: int

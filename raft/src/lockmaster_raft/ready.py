@@ -17,7 +17,7 @@ from enum import Enum, IntEnum
 
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.errors import ProposalRefused
-from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.ids import NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels
 from lockmaster_raft.messages import InstallSnapshot, Message
 
@@ -78,7 +78,7 @@ class Send:
     to: NodeId
     message: Message
     channel: Channel
-    after: PersistSeq = PersistSeq(0)
+    after: PersistSeq = NO_WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Appended:
     proposal_id: int
     index: Index
     term: Term
-    member_id: NodeId = NodeId(0)
+    member_id: NodeId = NO_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A proposal without an entry of its own ended well: a transfer done, or an idempotent AddMember found its member."""
+    """A proposal without an entry of its own ended well: a transfer done, or AddMember found its member there."""
 
     proposal_id: int
-    member_id: NodeId = NodeId(0)
+    member_id: NodeId = NO_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class ServePiece:
 
 @dataclass(frozen=True, slots=True)
 class StorePiece:
-    """Verify this chunk against the manifest and store it in the side directory; then step PieceStored or PieceRefused."""
+    """Verify this chunk and store it in the side directory; then step PieceStored or PieceRefused."""
 
     last_index: Index
     number: int

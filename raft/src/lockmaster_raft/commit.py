@@ -1,0 +1,52 @@
+"""Moving the commit index (§3.5, §3.6.2).
+
+Laws: it never falls; on a leader only an entry of its own term is a commit point; the leader's own copy counts only
+when durable, while the index may run ahead of it when the others make a quorum without it.
+"""
+
+from __future__ import annotations
+
+from lockmaster_raft.core import NEVER, Core
+from lockmaster_raft.ids import Index, NodeId
+from lockmaster_raft.messages import Removed
+from lockmaster_raft.ready import Role
+
+
+def advance(core: Core) -> bool:
+    """Leader: commit what a quorum holds durably; True if the index rose."""
+    matches: dict[NodeId, int] = {p.member_id: p.match for p in core.progress.values()}
+    matches[core.node_id] = core.log.durable_index
+    index = core.quorum_value(matches)
+    if index <= core.commit_index or core.log.term(index) != core.term:
+        return False
+    left = core.log.last_index - index
+    while len(core.pending_sizes) > left:
+        core.pending_bytes -= core.pending_sizes.popleft()
+    set_commit(core, Index(index))
+    if core.commit_flush_at == NEVER:
+        core.commit_flush_at = core.now + core.config.heartbeat_interval_ns // 10
+    return True
+
+
+def set_commit(core: Core, index: Index) -> None:
+    """Raise the commit index (never lower it) and take a newly committed configuration into the books."""
+    old = core.commit_index
+    if index <= old:
+        return
+    core.commit_index = index
+    if old < core.log.configuration_index:
+        at, configuration = core.log.configuration_at(index)
+        if at > old:
+            core.committed_configuration = configuration
+            _committed(core)
+
+
+def _committed(core: Core) -> None:
+    """Tell removed members; learn of the own removal."""
+    configuration = core.committed_configuration
+    if core.role is Role.LEADER:
+        for member_id in sorted(m for m, at in core.departing.items() if at <= core.commit_index):
+            del core.departing[member_id]
+            core.send(Removed(core.header(member_id), configuration.epoch), after=core.after())
+    if configuration.member(core.node_id) is None and core.configuration.member(core.node_id) is None:
+        core.removed = True

@@ -1,0 +1,407 @@
+"""The state of one node and the Ready it is filling: what every handler works on.
+
+Laws: applied <= emitted <= commit_index <= last_index; term and commit_index never fall within one boot; whatever
+leaves a step leaves through `finish`; a reply built on a write carries that write's sequence in Send.after.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from lockmaster_raft.clock import ClusterClock
+from lockmaster_raft.config import RaftConfig
+from lockmaster_raft.entry import Entry, EntryKind, make_entry
+from lockmaster_raft.errors import CorruptLog, InvariantViolation
+from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.log import RaftLog
+from lockmaster_raft.membership import Configuration, Levels, MemberRole
+from lockmaster_raft.messages import Header, InstallSnapshot, Message
+from lockmaster_raft.progress import Progress
+from lockmaster_raft.quorum import quorum_value
+from lockmaster_raft.ready import (
+    Alarm,
+    Appended,
+    Base,
+    Channel,
+    HardState,
+    InstallPieces,
+    MakeSnapshot,
+    Persist,
+    ReadReady,
+    Ready,
+    Refused,
+    Resolved,
+    Role,
+    RoleChanged,
+    Send,
+    ServePiece,
+    StorePiece,
+)
+from lockmaster_raft.storage import BootState
+
+APPLY_ENTRIES_MAX: Final = 512
+"""Most entries of one Ready.apply."""
+APPLY_BYTES_MAX: Final = 4 << 20
+APPLY_OUTSTANDING_MAX: Final = 4096
+"""Most entries handed out and not yet reported by Applied."""
+NEVER: Final = INDEX_MAX
+"""A deadline that never passes."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A leadership transfer in progress (§3.10). proposal_id is None when the leader began it by itself."""
+
+    proposal_id: int | None
+    target: NodeId
+    deadline: int
+    told_at: int = 0
+    """When TimeoutNow was last sent, or 0."""
+
+
+@dataclass(slots=True)
+class Fetch:
+    """A snapshot being fetched. len(outstanding) <= PIECES_OUTSTANDING_MAX."""
+
+    snapshot: InstallSnapshot
+    leader: NodeId
+    held: set[int] = field(default_factory=set)
+    storing: set[int] = field(default_factory=set)
+    outstanding: dict[int, tuple[NodeId, int]] = field(default_factory=dict)
+    """number -> (source, deadline)"""
+    bad_sources: set[NodeId] = field(default_factory=set)
+    next_number: int = 0
+    """Every chunk below it is held, being stored or outstanding, but for those in `again`."""
+    again: list[int] = field(default_factory=list)
+    installing: bool = False
+
+
+@dataclass(slots=True)
+class OwnSnapshot:
+    """The snapshot of this member's own state that can be served."""
+
+    last_index: Index
+    last_term: Term
+    configuration: Configuration
+    configuration_index: Index
+    levels: Levels
+    chunk_digests: tuple[bytes, ...]
+    bytes_total: int
+
+
+@dataclass(slots=True)
+class Reads:
+    """Linearizable reads on their way; see reads.py. Their number is bounded by pending_reads_max."""
+
+    waiting: list[tuple[NodeId, int]] = field(default_factory=list)
+    """Leader: (origin or NO_NODE for own, id), not yet attached to a round."""
+    rounds: deque[tuple[int, Index, list[tuple[NodeId, int]]]] = field(default_factory=deque)
+    """Leader: (round_id, read index, readers), in order of rounds."""
+    pending_count: int = 0
+    queued: list[tuple[int, int]] = field(default_factory=list)
+    """Follower: (request_id, deadline) waiting for the next attempt."""
+    attempt: list[tuple[int, int]] = field(default_factory=list)
+    attempt_id: int = 0
+    attempt_retry_at: int = NEVER
+
+
+class Core:
+    """Everything one node knows. Handlers are functions over it, one module per concern; Node is its only owner."""
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        cluster_id: bytes,
+        config: RaftConfig,
+        boot: BootState,
+        now: Nanos,
+        draw: int,
+        level_min: int,
+        level_max: int,
+    ) -> None:
+        self.node_id = node_id
+        self.cluster_id = cluster_id
+        self.config = config
+        self.level_min = level_min
+        self.level_max = level_max
+        self.log = RaftLog(boot.store, config.cache_bytes_max)
+        self.term: Term = boot.hard_state.term
+        self.voted_for: NodeId = boot.hard_state.voted_for
+        base = self.log.base
+        if self.term < self.log.last_term:
+            raise CorruptLog(f"hard state term {self.term} is below the log's last term {self.log.last_term}")
+        if not base.index <= boot.applied <= self.log.last_index:
+            raise CorruptLog(f"applied {boot.applied} outside the log [{base.index}, {self.log.last_index}]")
+        self.commit_index: Index = boot.applied
+        self.emitted: Index = boot.applied
+        self.applied: Index = boot.applied
+        self.flushed_applied: Index = boot.applied
+        self.levels: Levels = base.levels
+        self.role = Role.FOLLOWER
+        self.leader_id: NodeId = NO_NODE
+        self.removed = False
+        self.now: Nanos = now
+        self._draw = draw
+        self._draw_count = 0
+        self.committed_configuration: Configuration = self.log.configuration_at(self.commit_index)[1]
+        self.configuration: Configuration = self.log.configuration
+        self.voters: tuple[NodeId, ...] = self.configuration.voter_ids
+        self.outgoing: tuple[NodeId, ...] = self.configuration.outgoing
+        # Election. §4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout.
+        self.contact_at: int = now if self.term > 0 else now - 2 * config.election_timeout_ns
+        self.election_deadline: int = NEVER
+        self.votes: dict[NodeId, bool] = {}
+        self.vote_round: int = self.random() >> 2
+        self.transfer_campaign = False
+        # Leadership.
+        self.progress: dict[NodeId, Progress] = {}
+        self.departing: dict[NodeId, Index] = {}
+        self.clock = ClusterClock(Nanos(0), now, config.heartbeat_interval_ns)
+        self.round_id = 0
+        self.confirmed_round = 0
+        self.heartbeat_at: int = NEVER
+        self.check_quorum_at: int = NEVER
+        self.commit_flush_at: int = NEVER
+        self.own_term_committed = False
+        self.pending_sizes: deque[int] = deque()
+        """Sizes of the uncommitted entries that this leadership appended, oldest first."""
+        self.pending_bytes = 0
+        self.transfer: Transfer | None = None
+        # Reads, snapshots.
+        self.reads = Reads()
+        self.next_read_id: int = self.random() >> 2
+        self.leader_time: Nanos = self.log.last_time
+        """Cluster time as last heard of by heartbeat or entry."""
+        self.snapshot: OwnSnapshot | None = None
+        self.snapshot_asked_at: int = -NEVER
+        self.fetch: Fetch | None = None
+        self.free_bytes = 0
+        self.sync_average_ns = 0
+        self.refusals: Counter[str] = Counter()
+        # Durability: sequence numbers count Persists of this boot.
+        self.persist_seq: int = 0
+        self.persisted_seq: int = 0
+        self.hard_seq: int = 0
+        self._headers: dict[NodeId, Header] = {}
+        # The Ready being filled.
+        self._hard_dirty = False
+        self._truncate_from: Index | None = None
+        self._entries: list[Entry] = []
+        self._base: Base | None = None
+        self.sends: list[Send] = []
+        self.read_results: list[ReadReady] = []
+        self.proposals: list[Appended | Refused | Resolved] = []
+        self.alarms: list[Alarm] = []
+        self.pieces: list[ServePiece | StorePiece | InstallPieces | MakeSnapshot] = []
+        self._told: tuple[Role, Term, NodeId] | None = None
+
+    # --- randomness and time ---------------------------------------------------------------------------------------
+
+    def begin(self, now: Nanos, draw: int) -> None:
+        """A step starts: its time and its random number. Time never goes back."""
+        if now > self.now:
+            self.now = now
+        self._draw = draw
+        self._draw_count = 0
+
+    def random(self) -> int:
+        """A uniform 64-bit number: this step's draw, whitened anew at every call (splitmix64)."""
+        self._draw_count += 1
+        z = (self._draw + self._draw_count * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        return z ^ (z >> 31)
+
+    def election_timeout(self) -> int:
+        """A timeout drawn anew from [1, 2) × the base: fixed jitter would split votes for ever (§3.4)."""
+        base = self.config.election_timeout_ns
+        return base + base * (self.random() & 0xFFFFFFFF) // 0x100000000
+
+    # --- writes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def write_seq(self) -> PersistSeq:
+        """The sequence number of the Persist that this step is filling."""
+        return PersistSeq(self.persist_seq + 1)
+
+    def set_term(self, term: Term, voted_for: NodeId) -> None:
+        """Move to a later term, or vote in this one. Durable before any reply: see `after`."""
+        if term < self.term or (term == self.term and self.voted_for not in (NO_NODE, voted_for)):
+            raise InvariantViolation(f"term {self.term} voted {self.voted_for} cannot become {term} voted {voted_for}")
+        if term != self.term:
+            self._headers.clear()
+        self.term = term
+        self.voted_for = voted_for
+        self._hard_dirty = True
+        self.hard_seq = self.persist_seq + 1
+
+    def after(self, index: int = 0) -> PersistSeq:
+        """What a reply must wait for: the hard state, and the log up to `index`."""
+        seq: int = self.log.seq_of(index) if index else 0
+        if self.hard_seq > self.persisted_seq and self.hard_seq > seq:
+            seq = self.hard_seq
+        return PersistSeq(seq)
+
+    def append(self, entries: list[Entry]) -> None:
+        """Append to the log and to this step's Persist."""
+        self.log.append(entries, self.write_seq)
+        self._entries += entries
+
+    def append_own(self, kind: EntryKind, payload: bytes) -> Entry:
+        """A leader appends one entry of its term, stamped with the cluster clock."""
+        log = self.log
+        entry = make_entry(Index(log.last_index + 1), self.term, kind, self.clock.value(self.now), payload)
+        log.append((entry,), PersistSeq(self.persist_seq + 1))
+        self._entries.append(entry)
+        size = entry.size
+        self.pending_sizes.append(size)
+        self.pending_bytes += size
+        return entry
+
+    def truncate(self, first: Index) -> None:
+        """Remove `first` and what follows, at once in memory and with this step's Persist on disk."""
+        if first <= self.commit_index:
+            raise InvariantViolation(f"truncation from {first} would remove committed entries (≤ {self.commit_index})")
+        self.log.truncate(first)
+        kept = [e for e in self._entries if e.index < first]
+        if len(kept) == len(self._entries):
+            self._truncate_from = first if self._truncate_from is None else min(first, self._truncate_from)
+        elif self._truncate_from is None and (not kept or kept[0].index >= first):
+            self._truncate_from = first
+        self._entries = kept
+
+    def write_base(self, base: Base) -> None:
+        """Move the log's start with this step's Persist."""
+        self._base = base
+        self.log.move_base(base)
+
+    def replace_log(self, base: Base) -> None:
+        """A snapshot was installed whose index the log does not hold: everything before and after is gone."""
+        old = self.log.base.index
+        if self.log.last_index > old:
+            self._truncate_from = Index(old + 1)
+        self._entries = []
+        self._base = base
+        self.log.reset(base, self.write_seq)
+
+    # --- output ------------------------------------------------------------------------------------------------------
+
+    def header(self, receiver: NodeId) -> Header:
+        """This node's header for `receiver`, its term frozen now."""
+        header = self._headers.get(receiver)
+        if header is None:
+            header = Header(self.cluster_id, self.node_id, receiver, self.term, self.level_min, self.level_max)
+            self._headers[receiver] = header
+        return header
+
+    def send(self, message: Message, channel: Channel = Channel.CONTROL, after: PersistSeq = NO_WRITE) -> None:
+        """Send to the member that the message's header names."""
+        self.sends.append(Send(message.header.receiver, message, channel, after))
+
+    def alarm(self, code: str, text: str) -> None:
+        """Tell the operator."""
+        self.alarms.append(Alarm(code, text))
+
+    def refuse(self, reason: str) -> None:
+        """Count a message that was ignored or refused, by its reason."""
+        self.refusals[reason] += 1
+
+    def cluster_time(self, now: Nanos) -> Nanos:
+        """The leader's stamp at `now`, or what this node last heard."""
+        if self.role is Role.LEADER:
+            return max(self.clock.value(now), self.log.last_time)
+        return max(self.leader_time, self.log.last_time)
+
+    # --- configuration -----------------------------------------------------------------------------------------------
+
+    def is_voter(self) -> bool:
+        """Whether this node votes in its latest configuration."""
+        return self.node_id in self.voters or self.node_id in self.outgoing
+
+    def is_full_voter(self, node_id: NodeId) -> bool:
+        """Whether that member may lead and serve."""
+        member = self.configuration.member(node_id)
+        return member is not None and member.voter and member.role is MemberRole.FULL
+
+    def quorum_value(self, values: dict[NodeId, int]) -> int:
+        """What a quorum of the latest configuration reaches."""
+        return quorum_value(self.voters, self.outgoing, values)
+
+    def refresh_configuration(self) -> None:
+        """Take the log's latest configuration into force (§4.1: on append, and back on truncation)."""
+        self.configuration = self.log.configuration
+        self.voters = self.configuration.voter_ids
+        self.outgoing = self.configuration.outgoing
+
+    # --- the end of a step -------------------------------------------------------------------------------------------
+
+    def _take_apply(self) -> tuple[Entry, ...]:
+        """Committed entries for the state machine, in order, bounded per step and in flight."""
+        room = APPLY_OUTSTANDING_MAX - (self.emitted - self.applied)
+        count = min(self.commit_index - self.emitted, APPLY_ENTRIES_MAX, room)
+        if count <= 0 or (self.fetch is not None and self.fetch.installing):
+            return ()
+        first = self.emitted + 1
+        entries = self.log.entries(first, first + count, count, APPLY_BYTES_MAX)
+        self.emitted = entries[-1].index
+        return entries
+
+    def _may_apply_more(self) -> bool:
+        return (
+            self.emitted < self.commit_index
+            and self.emitted - self.applied < APPLY_OUTSTANDING_MAX
+            and not (self.fetch is not None and self.fetch.installing)
+        )
+
+    def _take_persist(self) -> Persist | None:
+        if not (self._hard_dirty or self._entries or self._base is not None or self._truncate_from is not None):
+            return None
+        self.persist_seq += 1
+        persist = Persist(
+            PersistSeq(self.persist_seq),
+            HardState(self.term, self.voted_for) if self._hard_dirty else None,
+            self._truncate_from,
+            tuple(self._entries),
+            self._base,
+        )
+        self._hard_dirty = False
+        self._truncate_from = None
+        self._entries = []
+        self._base = None
+        return persist
+
+    def finish(self, next_deadline: int) -> Ready:
+        """The complete Ready of this step."""
+        apply = self._take_apply() if self.emitted < self.commit_index else ()
+        if apply and self._may_apply_more():
+            next_deadline = self.now
+        told = (self.role, self.term, self.leader_id)
+        role_changed = None
+        if told != self._told:
+            self._told = told
+            role_changed = RoleChanged(*told)
+        ready = Ready(
+            Nanos(next_deadline),
+            self._take_persist(),
+            tuple(self.sends),
+            apply,
+            tuple(self.read_results),
+            tuple(self.proposals),
+            role_changed,
+            tuple(self.alarms),
+            tuple(self.pieces),
+        )
+        if self.sends:
+            self.sends = []
+        if self.read_results:
+            self.read_results = []
+        if self.proposals:
+            self.proposals = []
+        if self.alarms:
+            self.alarms = []
+        if self.pieces:
+            self.pieces = []
+        return ready

@@ -1,0 +1,215 @@
+"""What a leader does: proposals with back pressure, replies, rounds, check-quorum.
+
+Laws: pending entries and bytes are bounded, reserved proposals by slots of their own above that bound; a leader whose
+voters were silent for an election timeout stops leading before it looks at anything else (§6.2).
+"""
+
+from __future__ import annotations
+
+from lockmaster_raft import members, reads, transfer
+from lockmaster_raft.commit import advance
+from lockmaster_raft.core import NEVER, Core
+from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.errors import EntryTooLarge, NotLeader, NotReady, Overloaded, ProposalRefused
+from lockmaster_raft.events import Propose
+from lockmaster_raft.ids import NO_NODE, NodeId
+from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, InstallSnapshotReply
+from lockmaster_raft.progress import ProgressState
+from lockmaster_raft.ready import Appended, Refused, Role
+from lockmaster_raft.replication import (
+    on_mismatch,
+    on_success,
+    replicate,
+    replicate_all,
+    retransmit,
+    retransmit_deadline,
+)
+from lockmaster_raft.roles import become_follower
+
+
+def on_propose(core: Core, e: Propose) -> None:
+    """Append one DATA entry and send it at once, or refuse it for good."""
+    error = _why_not(core, e)
+    if error is not None:
+        core.proposals.append(Refused(e.proposal_id, error))
+        return
+    entry = core.append_own(EntryKind.DATA, e.payload)
+    core.proposals.append(Appended(e.proposal_id, entry.index, entry.term))
+    replicate_all(core)
+
+
+def _why_not(core: Core, e: Propose) -> ProposalRefused | None:
+    if core.role is not Role.LEADER:
+        return NotLeader(core.leader_id)
+    config = core.config
+    size = len(e.payload)
+    if size > config.entry_bytes_max:
+        return EntryTooLarge(size, config.entry_bytes_max)
+    if not core.own_term_committed:
+        return NotReady("no entry of this leader's term is committed yet")
+    if core.transfer is not None:
+        return NotReady(f"a transfer to member {core.transfer.target} is running")
+    missing = full_voters_missing(core)
+    if missing:
+        return NotReady(f"{missing} more full voters are needed before writes are admitted")
+    pending = core.log.last_index - core.commit_index
+    if e.reserved:
+        if pending >= config.pending_entries_max + config.reserved_entries:
+            return Overloaded("reserved slots", config.heartbeat_interval_ns)
+        return None
+    if pending >= config.pending_entries_max:
+        return Overloaded("pending entries", config.heartbeat_interval_ns)
+    if core.pending_bytes + size > config.pending_bytes_max:
+        return Overloaded("pending bytes", config.heartbeat_interval_ns)
+    if is_disk_behind(core):
+        return Overloaded("the leader's own disk is behind", config.heartbeat_interval_ns)
+    return None
+
+
+def full_voters_missing(core: Core) -> int:
+    """How many full voters the committed configuration lacks before client writes are admitted (I8)."""
+    configuration = core.committed_configuration
+    return max(0, configuration.full_min - configuration.full_voter_count)
+
+
+def is_disk_behind(core: Core) -> bool:
+    """Commits run ahead of this leader's own durable log by more than unsynced_bytes_max."""
+    return core.log.durable_index < core.commit_index and core.log.unsynced_bytes > core.config.unsynced_bytes_max
+
+
+def after_progress(core: Core) -> None:
+    """A match rose or the own log became durable: commit, and what a commit sets free."""
+    if not advance(core):
+        return
+    if core.removed:
+        _leave(core)
+        return
+    if not core.own_term_committed:
+        core.own_term_committed = True
+        reads.kick(core)
+    if core.transfer is not None:
+        transfer.pursue(core)
+
+
+def _leave(core: Core) -> None:
+    """The own removal is committed (§4.2.2): tell of the commit, ask the best one to take over, stop."""
+    reads.begin_round(core)
+    target = transfer.best_target(core)
+    if target != NO_NODE:
+        transfer.begin(core, None, target)
+    core.alarm("removed", f"member {core.node_id} was removed by its own configuration change")
+    become_follower(core, core.term, NO_NODE)
+
+
+def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
+    """A stream's answer: moves its window, maybe the commit index."""
+    p = core.progress.get(m.header.sender)
+    if p is None or m.stream_epoch != p.epoch or p.state is ProgressState.CATCHUP:
+        core.refuse("append reply of another stream")
+        return
+    if m.reason:
+        core.refuse(f"append refused by a member: {m.reason}")
+        return
+    if not m.success:
+        on_mismatch(core, p, m)
+        return
+    if m.match_index > core.log.last_index or m.request_id > p.request_id:
+        core.refuse("append reply beyond what was sent")
+        return
+    rose = on_success(core, p, m)
+    if rose:
+        if p.member_id in core.voters or p.member_id in core.outgoing:
+            after_progress(core)
+        else:
+            members.note_learner_match(core, p)
+        if core.role is not Role.LEADER:
+            return
+        if core.transfer is not None and core.transfer.target == p.member_id:
+            transfer.pursue(core)
+    replicate(core, p)
+
+
+def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
+    """An acknowledged round: contact, reads, the clock."""
+    p = core.progress.get(m.header.sender)
+    if p is None or m.round_id > core.round_id or m.sent_at > core.now:
+        core.refuse("heartbeat reply of no round of ours")
+        return
+    p.reachable = True
+    p.level_min, p.level_max = m.header.level_min, m.header.level_max
+    p.applied = max(p.applied, m.applied)
+    p.contact = max(p.contact, m.sent_at)
+    if m.round_id > p.acked_round:
+        p.acked_round = m.round_id
+        reads.confirm(core)
+    if not p.caught_up and p.member_id not in core.voters:
+        members.note_learner_match(core, p)
+    replicate(core, p)
+
+
+def on_install_reply(core: Core, m: InstallSnapshotReply) -> None:
+    """A member fetches a snapshot, or has it: then the log joins at its index."""
+    p = core.progress.get(m.header.sender)
+    if p is None or m.stream_epoch != p.epoch or p.state is not ProgressState.CATCHUP:
+        core.refuse("snapshot reply of another stream")
+        return
+    if not m.installed or m.last_index > core.commit_index:
+        return
+    p.match = max(p.match, m.last_index)
+    p.restart(p.match + 1)
+    p.offered_index = 0
+    replicate(core, p)
+
+
+def tick(core: Core) -> None:
+    """Deadlines of a leader, check-quorum first."""
+    now = core.now
+    if now >= core.check_quorum_at and not _has_quorum_contact(core):
+        core.alarm("quorum_lost", f"no quorum of voters answered for an election timeout in term {core.term}")
+        become_follower(core, core.term, NO_NODE)
+        return
+    if core.transfer is not None:
+        transfer.expire(core)
+    for p in list(core.progress.values()):
+        if now >= retransmit_deadline(core, p):
+            retransmit(core, p)
+    if now >= core.heartbeat_at:
+        _heartbeat(core)
+    elif now >= core.commit_flush_at:
+        core.commit_flush_at = NEVER
+        if any(p.commit_told < min(core.commit_index, p.match) for p in core.progress.values()):
+            reads.begin_round(core)
+
+
+def _heartbeat(core: Core) -> None:
+    reads.begin_round(core)
+    members.promote_learners(core)
+    transfer.pursue(core)
+    if core.transfer is None and core.own_term_committed and is_disk_behind(core):
+        target = transfer.best_target(core)
+        core.alarm("disk_behind", f"{core.log.unsynced_bytes} bytes not synced here while the others commit")
+        if target != NO_NODE:
+            transfer.begin(core, None, target)
+
+
+def _has_quorum_contact(core: Core) -> bool:
+    """§6.2 over voters only (a learner's answer is no vote). Sets the next time to look."""
+    contacts: dict[NodeId, int] = {p.member_id: p.contact for p in core.progress.values()}
+    contacts[core.node_id] = core.now
+    oldest = core.quorum_value(contacts)
+    if not core.voters:
+        return False
+    core.check_quorum_at = oldest + core.config.election_timeout_ns
+    return core.check_quorum_at > core.now
+
+
+def deadline(core: Core) -> int:
+    """The earliest of a leader's deadlines."""
+    first = min(core.heartbeat_at, core.check_quorum_at, core.commit_flush_at)
+    if core.transfer is not None:
+        first = min(first, core.transfer.deadline)
+    for p in core.progress.values():
+        at = retransmit_deadline(core, p)
+        if at < first:
+            first = at
+    return first

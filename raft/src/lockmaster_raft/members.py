@@ -1,0 +1,223 @@
+"""Membership (§4): single-step changes, learner first, one at a time, compare-and-set on the epoch.
+
+Preconditions of every CONFIG entry, in this order: leader; an entry of the own term committed (else two changes can
+have disjoint quorums, row 38); no transfer; no other CONFIG uncommitted (I10); the expected epoch. A change takes
+force when appended; a truncated one is rolled back by the log, however many there were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from lockmaster_raft.core import Core
+from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
+from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
+from lockmaster_raft.ids import INDEX_MAX, NodeId
+from lockmaster_raft.membership import (
+    MEMBERS_MAX,
+    Configuration,
+    Member,
+    MemberPhase,
+    MemberRole,
+    encode_configuration,
+)
+from lockmaster_raft.progress import Progress, ProgressState
+from lockmaster_raft.quorum import has_quorum
+from lockmaster_raft.ready import Appended, Refused, Resolved, Role
+from lockmaster_raft.replication import replicate_all, send_append
+from lockmaster_raft.roles import configuration_changed
+
+NAME_BYTES_MAX: Final = 253
+ADDRESS_BYTES_MAX: Final = 261
+PROMOTION_GAP_MAX: Final = 256
+"""Entries a learner may be behind when it becomes a voter."""
+
+
+def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | None:
+    if core.role is not Role.LEADER:
+        return NotLeader(core.leader_id)
+    if not core.own_term_committed:
+        return NotReady("no entry of this leader's term is committed yet")
+    if core.transfer is not None:
+        return NotReady(f"a transfer to member {core.transfer.target} is running")
+    if core.log.configuration_index > core.commit_index:
+        return NotReady(f"the configuration change at index {core.log.configuration_index} is not committed yet")
+    if expected_epoch is not None and expected_epoch != core.configuration.epoch:
+        return ChangeRefused(f"the configuration epoch is {core.configuration.epoch}, not {expected_epoch}")
+    return None
+
+
+def on_add_member(core: Core, e: AddMember) -> None:
+    """Add a learner under a fresh id. Resolved or Appended; idempotent by incarnation."""
+    if core.role is Role.LEADER:
+        for member in core.configuration.members:
+            if member.incarnation == e.incarnation:
+                index = core.log.configuration_index
+                if index > core.commit_index and core.committed_configuration.member(member.member_id) is None:
+                    appended = Appended(e.proposal_id, index, core.log.term_at(index), member.member_id)
+                    core.proposals.append(appended)
+                else:
+                    core.proposals.append(Resolved(e.proposal_id, member.member_id))
+                return
+    error = _why_not_now(core, e.expected_epoch) or _why_not_add(core.configuration, e)
+    if error is not None:
+        core.proposals.append(Refused(e.proposal_id, error))
+        return
+    member_id = core.configuration.next_member_id
+    member = Member(
+        member_id,
+        e.name,
+        e.peer_address,
+        e.client_address,
+        e.incarnation,
+        voter=False,
+        promote_when_caught_up=e.promote_when_caught_up,
+    )
+    append_configuration(core, e.proposal_id, core.configuration.with_member(member), member_id)
+
+
+def _why_not_add(configuration: Configuration, e: AddMember) -> ProposalRefused | None:
+    if len(configuration.members) >= MEMBERS_MAX:
+        return ChangeRefused(f"the configuration has {MEMBERS_MAX} members, the most there may be")
+    if len(e.incarnation) != 16:
+        return ChangeRefused(f"an incarnation is 16 bytes, not {len(e.incarnation)}")
+    if configuration.next_member_id >= INDEX_MAX:
+        return ChangeRefused("member ids are used up")
+    return _why_not_texts(configuration, NodeId(0), e.name, e.peer_address, e.client_address)
+
+
+def _why_not_texts(
+    configuration: Configuration, member_id: NodeId, name: str, peer: str, client: str
+) -> ProposalRefused | None:
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        return ChangeRefused(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
+    if not 0 < len(peer.encode()) <= ADDRESS_BYTES_MAX or len(client.encode()) > ADDRESS_BYTES_MAX:
+        return ChangeRefused(f"an address has 1 to {ADDRESS_BYTES_MAX} bytes")
+    for other in configuration.members:
+        if other.member_id != member_id and other.name == name:
+            return ChangeRefused(f"member {other.member_id} is already named {name!r}")
+    return None
+
+
+def on_change_member(core: Core, e: ChangeMember) -> None:
+    """Replace a member's record by one single-step change."""
+    error = _why_not_now(core, e.expected_epoch) or _why_not_change(core, e.member)
+    if error is not None:
+        core.proposals.append(Refused(e.proposal_id, error))
+        return
+    append_configuration(core, e.proposal_id, core.configuration.with_member(e.member), e.member.member_id)
+
+
+def _why_not_change(core: Core, member: Member) -> ProposalRefused | None:
+    configuration = core.configuration
+    old = configuration.member(member.member_id)
+    if old is None:
+        return ChangeRefused(f"member {member.member_id} is not in the configuration")
+    if member.incarnation != old.incarnation:
+        return ChangeRefused(f"member {member.member_id} is one incarnation for good; add the new one beside it")
+    if member.role is not MemberRole.FULL or member.phase is not MemberPhase.STEADY:
+        return ChangeRefused("witness roles need level 2; this cluster runs at level 1")
+    error = _why_not_texts(configuration, member.member_id, member.name, member.peer_address, member.client_address)
+    if error is not None:
+        return error
+    if member.voter and not old.voter:
+        p = core.progress.get(member.member_id)
+        if p is None or not fit_to_vote(core, p):
+            match = p.match if p is not None else 0
+            return NotReady(f"member {member.member_id} is not caught up: {match} of {core.log.last_index}")
+    return _why_not_voters(core, configuration.with_member(member))
+
+
+def on_remove_member(core: Core, e: RemoveMember) -> None:
+    """Remove a member. A leader that removes itself leads, uncounted, until that commits (§4.2.2)."""
+    error = _why_not_now(core, e.expected_epoch)
+    if error is None:
+        if core.configuration.member(e.member_id) is None:
+            error = ChangeRefused(f"member {e.member_id} is not in the configuration")
+        else:
+            error = _why_not_voters(core, core.configuration.without_member(e.member_id))
+    if error is not None:
+        core.proposals.append(Refused(e.proposal_id, error))
+        return
+    append_configuration(core, e.proposal_id, core.configuration.without_member(e.member_id), e.member_id)
+
+
+def _why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
+    """I8's floor, and no change that leaves the group without a live quorum."""
+    before = core.configuration
+    if after.voter_ids == before.voter_ids:
+        return None
+    floor = min(max(1, before.full_min), before.full_voter_count)
+    if after.full_voter_count < floor:
+        return ChangeRefused(f"{after.full_voter_count} full voters would be left, fewer than {floor}")
+    live = {p.member_id for p in core.progress.values() if is_live(core, p)} | {core.node_id}
+    if not has_quorum(after.voter_ids, (), live):
+        silent = [v for v in after.voter_ids if v not in live]
+        return ChangeRefused(f"the voters left would have no live quorum: {silent} are silent")
+    return None
+
+
+def is_live(core: Core, p: Progress) -> bool:
+    """Answered a heartbeat that was sent within the last election timeout."""
+    return core.now - p.contact < core.config.election_timeout_ns
+
+
+def append_configuration(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
+    """Append the CONFIG entry: in force from here on."""
+    entry = core.append_own(EntryKind.CONFIG, encode_configuration(after))
+    if proposal_id is not None:
+        core.proposals.append(Appended(proposal_id, entry.index, entry.term, member_id))
+    departing = [core.progress[m] for m in sorted(core.progress) if after.member(m) is None]
+    for p in departing:
+        # The one that leaves should hear of it: it gets the entry if its window has room, else Removed at commit.
+        _last_words(core, p)
+    configuration_changed(core)
+    replicate_all(core)
+
+
+def _last_words(core: Core, p: Progress) -> None:
+    if p.state is ProgressState.REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
+        send_append(core, p, core.config.batch_bytes_max)
+
+
+# --- the caught-up test (§4.2.1) ------------------------------------------------------------------------------------
+
+
+def note_learner_match(core: Core, p: Progress) -> None:
+    """A learner's match rose: end its round if it reached the round's target."""
+    if p.caught_up or p.match < p.catch_target:
+        return
+    took = core.now - p.catch_started
+    p.catch_rounds += 1
+    if took < core.config.election_timeout_ns:
+        p.caught_up = True
+        promote_learners(core)
+        return
+    if p.catch_rounds == core.config.caught_up_rounds_max:
+        core.alarm(
+            "learner_slow",
+            f"member {p.member_id} did not catch up within {p.catch_rounds} rounds; the last took {took} ns",
+        )
+    p.catch_target, p.catch_started = core.log.last_index, core.now
+
+
+def fit_to_vote(core: Core, p: Progress) -> bool:
+    """Passed the caught-up test, is heard of, and is close enough not to delay commits."""
+    return p.caught_up and is_live(core, p) and core.log.last_index - p.match <= PROMOTION_GAP_MAX
+
+
+def promote_learners(core: Core) -> None:
+    """Make the first fit learner a voter, if nothing stands in the way; looked at with every round."""
+    configuration = core.configuration
+    if len(configuration.voter_ids) == len(configuration.members) or _why_not_now(core, None) is not None:
+        return
+    for member in configuration.members:
+        p = core.progress.get(member.member_id)
+        if member.voter or not member.promote_when_caught_up or p is None or not fit_to_vote(core, p):
+            continue
+        promoted = replace(member, voter=True)
+        if _why_not_change(core, promoted) is None:
+            append_configuration(core, None, configuration.with_member(promoted), member.member_id)
+            return

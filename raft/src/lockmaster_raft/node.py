@@ -1,0 +1,364 @@
+"""One Raft node as a pure state machine: `Node.step(event, now, draw) -> Ready`.
+
+Theory of operation. One task owns the node and feeds it events: messages, proposals, completed writes, time. Each
+step first evaluates every deadline that `now` has passed, check-quorum first, so a leader that was stopped for 20 s
+loses its leadership before it does anything else; then the event. Nothing leaves but through the Ready (see ready.py
+for the host's duties). The node reads no clock and draws no number: a run is a function of its events.
+
+Where to start reading: core.py (the state), follower.py and leader.py (the handlers), log.py (durability by write).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from lockmaster_raft import leader, members, reads, snapshot, transfer
+from lockmaster_raft.config import RaftConfig
+from lockmaster_raft.core import Core
+from lockmaster_raft.election import own_vote_durable, start_pre_vote
+from lockmaster_raft.errors import InvariantViolation
+from lockmaster_raft.events import (
+    AddMember,
+    Applied,
+    ChangeMember,
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+    Persisted,
+    PieceRefused,
+    PieceStored,
+    Propose,
+    Receive,
+    RemoveMember,
+    RequestRead,
+    SnapshotInstalled,
+    SnapshotReady,
+    StorageReport,
+    TransferLeadership,
+    Wake,
+)
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels
+from lockmaster_raft.messages import InstallSnapshot
+from lockmaster_raft.progress import ProgressState
+from lockmaster_raft.ready import Ready, Role
+from lockmaster_raft.receive import receive
+from lockmaster_raft.replication import replicate
+from lockmaster_raft.roles import boot as boot_role
+from lockmaster_raft.roles import configuration_changed
+from lockmaster_raft.storage import BootState
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """What a leader knows of a member, for status."""
+
+    member_id: NodeId
+    state: ProgressState
+    match_index: Index
+    applied: Index
+    reachable: bool
+    """Answered a heartbeat sent within the last election timeout."""
+    level_min: int
+    level_max: int
+    rtt_ns: int
+
+
+class Node:
+    """One member's consensus. Not thread-safe: exactly one owner steps it."""
+
+    __slots__ = ("_core", "_next_deadline")
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        cluster_id: bytes,
+        config: RaftConfig,
+        boot: BootState,
+        now: Nanos,
+        draw: int,
+        level_min: int = LEVEL_MIN,
+        level_max: int = LEVEL_MAX,
+    ) -> None:
+        """A node from what its disk holds; step Wake once to get its first Ready.
+
+        Raises CorruptLog when the boot state contradicts itself (a term below the log's, applied outside the log).
+        """
+        self._core = Core(
+            node_id=node_id,
+            cluster_id=cluster_id,
+            config=config,
+            boot=boot,
+            now=now,
+            draw=draw,
+            level_min=level_min,
+            level_max=level_max,
+        )
+        boot_role(self._core)
+        self._next_deadline: int = self._core.now
+
+    def step(self, event: Event, now: Nanos, draw: int) -> Ready:
+        """Everything that `event` at `now` wants done. `draw` is a fresh uniform 64-bit number.
+
+        Raises InvariantViolation (a bug), StorageFailed or CorruptLog: the process must stop then.
+        """
+        core = self._core
+        core.begin(now, draw)
+        if core.now >= self._next_deadline:
+            _deadlines(core)
+        _dispatch(core, event)
+        deadline = _next_deadline(core)
+        if deadline <= core.now:
+            # A handler may set a deadline that is due at once (a commit to tell, a lone voter's campaign).
+            _deadlines(core)
+            deadline = _next_deadline(core)
+        self._next_deadline = deadline
+        return core.finish(deadline)
+
+    # --- what the host may read ------------------------------------------------------------------------------------
+
+    @property
+    def node_id(self) -> NodeId:
+        """This member's id."""
+        return self._core.node_id
+
+    @property
+    def role(self) -> Role:
+        """The current role."""
+        return self._core.role
+
+    @property
+    def term(self) -> Term:
+        """The current term."""
+        return self._core.term
+
+    @property
+    def voted_for(self) -> NodeId:
+        """Whom this node voted for in the current term, or 0."""
+        return self._core.voted_for
+
+    @property
+    def leader_id(self) -> NodeId:
+        """The leader of the current term as far as known, or 0."""
+        return self._core.leader_id
+
+    @property
+    def commit_index(self) -> Index:
+        """Everything up to here is committed."""
+        return self._core.commit_index
+
+    @property
+    def last_index(self) -> Index:
+        """Index of the last entry of the log, durable or not."""
+        return self._core.log.last_index
+
+    @property
+    def last_term(self) -> Term:
+        """Term of the last entry."""
+        return self._core.log.last_term
+
+    @property
+    def durable_index(self) -> Index:
+        """Everything up to here survives a crash: the state store may hold no more than this."""
+        return self._core.log.durable_index
+
+    @property
+    def log_first(self) -> Index:
+        """The first index that the log still holds: base.index + 1."""
+        return Index(self._core.log.base.index + 1)
+
+    @property
+    def applied(self) -> Index:
+        """What the host reported as applied."""
+        return self._core.applied
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration, committed or not: the one in force."""
+        return self._core.configuration
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The latest committed configuration."""
+        return self._core.committed_configuration
+
+    @property
+    def configuration_index(self) -> Index:
+        """Index of the configuration in force."""
+        return self._core.log.configuration_index
+
+    @property
+    def levels(self) -> Levels:
+        """The gate state."""
+        return self._core.levels
+
+    @property
+    def own_term_committed(self) -> bool:
+        """Whether this leader has committed an entry of its term."""
+        return self._core.role is Role.LEADER and self._core.own_term_committed
+
+    @property
+    def admits_writes(self) -> bool:
+        """Whether a proposal would be taken now, load aside."""
+        core = self._core
+        return self.own_term_committed and core.transfer is None and not leader.full_voters_missing(core)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this member was told that it belongs to the cluster no more."""
+        return self._core.removed
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many messages were refused or ignored, by reason."""
+        return dict(self._core.refusals)
+
+    @property
+    def next_deadline(self) -> Nanos:
+        """The deadline of the last Ready."""
+        return Nanos(self._next_deadline)
+
+    def cluster_time(self, now: Nanos) -> Nanos:
+        """Cluster time at `now` on a leader; what was last heard of elsewhere."""
+        return self._core.cluster_time(now)
+
+    def term_at(self, index: Index) -> Term | None:
+        """Term of the entry at `index`, or None outside of the log."""
+        return self._core.log.term(index)
+
+    def configuration_at(self, index: Index) -> tuple[Index, Configuration]:
+        """The configuration in force at `index` (≥ the base), and its own index: what a snapshot there carries."""
+        return self._core.log.configuration_at(index)
+
+    @property
+    def fetching(self) -> InstallSnapshot | None:
+        """The snapshot being fetched, with its manifest, or None."""
+        fetch = self._core.fetch
+        return fetch.snapshot if fetch is not None else None
+
+    def progress_view(self) -> dict[NodeId, MemberView]:
+        """A leader's view of the other members, ascending by id; empty elsewhere."""
+        core = self._core
+        found = [core.progress[m] for m in sorted(core.progress)]
+        return {
+            p.member_id: MemberView(
+                p.member_id,
+                p.state,
+                p.match,
+                p.applied,
+                p.reachable and members.is_live(core, p),
+                p.level_min,
+                p.level_max,
+                p.rtt_ns,
+            )
+            for p in found
+        }
+
+
+def _deadlines(core: Core) -> None:
+    """Every deadline that has passed, check-quorum (in leader.tick) first."""
+    if core.role is Role.LEADER:
+        leader.tick(core)
+    elif core.now >= core.election_deadline:
+        start_pre_vote(core)
+    if core.now >= core.reads.attempt_retry_at:
+        reads.retry(core)
+    if core.fetch is not None and core.now >= snapshot.fetch_deadline(core):
+        snapshot.expire_pieces(core)
+
+
+def _next_deadline(core: Core) -> int:
+    at = leader.deadline(core) if core.role is Role.LEADER else core.election_deadline
+    if core.reads.attempt_retry_at < at:
+        at = core.reads.attempt_retry_at
+    if core.fetch is not None:
+        at = min(at, snapshot.fetch_deadline(core))
+    return at
+
+
+def _dispatch(core: Core, event: Event) -> None:
+    """One arm per event, the frequent ones first."""
+    match event:
+        case Receive():
+            receive(core, event.message)
+        case Persisted():
+            _on_persisted(core, event)
+        case Applied():
+            if not core.applied <= event.index <= core.emitted:
+                raise InvariantViolation(f"applied {event.index} reported after {core.applied}, given {core.emitted}")
+            core.applied = event.index
+        case Propose():
+            leader.on_propose(core, event)
+        case RequestRead():
+            reads.request(core, event.request_id)
+        case Wake():
+            pass
+        case StorageReport():
+            core.free_bytes = max(0, event.free_bytes)
+            core.sync_average_ns = event.sync_average_ns
+            if event.flushed_applied > core.flushed_applied:
+                core.flushed_applied = event.flushed_applied
+            snapshot.retain(core)
+        case AddMember():
+            members.on_add_member(core, event)
+        case ChangeMember():
+            members.on_change_member(core, event)
+        case RemoveMember():
+            members.on_remove_member(core, event)
+        case TransferLeadership():
+            transfer.on_transfer(core, event)
+        case _:
+            _dispatch_rare(core, event)
+
+
+def _dispatch_rare(
+    core: Core,
+    event: SnapshotReady | PieceStored | PieceRefused | SnapshotInstalled | PeerConnected | PeerDisconnected,
+) -> None:
+    match event:
+        case SnapshotReady():
+            snapshot.on_snapshot_ready(core, event)
+            for p in core.progress.values():
+                if p.state is ProgressState.CATCHUP:
+                    snapshot.offer(core, p)
+        case PieceStored():
+            snapshot.on_piece_stored(core, event)
+        case PieceRefused():
+            snapshot.on_piece_refused(core, event)
+        case SnapshotInstalled():
+            if snapshot.on_snapshot_installed(core, event) is not None:
+                configuration_changed(core)
+        case PeerConnected():
+            _restart_stream(core, event.member_id, reachable=True)
+        case PeerDisconnected():
+            _restart_stream(core, event.member_id, reachable=False)
+        case _:
+            assert_never(event)
+
+
+def _on_persisted(core: Core, event: Persisted) -> None:
+    if not core.persisted_seq < event.seq <= core.persist_seq:
+        raise InvariantViolation(f"persist {event.seq} reported after {core.persisted_seq} of {core.persist_seq}")
+    core.persisted_seq = event.seq
+    core.log.persisted(event.seq)
+    if core.role is Role.LEADER:
+        leader.after_progress(core)
+    elif core.role is Role.CANDIDATE:
+        own_vote_durable(core)
+
+
+def _restart_stream(core: Core, member_id: NodeId, *, reachable: bool) -> None:
+    """A connection came or went: what was in flight on it is void."""
+    p = core.progress.get(member_id)
+    if p is None:
+        return
+    p.reachable = reachable
+    p.backoff = 1
+    if p.state is ProgressState.CATCHUP:
+        p.offered_index = 0
+    else:
+        p.restart(p.match + 1 if p.match else p.next if not p.inflight else p.inflight[0].prev_index + 1)
+    if reachable:
+        replicate(core, p)

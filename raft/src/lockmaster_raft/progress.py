@@ -1,0 +1,112 @@
+"""What a leader knows of one member: Progress, its states and its pipeline window.
+
+Laws: match < next; match never falls within a term except by a reported loss of data (an alarm);
+len(inflight) <= inflight_requests_max; a reply of another stream epoch moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from lockmaster_raft.ids import Index, Nanos, NodeId
+
+
+class ProgressState(Enum):
+    """PROBE: looking for the joint, one request at a time. REPLICATE: pipelining. CATCHUP: fetching a snapshot."""
+
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    CATCHUP = "catchup"
+
+
+class Inflight(NamedTuple):
+    """One AppendEntries on the way."""
+
+    request_id: int
+    prev_index: int
+    last_index: int
+    size: int
+    sent_at: int
+
+
+class Progress:
+    """One member as its leader sees it; made anew with every leadership."""
+
+    __slots__ = (
+        "acked_round",
+        "applied",
+        "backoff",
+        "catch_rounds",
+        "catch_started",
+        "catch_target",
+        "caught_up",
+        "commit_told",
+        "contact",
+        "epoch",
+        "free_bytes",
+        "inflight",
+        "inflight_bytes",
+        "level_max",
+        "level_min",
+        "log_first",
+        "match",
+        "member_id",
+        "next",
+        "offered_at",
+        "offered_index",
+        "reachable",
+        "request_id",
+        "rtt_ns",
+        "rtt_var_ns",
+        "state",
+    )
+
+    def __init__(self, member_id: NodeId, next_index: int, now: Nanos, rtt_ns: int) -> None:
+        self.member_id = member_id
+        self.state = ProgressState.PROBE
+        self.match: Index = Index(0)
+        self.next: int = next_index
+        self.epoch = 1
+        self.request_id = 0
+        self.inflight: deque[Inflight] = deque()
+        self.inflight_bytes = 0
+        self.contact: int = now
+        """The leader's clock when it sent the latest heartbeat that this member answered."""
+        self.acked_round = 0
+        self.reachable = True
+        self.rtt_ns = rtt_ns
+        self.rtt_var_ns = rtt_ns // 2
+        self.backoff = 1
+        self.commit_told: int = 0
+        self.applied: Index = Index(0)
+        self.log_first: Index = Index(0)
+        self.free_bytes = 0
+        self.level_min = 0
+        self.level_max = 0
+        self.offered_index: int = 0
+        self.offered_at: int = 0
+        self.catch_target: int = 0
+        self.catch_started: int = now
+        self.catch_rounds = 0
+        self.caught_up = False
+
+    def restart(self, next_index: int) -> None:
+        """A new stream: what was in flight is void, the joint is probed again."""
+        self.state = ProgressState.PROBE
+        self.epoch += 1
+        self.inflight.clear()
+        self.inflight_bytes = 0
+        self.next = next_index
+
+    def sample_rtt(self, rtt_ns: int) -> None:
+        """RFC 6298 smoothing of the measured request time, the member's sync included."""
+        delta = rtt_ns - self.rtt_ns
+        self.rtt_ns += delta >> 3
+        self.rtt_var_ns += (abs(delta) - self.rtt_var_ns) >> 2
+
+    def retry_after_ns(self, floor_ns: int, ceiling_ns: int) -> int:
+        """How long to wait for a reply before the stream restarts."""
+        timeout = (self.rtt_ns + 4 * self.rtt_var_ns) * self.backoff
+        return max(floor_ns, min(timeout, ceiling_ns))

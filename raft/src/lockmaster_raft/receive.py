@@ -1,0 +1,143 @@
+"""Incoming messages: range checks, terms, then one arm per message.
+
+Laws: the term never falls; who may raise it is decided here (a sticky voter's term is not raised by a candidate, a
+peer's piece traffic never moves a term or refreshes leader contact); a request gets a reply, a stale reply does not.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from lockmaster_raft import election, follower, leader, reads, snapshot
+from lockmaster_raft.core import Core
+from lockmaster_raft.ids import NO_NODE
+from lockmaster_raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    FetchPiece,
+    FetchPieceReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
+    Removed,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from lockmaster_raft.ready import Role
+from lockmaster_raft.roles import become_follower
+from lockmaster_raft.validate import why_not
+
+
+def receive(core: Core, m: Message) -> None:
+    """Believe nothing that is out of range, then hand the message to its handler."""
+    header = m.header
+    if header.cluster_id != core.cluster_id or header.receiver != core.node_id or header.sender == core.node_id:
+        core.refuse("not for this member")
+        return
+    if header.level_min > core.level_max or header.level_max < core.level_min:
+        core.refuse("no common level")
+        return
+    reason = why_not(m)
+    if reason is not None:
+        core.refuse(reason)
+        if isinstance(m, AppendEntries):
+            follower.refuse_append(core, m, reason)
+        return
+    match m:
+        case AppendEntries() | Heartbeat() | InstallSnapshot() | TimeoutNow():
+            _from_leader(core, m)
+        case AppendEntriesReply() | HeartbeatReply() | InstallSnapshotReply():
+            _to_leader(core, m)
+        case PreVote():
+            election.on_pre_vote(core, m)
+        case RequestVote():
+            election.on_request_vote(core, m)
+        case PreVoteReply() | RequestVoteReply():
+            _vote_reply(core, m)
+        case ReadIndex():
+            reads.on_read_index(core, m)
+        case ReadIndexReply():
+            reads.on_read_index_reply(core, m)
+        case FetchPiece():
+            snapshot.on_fetch_piece(core, m)
+        case FetchPieceReply():
+            snapshot.on_fetch_piece_reply(core, m)
+        case Removed():
+            election.on_removed(core, m)
+        case _:
+            assert_never(m)
+
+
+def _from_leader(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow) -> None:
+    header = m.header
+    if header.term < core.term:
+        core.refuse("stale term")
+        _answer_stale(core, m)
+        return
+    follower.follow(core, header.sender, header.term)
+    match m:
+        case AppendEntries():
+            follower.on_append(core, m)
+        case Heartbeat():
+            follower.on_heartbeat(core, m)
+        case InstallSnapshot():
+            snapshot.on_install_snapshot(core, m)
+        case TimeoutNow():
+            election.on_timeout_now(core, m)
+        case _:
+            assert_never(m)
+
+
+def _answer_stale(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow) -> None:
+    """The reply's header carries our term: a deposed leader learns of it."""
+    match m:
+        case AppendEntries():
+            follower.refuse_append(core, m, "stale term")
+        case Heartbeat():
+            follower.reply_heartbeat(core, m)
+        case InstallSnapshot():
+            snapshot.refuse_stale(core, m)
+        case TimeoutNow():
+            pass
+        case _:
+            assert_never(m)
+
+
+def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnapshotReply) -> None:
+    header = m.header
+    if header.term > core.term:
+        become_follower(core, header.term, NO_NODE)
+        return
+    if core.role is not Role.LEADER or header.term < core.term:
+        core.refuse("reply to another term's leader")
+        return
+    match m:
+        case AppendEntriesReply():
+            leader.on_append_reply(core, m)
+        case HeartbeatReply():
+            leader.on_heartbeat_reply(core, m)
+        case InstallSnapshotReply():
+            leader.on_install_reply(core, m)
+        case _:
+            assert_never(m)
+
+
+def _vote_reply(core: Core, m: PreVoteReply | RequestVoteReply) -> None:
+    if m.header.term > core.term:
+        # Row 14: also a pre-vote's answer brings the term up, or a short term would ask in vain for ever.
+        become_follower(core, m.header.term, NO_NODE)
+        return
+    match m:
+        case PreVoteReply():
+            election.on_pre_vote_reply(core, m)
+        case RequestVoteReply():
+            election.on_request_vote_reply(core, m)
+        case _:
+            assert_never(m)

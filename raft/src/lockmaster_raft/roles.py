@@ -1,0 +1,122 @@
+"""Changes of role: what each one takes up and what it must let go of.
+
+Laws: a vote is forgotten only with its term (row 3 of raft-bugs.md); a leader that stops leading answers every read
+and ends its transfer; progress exists only while leading.
+"""
+
+from __future__ import annotations
+
+from lockmaster_raft import reads
+from lockmaster_raft.clock import ClusterClock
+from lockmaster_raft.commit import advance
+from lockmaster_raft.core import NEVER, Core
+from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.ids import NO_NODE, NodeId, Term
+from lockmaster_raft.progress import Progress
+from lockmaster_raft.ready import Resolved, Role
+from lockmaster_raft.replication import replicate_all
+
+
+def resting_role(core: Core) -> Role:
+    """What this node is when it neither campaigns nor leads."""
+    if core.removed:
+        return Role.REMOVED
+    return Role.FOLLOWER if core.is_voter() else Role.LEARNER
+
+
+def reset_election_deadline(core: Core) -> None:
+    """Draw the next election timeout; only a full voter ever has one (I3: no witness at level 1)."""
+    if core.removed or not core.is_full_voter(core.node_id):
+        core.election_deadline = NEVER
+    else:
+        core.election_deadline = core.now + core.election_timeout()
+
+
+def boot(core: Core) -> None:
+    """The role after a start. The only voter need not wait for a leader that cannot exist."""
+    core.role = resting_role(core)
+    reset_election_deadline(core)
+    if core.voters == (core.node_id,) and not core.outgoing and core.election_deadline != NEVER:
+        core.election_deadline = core.now
+
+
+def become_follower(core: Core, term: Term, leader_id: NodeId) -> None:
+    """Follow `leader_id` (or nobody yet) in `term`, which is not below the current one."""
+    if term > core.term:
+        core.set_term(term, NO_NODE)
+    if core.role is Role.LEADER:
+        _leave_leadership(core)
+    elif core.leader_id not in (leader_id, NO_NODE):
+        reads.fail_forwarded(core)
+    core.role = resting_role(core)
+    core.leader_id = leader_id
+    core.votes.clear()
+    core.transfer_campaign = False
+    reset_election_deadline(core)
+
+
+def _leave_leadership(core: Core) -> None:
+    core.leader_time = core.cluster_time(core.now)
+    reads.fail_all(core)
+    core.progress.clear()
+    core.departing.clear()
+    core.own_term_committed = False
+    core.pending_sizes.clear()
+    core.pending_bytes = 0
+    core.heartbeat_at = core.check_quorum_at = core.commit_flush_at = NEVER
+    transfer, core.transfer = core.transfer, None
+    if transfer is not None and transfer.proposal_id is not None:
+        core.proposals.append(Resolved(transfer.proposal_id, transfer.target))
+
+
+def become_leader(core: Core) -> None:
+    """Take up the leadership of the current term: its first entry is a NOOP (§6.4, §8)."""
+    now, config = core.now, core.config
+    core.clock = ClusterClock(max(core.log.last_time, core.leader_time), now, config.heartbeat_interval_ns)
+    core.role = Role.LEADER
+    core.leader_id = core.node_id
+    core.votes.clear()
+    core.transfer_campaign = False
+    core.election_deadline = NEVER
+    reads.fail_forwarded(core)
+    core.own_term_committed = False
+    core.pending_sizes.clear()
+    core.pending_bytes = 0
+    core.round_id = core.confirmed_round = 0
+    core.check_quorum_at = now + config.election_timeout_ns
+    core.progress.clear()
+    sync_progress(core)
+    core.append_own(EntryKind.NOOP, b"")
+    reads.begin_round(core)
+    replicate_all(core)
+    advance(core)
+
+
+def sync_progress(core: Core) -> None:
+    """One Progress per other member of the latest configuration; a member that left is told once that commits."""
+    ids = {m.member_id for m in core.configuration.members} | set(core.outgoing)
+    ids.discard(core.node_id)
+    for gone in sorted(set(core.progress) - ids):
+        del core.progress[gone]
+        core.departing[gone] = core.log.configuration_index
+    for member_id in sorted(ids - set(core.progress)):
+        p = Progress(member_id, core.log.last_index + 1, core.now, core.config.heartbeat_interval_ns)
+        p.catch_target = core.log.last_index
+        core.progress[member_id] = p
+
+
+def configuration_changed(core: Core) -> None:
+    """The log's latest configuration is another one: by append, truncation or snapshot (§4.1)."""
+    core.refresh_configuration()
+    if core.role is Role.LEADER:
+        sync_progress(core)
+        return
+    if core.configuration.member(core.node_id) is not None and core.removed:
+        core.removed = False  # the removal that we were told of was not ours: our record says we belong
+    role = resting_role(core)
+    if core.role in (Role.FOLLOWER, Role.LEARNER, Role.REMOVED):
+        if role is not core.role or core.election_deadline == NEVER:
+            core.role = role
+            reset_election_deadline(core)
+    elif role is not Role.FOLLOWER:
+        become_follower(core, core.term, NO_NODE)

@@ -1,0 +1,290 @@
+"""Snapshots (§5): the leader names one by its manifest, the member fetches its chunks by content address.
+
+The leader sends no data unasked: InstallSnapshot carries digests, FetchPiece asks for one chunk, ServePiece tells the
+host to read it. Chunks arrive in any order, several at once, each verified by the host (StorePiece → PieceStored);
+what is held stays held when the leader changes or repeats itself. With all held, InstallPieces; with that durable,
+SnapshotInstalled moves the base. Between the two nothing is applied: the state is being switched.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
+from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
+from lockmaster_raft.ids import Index, NodeId, PersistSeq
+from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
+from lockmaster_raft.progress import Progress
+from lockmaster_raft.ready import Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
+
+PIECES_OUTSTANDING_MAX: Final = 8
+"""Chunks asked for and not yet stored."""
+
+
+# --- the leader's side ----------------------------------------------------------------------------------------------
+
+
+def offer(core: Core, p: Progress) -> None:
+    """Name a snapshot that joins the log to a member in CATCHUP, or have one made."""
+    now = core.now
+    wait = core.config.election_timeout_ns
+    snapshot = core.snapshot
+    if snapshot is None or snapshot.last_index < core.log.base.index:
+        if now - core.snapshot_asked_at >= 10 * wait:
+            core.snapshot_asked_at = now
+            core.pieces.append(MakeSnapshot(core.log.base.index))
+        p.offered_at = now
+        return
+    if p.offered_index == snapshot.last_index and now - p.offered_at < wait:
+        return
+    p.offered_index, p.offered_at = snapshot.last_index, now
+    core.send(
+        InstallSnapshot(
+            core.header(p.member_id),
+            p.epoch,
+            snapshot.last_index,
+            snapshot.last_term,
+            snapshot.configuration,
+            snapshot.configuration_index,
+            snapshot.levels,
+            snapshot.chunk_digests,
+            snapshot.bytes_total,
+            (core.node_id,),
+        ),
+        Channel.BULK,
+    )
+
+
+def on_snapshot_ready(core: Core, e: SnapshotReady) -> None:
+    """The host made a snapshot of this member's state: it may be served from now on."""
+    if core.snapshot is None or e.last_index >= core.snapshot.last_index:
+        core.snapshot = OwnSnapshot(
+            e.last_index,
+            e.last_term,
+            e.configuration,
+            e.configuration_index,
+            e.levels,
+            e.chunk_digests,
+            e.bytes_total,
+        )
+        core.snapshot_asked_at = -NEVER
+
+
+def on_fetch_piece(core: Core, m: FetchPiece) -> None:
+    """Serve a chunk of the own snapshot, whatever the role: it is immutable and named by content."""
+    own = core.snapshot
+    known = own is not None and own.last_index == m.last_index and m.number < len(own.chunk_digests)
+    if own is not None and known and own.chunk_digests[m.number] == m.digest:
+        core.pieces.append(ServePiece(m.header.sender, m.last_index, m.number))
+        return
+    reply = FetchPieceReply(core.header(m.header.sender), m.last_index, m.number, False, b"")
+    core.send(reply, Channel.BULK)
+
+
+# --- the receiver's side --------------------------------------------------------------------------------------------
+
+
+def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
+    """The leader (already followed) names a snapshot: fetch it, unless the log is past it."""
+    if m.last_index <= core.commit_index:
+        _reply(core, m, installed=True)
+        return
+    fetch = core.fetch
+    if fetch is not None and fetch.installing:
+        _reply(core, m, installed=False)
+        return
+    old = fetch.snapshot if fetch is not None else None
+    if (
+        fetch is None
+        or old is None
+        or m.last_index > old.last_index
+        or (m.last_index == old.last_index and m.chunk_digests != old.chunk_digests)
+    ):
+        core.fetch = fetch = Fetch(m, m.header.sender)
+    elif m.last_index == old.last_index:
+        fetch.snapshot, fetch.leader = m, m.header.sender
+        fetch.bad_sources.clear()
+    else:
+        core.refuse("older snapshot than the one being fetched")
+        _reply(core, m, installed=False, reason="a newer snapshot is being fetched")
+        return
+    _reply(core, m, installed=False)
+    pump(core)
+
+
+def _reply(core: Core, m: InstallSnapshot, *, installed: bool, reason: str = "") -> None:
+    fetch = core.fetch
+    held = len(fetch.held) if fetch is not None else 0
+    reply = InstallSnapshotReply(
+        core.header(m.header.sender), m.stream_epoch, m.last_index, installed, held, core.commit_index, reason
+    )
+    # An installed snapshot counts as a match: the log up to it, or the base that replaced it, must be durable.
+    after = core.after(m.last_index) if installed else core.after()
+    core.send(reply, Channel.CONTROL, after)
+
+
+def refuse_stale(core: Core, m: InstallSnapshot) -> None:
+    """A deposed leader's offer: the reply's header carries our term."""
+    _reply(core, m, installed=False, reason="stale term")
+
+
+def pump(core: Core) -> None:
+    """Ask for as many missing chunks as the window allows; install when none is missing."""
+    fetch = core.fetch
+    if fetch is None or fetch.installing:
+        return
+    total = len(fetch.snapshot.chunk_digests)
+    if len(fetch.held) == total:
+        fetch.installing = True
+        core.pieces.append(InstallPieces(fetch.snapshot))
+        return
+    sources = [s for s in fetch.snapshot.sources if s not in fetch.bad_sources and s != core.node_id]
+    if not sources:
+        sources = [fetch.leader]
+    while len(fetch.outstanding) + len(fetch.storing) < PIECES_OUTSTANDING_MAX:
+        number = _next_number(fetch, total)
+        if number is None:
+            return
+        source = sources[number % len(sources)]
+        deadline = core.now + 2 * core.config.election_timeout_ns
+        fetch.outstanding[number] = (source, deadline)
+        digest = fetch.snapshot.chunk_digests[number]
+        core.send(FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest), Channel.CONTROL)
+
+
+def _next_number(fetch: Fetch, total: int) -> int | None:
+    if fetch.again:
+        return fetch.again.pop()
+    while fetch.next_number < total and fetch.next_number in fetch.held:
+        fetch.next_number += 1
+    if fetch.next_number >= total:
+        return None
+    fetch.next_number += 1
+    return fetch.next_number - 1
+
+
+def on_fetch_piece_reply(core: Core, m: FetchPieceReply) -> None:
+    """A chunk, or the news that this source has none."""
+    fetch = core.fetch
+    if fetch is None or fetch.snapshot.last_index != m.last_index:
+        core.refuse("piece of no snapshot being fetched")
+        return
+    asked = fetch.outstanding.get(m.number)
+    if asked is None or (not m.found and asked[0] != m.header.sender):
+        core.refuse("piece not asked for")
+        return
+    if not m.found:
+        # Asked again at its deadline, elsewhere if there is an elsewhere: the leader may have made a newer one.
+        if m.header.sender not in fetch.bad_sources:
+            fetch.bad_sources.add(m.header.sender)
+        return
+    del fetch.outstanding[m.number]
+    fetch.storing.add(m.number)
+    digest = fetch.snapshot.chunk_digests[m.number]
+    core.pieces.append(StorePiece(m.last_index, m.number, digest, m.data))
+
+
+def on_piece_stored(core: Core, e: PieceStored) -> None:
+    """The host verified and stored a chunk."""
+    fetch = core.fetch
+    if fetch is None or fetch.snapshot.last_index != e.last_index:
+        return
+    fetch.storing.discard(e.number)
+    if fetch.outstanding.pop(e.number, None) is not None and e.number in fetch.again:
+        fetch.again.remove(e.number)
+    fetch.held.add(e.number)
+    pump(core)
+
+
+def on_piece_refused(core: Core, e: PieceRefused) -> None:
+    """The chunk was damaged or could not be used: ask for it again."""
+    fetch = core.fetch
+    if fetch is None or fetch.snapshot.last_index != e.last_index:
+        return
+    core.refuse(f"snapshot piece: {e.why}")
+    fetch.storing.discard(e.number)
+    fetch.held.discard(e.number)
+    fetch.installing = False
+    if e.number not in fetch.outstanding and e.number not in fetch.again:
+        fetch.again.append(e.number)
+    pump(core)
+
+
+def fetch_deadline(core: Core) -> int:
+    """When the oldest outstanding chunk is asked for again."""
+    fetch = core.fetch
+    if fetch is None or not fetch.outstanding:
+        return NEVER
+    return min(deadline for _, deadline in fetch.outstanding.values())
+
+
+def expire_pieces(core: Core) -> None:
+    """Chunks that did not come in time are asked for again, of another source if there is one."""
+    fetch = core.fetch
+    if fetch is None:
+        return
+    for number in sorted(n for n, (_, deadline) in fetch.outstanding.items() if deadline <= core.now):
+        source, _ = fetch.outstanding.pop(number)
+        fetch.bad_sources.add(source)
+        fetch.again.append(number)
+    pump(core)
+
+
+def drop_overtaken_fetch(core: Core) -> None:
+    """The log caught up by itself: nothing is fetched any more."""
+    fetch = core.fetch
+    if fetch is not None and not fetch.installing and fetch.snapshot.last_index <= core.commit_index:
+        core.fetch = None
+
+
+def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
+    """The state stands at the snapshot's index: move the base, keep the log's tail only if it joins (row 43).
+
+    Returns the leader to tell, if a fetch was on.
+    """
+    fetch = core.fetch
+    if fetch is None or fetch.snapshot.last_index != e.last_index:
+        core.refuse("snapshot installed that was not being fetched")
+        return None
+    m = fetch.snapshot
+    core.fetch = None
+    base = Base(m.last_index, m.last_term, m.configuration, m.configuration_index, m.levels)
+    if core.log.term(m.last_index) == m.last_term and m.last_index >= core.log.base.index:
+        core.write_base(base)
+    else:
+        core.replace_log(base)
+    core.levels = m.levels
+    core.commit_index = max(core.commit_index, m.last_index)
+    core.emitted = core.applied = core.flushed_applied = m.last_index
+    core.refresh_configuration()
+    core.committed_configuration = core.log.configuration_at(core.commit_index)[1]
+    reply = InstallSnapshotReply(
+        core.header(fetch.leader), m.stream_epoch, m.last_index, True, len(m.chunk_digests), core.commit_index
+    )
+    after = PersistSeq(max(core.after(m.last_index), core.write_seq))
+    core.send(reply, Channel.CONTROL, after)
+    return fetch.leader
+
+
+# --- the log's start ------------------------------------------------------------------------------------------------
+
+
+def retain(core: Core) -> None:
+    """Move the base as far as flushed state, slow members and the byte budget allow (service.md §5).
+
+    Never above min(flushed applied, commit): what is in the log only is never dropped.
+    """
+    log, config = core.log, core.config
+    ceiling = min(core.flushed_applied, core.commit_index, core.applied)
+    keep = ceiling - config.retained_entries_min
+    for p in core.progress.values():
+        known = max(p.match, p.offered_index)
+        keep = min(keep, known)
+    if log.bytes_above(max(keep, log.base.index)) > config.log_bytes_max:
+        keep = max(keep, log.index_within_bytes(config.log_bytes_max))
+    keep = min(keep, ceiling)
+    if keep - log.base.index < max(1, config.retained_entries_min // 8):
+        return
+    term = log.term_at(keep)
+    at, configuration = log.configuration_at(keep)
+    core.write_base(Base(Index(keep), term, configuration, at, core.levels))

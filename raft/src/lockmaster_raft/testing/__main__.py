@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, help="run this one seed and tell its last events")
     run.add_argument("--application", help='"service", "register"; default: the installed one')
     run.add_argument("--workers", type=int, default=2)
+    run.add_argument("--stop", action="store_true", help="stop at the first failure")
     run.add_argument("--mutant", help="apply this mutant to a copy of the sources first")
     mutants = commands.add_parser("mutants", help="every mutant must be found")
     mutants.add_argument("--only", help="this one")
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run_mutated(options.mutant, arguments if arguments is not None else sys.argv[1:])
     if options.seed is not None:
         return _replay(options.seed, options.application)
-    return _run(range(options.start, options.start + options.seeds), options.application, options.workers)
+    return _run(range(options.start, options.start + options.seeds), options)
 
 
 def _replay(seed: int, application: str | None) -> int:
@@ -54,12 +55,14 @@ def _replay(seed: int, application: str | None) -> int:
     return 1 if result.failure else 0
 
 
-def _run(seeds: range, application: str | None, workers: int) -> int:
-    totals, began = Totals(), time.monotonic()
-    for result in run_seeds(seeds, application, workers):
+def _run(seeds: range, options: argparse.Namespace) -> int:
+    totals, began, application = Totals(), time.monotonic(), options.application
+    for result in run_seeds(seeds, application, options.workers):
         totals.add(result)
         if result.failure:
             print(f"FAILED {result.failure}\n  replay: {replay_command(result.seed, application)}", flush=True)
+            if options.stop:
+                return 1
     wall = time.monotonic() - began
     hours = totals.simulated_ns / 3.6e12
     print(

@@ -42,7 +42,8 @@ class Checker:
         self.applied_top = 0
         self.acknowledged_top = 0
         self.healed_at = 0
-        self._commit: dict[int, int] = {}
+        self.commit_before: dict[int, int] = {}
+        """Each host's commit index before the step that is being looked at."""
         self._role: dict[int, tuple[Role, int]] = {}
         self.all: list[Invariant] = [kind(self) for kind in ALL]
 
@@ -64,7 +65,7 @@ class Checker:
             return
         store = host.disk.store
         self.shadow[host.number] = MemoryStore(store.base, list(store.log))
-        self._commit[host.number] = store.base.index
+        self.commit_before[host.number] = store.base.index
         self._role.pop(host.number, None)
         for one in self.all:
             one.booting(host, hard)
@@ -89,8 +90,8 @@ class Checker:
                     one.led(host, node)
             self._role[number] = role
         commit = node.commit_index
-        if commit != self._commit[number]:
-            self._advance(host, node, self._commit[number], commit)
+        if commit != self.commit_before[number]:
+            self._advance(host, node, self.commit_before[number], commit)
 
     def _advance(self, host: Host, node: Node, old: int, new: int) -> None:
         if new < old:
@@ -107,7 +108,7 @@ class Checker:
                 text = f"host {host.number} commits {index} of term {term}; it was committed with term {known[0]}"
                 raise Violation("I1 state machine safety", text)
         self.commit_top = max(self.commit_top, new)
-        self._commit[host.number] = new
+        self.commit_before[host.number] = new
         for one in self._commits:
             one.commits(host, node, old, new)
 

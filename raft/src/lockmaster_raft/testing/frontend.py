@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lockmaster_raft.entry import Entry, EntryKind
 from lockmaster_raft.errors import NotLeader, Overloaded
 from lockmaster_raft.events import Propose, RequestRead
+from lockmaster_raft.ids import Nanos
 from lockmaster_raft.ready import Appended, Ready, Refused, Role
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Frontend:
         if not leading:
             return
         if node.own_term_committed:
-            commands = self._duties.due(now, node.cluster_time(now), host.replica)
+            commands = self._duties.due(now, node.cluster_time(Nanos(now)), host.replica)
             if commands:
                 self._propose(list(commands), [], True)
         durable = host.disk.store.last_index if host.disk is not None else 0

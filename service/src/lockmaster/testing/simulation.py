@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lockmaster_raft.entry import Entry, EntryKind
 from lockmaster_raft.testing.application import Outcome
 from lockmaster_raft.testing.clients import Client
+from lockmaster_raft.testing.invariants.base import Violation
 from lockmaster_raft.testing.network import CLIENT_FIRST
 
 from lockmaster.errors import Compacted, Indeterminate, LockmasterError, NotLeader, Overloaded, Unavailable
 from lockmaster.statemachine.apply import Applied, StateMachine
 from lockmaster.statemachine.codec import decode_batch, encode_batch
-from lockmaster.statemachine.commands import Command
+from lockmaster.statemachine.commands import Command, SessionEnded
 from lockmaster.statemachine.duties import LeaderDuties
 from lockmaster.statemachine.memory import DictView, record_hash
 from lockmaster.statemachine.view import Table
@@ -91,7 +92,21 @@ class ServiceReplica:
         commands = decode_batch(entry.payload) if entry.kind is EntryKind.DATA else []
         before = self.machine.revision
         applied: Applied = self.machine.apply(entry, commands)
+        self._nothing_left(applied)
         return observe(entry.kind, commands, applied, before)
+
+    def _nothing_left(self, applied: Applied) -> None:
+        """S8: the dead hold neither lock nor place."""
+        dead = [event.session_id for event in applied.events if isinstance(event, SessionEnded)]
+        for session in dead:
+            left = self.machine.session_locks(session)
+            if left.held or left.waiting:
+                raise Violation("S8 FIFO", f"dead session {session} has {left}")
+        if dead:
+            for lock in self.machine.list_locks()[0]:
+                full = self.machine.inspect_lock(lock.name)
+                if full.session_id in dead or any(waiter.session_id in dead for waiter in full.queue):
+                    raise Violation("S8 FIFO", f"{lock.name} still knows one of the dead sessions {dead}")
 
     def seal(self) -> Mapping[bytes, bytes | None]:
         """Encoded writes since the last seal."""

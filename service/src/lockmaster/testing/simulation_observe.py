@@ -28,10 +28,12 @@ from lockmaster.statemachine.apply import Applied
 from lockmaster.statemachine.commands import (
     Acquire,
     AcquireEnded,
+    CloseSession,
     Command,
     ConfigChanged,
     Delete,
     EndCause,
+    Expire,
     KeepAlive,
     LockGranted,
     LockLost,
@@ -51,11 +53,16 @@ class _Locks:
         self.granted: list[Granted] = []
         self.freed: dict[tuple[str, int], Freed] = {}
         self.queued: list[tuple[int, Queued]] = []
+        self.ended_at: dict[int, int] = {}
+        """Session -> the revision mark at which its end was commanded."""
+        self.expired_at = 0
+        self.over: list[SessionOver] = []
 
     def in_order(self) -> list[Observation]:
         """Grants by token, queue places between, each end before the lock's next grant."""
         items: list[tuple[int, int, Observation]] = [(mark, 1, seen) for mark, seen in self.queued]
         items += [(seen.token, 0, seen) for seen in self.granted]
+        items += [(self.ended_at.get(seen.session, self.expired_at), 2, seen) for seen in self.over]
         items.sort(key=lambda item: item[:2])
         ordered: list[Observation] = []
         for _, _, seen in items:
@@ -88,8 +95,6 @@ def observe(kind: EntryKind, commands: Sequence[Command], applied: Applied, befo
     _events(applied, locks, outcome, over)
     outcome.observed += [Executed(session, seq) for session, seq, _ in executed]
     outcome.observed += locks.in_order()
-    # Ends of sessions come last: by then nothing of theirs may be left.
-    outcome.observed.sort(key=lambda seen: isinstance(seen, SessionOver))
     outcome.renewed, outcome.over = renewed, over
     return outcome
 
@@ -108,6 +113,10 @@ def _command(
     operation, dedup = command.operation, command.dedup
     fresh = result.status is ResultStatus.OK and result.revision > before
     match operation:
+        case Expire() if not locks.expired_at:
+            locks.expired_at = mark
+        case CloseSession() if result.status is ResultStatus.OK:
+            locks.ended_at.setdefault(operation.session_id, mark)
         case KeepAlive():
             alive = [session for session in operation.session_ids if session not in result.expired]
             renewed += alive
@@ -140,7 +149,7 @@ def _events(applied: Applied, locks: _Locks, outcome: Outcome, over: list[int]) 
                 outcome.observed.append(LeftQueue(event.name, event.session_id, event.acquire_seq))
             case SessionEnded():
                 over.append(event.session_id)
-                outcome.observed.append(SessionOver(event.session_id, event.cause is EndCause.EXPIRED))
+                locks.over.append(SessionOver(event.session_id, event.cause is EndCause.EXPIRED))
             case ConfigChanged():
                 item = event.item
                 value = None if item.deleted else item.value

@@ -10,6 +10,7 @@ from lockmaster_raft.testing.invariants.i1_leader_completeness import LeaderComp
 from lockmaster_raft.testing.invariants.i1_log_matching import LogMatching
 from lockmaster_raft.testing.invariants.i1_state_machine_safety import StateMachineSafety
 from lockmaster_raft.testing.invariants.i5_commit_quorum import CommitQuorum
+from lockmaster_raft.testing.invariants.i6_base import BaseIsCommitted
 from lockmaster_raft.testing.invariants.i10_one_change import OneChange
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
@@ -30,6 +31,7 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     StateMachineSafety,
     CommitQuorum,
     OneChange,
+    BaseIsCommitted,
     NoRegress,
     EffectOrder,
     AcknowledgedStays,

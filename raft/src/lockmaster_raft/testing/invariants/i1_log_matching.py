@@ -28,8 +28,9 @@ class LogMatching(Invariant):
         write = ready.persist
         if write is None:
             return
-        if write.truncate_from is not None and write.truncate_from <= node.commit_index:
-            self.fail(f"host {host.number} truncates from {write.truncate_from}, committed up to {node.commit_index}")
+        commit = self.checker.commit_before[host.number]
+        if write.truncate_from is not None and write.truncate_from <= commit and write.base is None:
+            self.fail(f"host {host.number} truncates from {write.truncate_from}, committed up to {commit}")
         shadow = self.checker.shadow[host.number]
         for entry in write.entries:
             if entry.index <= shadow.base.index:

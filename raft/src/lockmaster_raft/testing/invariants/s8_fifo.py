@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.testing.application import Freed, Granted, LeftQueue, Queued, SessionOver
+from lockmaster_raft.testing.application import Granted, LeftQueue, Queued, SessionOver
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -21,42 +21,38 @@ class Fifo(Invariant):
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)
         self._queues: dict[str, list[tuple[int, int]]] = {}
-        self._held: dict[str, int] = {}
+        self._dead: set[int] = set()
 
     def first_applied(self, entry: Entry, outcome: Outcome) -> None:
-        """Replay queue events; at the end of the entry no dead session is left in them."""
-        dead: set[int] = set()
+        """Replay queue events. Whoever leaves in this entry may be passed over in it."""
+        leaving = {(seen.session, seen.seq) for seen in outcome.observed if isinstance(seen, LeftQueue)}
         for seen in outcome.observed:
             if isinstance(seen, Queued):
-                self.checker.cluster.count("waits")
-                self._queues.setdefault(seen.lock, []).append((seen.session, seen.seq))
+                self._enter(seen)
             elif isinstance(seen, Granted):
-                self._grant(entry, seen)
-            elif isinstance(seen, LeftQueue):
-                queue = self._queues.get(seen.lock, [])
-                if (seen.session, seen.seq) in queue:
-                    queue.remove((seen.session, seen.seq))
-            elif isinstance(seen, Freed):
-                self._held.pop(seen.lock, None)
+                self._grant(entry, seen, leaving)
             elif isinstance(seen, SessionOver):
-                dead.add(seen.session)
-        if dead:
-            self._bury(entry, dead)
+                self._dead.add(seen.session)
+                for lock, queue in self._queues.items():
+                    self._queues[lock] = [key for key in queue if key[0] != seen.session]
+        if leaving:
+            for lock, queue in self._queues.items():
+                self._queues[lock] = [key for key in queue if key not in leaving]
 
-    def _grant(self, entry: Entry, seen: Granted) -> None:
+    def _enter(self, seen: Queued) -> None:
+        queue = self._queues.setdefault(seen.lock, [])
+        if (seen.session, seen.seq) not in queue:
+            self.checker.cluster.count("waits")
+            queue.append((seen.session, seen.seq))
+
+    def _grant(self, entry: Entry, seen: Granted, leaving: set[tuple[int, int]]) -> None:
         queue = self._queues.get(seen.lock, [])
         key = (seen.session, seen.seq)
+        while queue and queue[0] != key and queue[0] in leaving:
+            queue.pop(0)
         if queue and queue[0] != key:
             self.fail(f"{entry.index}: {seen.lock} granted to {key}, first in the queue is {queue[0]}")
+        if seen.session in self._dead:
+            self.fail(f"{entry.index}: {seen.lock} granted to dead session {seen.session}")
         if queue:
             queue.pop(0)
-        self._held[seen.lock] = seen.session
-
-    def _bury(self, entry: Entry, dead: set[int]) -> None:
-        for lock, holder in self._held.items():
-            if holder in dead:
-                self.fail(f"{entry.index}: dead session {holder} holds {lock}")
-        for lock, queue in self._queues.items():
-            for session, seq in queue:
-                if session in dead:
-                    self.fail(f"{entry.index}: dead session {session} waits for {lock} ({seq})")

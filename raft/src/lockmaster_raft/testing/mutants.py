@@ -1,0 +1,204 @@
+"""Mutants: named small patches of product source, applied to a copy, hunted by seeds or by a directed scenario.
+
+The product has no mutant switch. A patch whose text does not occur exactly once fails loudly, so that a mutant can't
+silently stop mutating. A mutant found by seeds is one that makes `run` fail; the seed is recorded and replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+RECORDED: Final = Path(__file__).with_name("mutant_seeds.json")
+PACKAGES: Final = ("lockmaster_raft", "lockmaster")
+HUNT_SECONDS_MAX: Final = 900
+STARTS: Final = (1, 1001, 2001)
+"""Three independent hunts give a median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace `find`, which occurs exactly once in `file`, by `replace`."""
+
+    file: str
+    find: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug, its row in raft-bugs.md or its rule in the design, and how it is hunted."""
+
+    name: str
+    source: str
+    edits: tuple[Edit, ...]
+    directed: str = ""
+    """Dotted name of a module whose `python -m` exits with 1 if it finds the bug; empty: seeds of the simulator."""
+
+
+class StaleMutant(Exception):
+    """A mutant's text is not in the source any more (or more than once)."""
+
+
+def package_root(package: str) -> Path | None:
+    """Where an importable package lies, or None."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[dict[str, str]]:
+    """An environment in which the packages are copies with the mutant in them."""
+    with tempfile.TemporaryDirectory(prefix="lockmaster-mutant-") as folder:
+        for package in PACKAGES:
+            root = package_root(package)
+            if root is not None:
+                shutil.copytree(root, Path(folder) / package)
+        for edit in mutant.edits:
+            apply_edit(Path(folder), edit, mutant.name)
+        yield {**os.environ, "PYTHONPATH": folder, "LOCKMASTER_MUTANT": mutant.name}
+
+
+def apply_edit(folder: Path, edit: Edit, name: str) -> None:
+    """Patch one file; StaleMutant if the text is not there exactly once."""
+    path = folder / edit.file
+    text = path.read_text() if path.exists() else ""
+    found = text.count(edit.find)
+    if found != 1:
+        raise StaleMutant(f"mutant {name}: its text occurs {found} times in {edit.file}")
+    path.write_text(text.replace(edit.find, edit.replace))
+
+
+def all_mutants() -> tuple[Mutant, ...]:
+    """The table."""
+    from lockmaster_raft.testing.patches import MUTANTS
+
+    return MUTANTS
+
+
+def named(name: str) -> Mutant:
+    """The mutant of this name."""
+    for mutant in all_mutants():
+        if mutant.name == name:
+            return mutant
+    raise LookupError(f"no mutant {name!r}")
+
+
+def run_mutated(name: str, arguments: list[str]) -> int:
+    """Run the simulator again with the same arguments, in a process with the mutant in it."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument != "--mutant" and not argument.startswith("--mutant="):
+            kept.append(argument)
+        skip = argument == "--mutant"
+    with mutated(named(name)) as environment:
+        command = [sys.executable, "-m", "lockmaster_raft.testing", *kept]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+@dataclass(slots=True)
+class Found:
+    """What a hunt found: the first failing seed and how many were run, or nothing."""
+
+    seed: int = 0
+    tried: int = 0
+    rule: str = ""
+
+
+def hunt_once(mutant: Mutant, start: int, seeds_max: int) -> Found:
+    """Run seeds from `start` on until one fails."""
+    with mutated(mutant) as environment:
+        base = [sys.executable, "-m"]
+        if mutant.directed:
+            command = [*base, mutant.directed]
+        else:
+            count = ["--start", str(start), "--seeds", str(seeds_max)]
+            command = [*base, "lockmaster_raft.testing", "run", "--workers", "1", "--stop", *count]
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=HUNT_SECONDS_MAX
+        )
+    if done.returncode == 0:
+        return Found(0, seeds_max)
+    if mutant.directed:
+        return Found(1, 1, done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "directed")
+    hit = re.search(r"FAILED (.*)\n.*--seed (\d+)", done.stdout)
+    if hit is None:
+        raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
+    return Found(int(hit[2]), int(hit[2]) - start + 1, hit[1][:110])
+
+
+def hunt(only: str | None, seeds_max: int, workers: int, write: bool) -> int:
+    """Hunt every mutant; 0 if all are found. By default one recorded seed each; with `write`, three fresh hunts."""
+    chosen = [mutant for mutant in all_mutants() if only in (None, mutant.name)]
+    recorded: dict[str, int] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    results: dict[str, list[Found]] = {}
+
+    def work(mutant: Mutant) -> list[Found]:
+        if mutant.directed:
+            return [hunt_once(mutant, 1, 1)]
+        if not write:
+            if mutant.name in recorded:
+                again = hunt_once(mutant, recorded[mutant.name], 1)
+                if again.seed:
+                    return [again]
+            return [hunt_once(mutant, STARTS[0], seeds_max)]
+        return [hunt_once(mutant, start, seeds_max) for start in STARTS]
+
+    with ThreadPoolExecutor(workers) as pool:
+        for mutant, found in zip(chosen, pool.map(work, chosen), strict=True):
+            results[mutant.name] = found
+            verdict = f"found by seed {found[0].seed}: {found[0].rule}" if found[0].seed else "NOT FOUND"
+            print(f"{mutant.name:44} {verdict}", flush=True)
+    missed = [name for name, found in results.items() if not found[0].seed]
+    print(f"{len(results) - len(missed)} of {len(results)} mutants found")
+    if write:
+        write_records(chosen, results, recorded)
+    return 1 if missed else 0
+
+
+def write_records(chosen: list[Mutant], results: dict[str, list[Found]], recorded: dict[str, int]) -> None:
+    """The seeds beside this module, and docs/mutants.md in the working directory."""
+    for mutant in chosen:
+        first = results[mutant.name][0]
+        if first.seed and not mutant.directed:
+            recorded[mutant.name] = first.seed
+    RECORDED.write_text(json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+    lines = [
+        "# Mutants",
+        "",
+        "Generated by `python -m lockmaster_raft.testing mutants --write`. Each is a patch of product source, applied",
+        "to a copy at run time (`raft/src/lockmaster_raft/testing/patches*.py`). *Seeds* is the median number of seeds",
+        f"until the first failure over {len(STARTS)} independent starts; *directed* mutants are hunted by a scenario.",
+        "",
+        "| mutant | stands for | seeds | found as |",
+        "|--|--|--|--|",
+    ]
+    for mutant in chosen:
+        found = results[mutant.name]
+        count = "directed" if mutant.directed else str(median(one.tried for one in found))
+        rule = found[0].rule.split(":")[-1].strip() if mutant.directed else _rule(found[0].rule)
+        lines.append(f"| {mutant.name} | {mutant.source} | {count} | {rule or 'not found'} |")
+    path = Path("docs/mutants.md")
+    if path.parent.is_dir():
+        path.write_text("\n".join(lines) + "\n")
+
+
+def _rule(text: str) -> str:
+    hit = re.search(r"\[([^\]]+)\]", text)
+    return hit[1] if hit else text.split(":")[0]

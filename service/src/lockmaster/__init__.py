@@ -12,6 +12,7 @@ Importing this package imports the client alone, never the server.
 from lockmaster.client.async_client import AsyncClient
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import Held
+from lockmaster.client.sync_client import Client
 from lockmaster.errors import (
     Compacted,
     CompareFailed,
@@ -39,6 +40,7 @@ from lockmaster.errors import (
 __all__ = [
     "TLS",
     "AsyncClient",
+    "Client",
     "Compacted",
     "CompareFailed",
     "ForkedClient",

@@ -184,11 +184,16 @@ async def _release_after(held: Held, error: BaseException) -> None:
     try:
         await held.release()
     except LockmasterError as failure:
-        if failure is error:
-            return
-        if isinstance(error, Exception):
-            raise ExceptionGroup(f"the body and the release of lock {held.name!r} failed", [error, failure]) from None
-        error.add_note(f"the release of lock {held.name!r} failed too: {failure}")
+        join_errors(error, failure, held.name)
+
+
+def join_errors(error: BaseException, failure: LockmasterError, name: str) -> None:
+    """Makes both the body's error and the release's survive: raises a group of them, or leaves a note and returns."""
+    if failure is error:
+        return
+    if isinstance(error, Exception):
+        raise ExceptionGroup(f"the body and the release of lock {name!r} failed", [error, failure]) from None
+    error.add_note(f"the release of lock {name!r} failed too: {failure}")
 
 
 class Lock:

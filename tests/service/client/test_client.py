@@ -1,0 +1,159 @@
+"""One client as a whole: endpoints, trust, fork, loops, stalls, imports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lockmaster import TLS, AsyncClient, ForkedClient, Unavailable, WrongLoop
+from lockmaster.client import async_client
+from lockmaster.client.endpoints import check_trust, parse_endpoints
+from lockmaster.client.holds import Session
+from lockmaster.client.keepalive import Keepalive
+
+
+def test_endpoints_come_from_text_list_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_endpoints("a:1, b") == ("a:1", "b:7420")
+    assert parse_endpoints(["a:1", "a:1"]) == ("a:1",)
+    monkeypatch.setenv("LOCKMASTER_ENDPOINTS", "c:2")
+    assert parse_endpoints(None) == ("c:2",)
+    with pytest.raises(ValueError, match="host:port"):
+        parse_endpoints("a:x")
+    with pytest.raises(ValueError, match="LOCKMASTER_ENDPOINTS"):
+        parse_endpoints("")
+
+
+def test_plaintext_beyond_this_machine_must_be_asked_for() -> None:
+    check_trust(["127.0.0.1:1", "localhost:1", "[::1]:1"], None, False)
+    check_trust(["a:1"], None, True)
+    with pytest.raises(ValueError, match="tls"):
+        check_trust(["a:1"], None, False)
+    with pytest.raises(ValueError, match="exclude"):
+        check_trust(["a:1"], TLS(), True)
+    with pytest.raises(ValueError, match="both"):
+        TLS(cert="c")
+
+
+def test_tls_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("one")
+    tls = TLS(ca=ca)
+    before = tls.fingerprint()
+    ca.write_text("two")
+    assert tls.fingerprint() not in (before, b"")
+    ca.unlink()
+    assert tls.fingerprint() == b""
+
+
+async def test_another_loop_is_refused(cluster: Any) -> None:
+    async with cluster.client() as client:
+        await client.config("a").range()
+
+        async def elsewhere() -> None:
+            with pytest.raises(WrongLoop):
+                await client.config("a").range()
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+async def test_a_forked_client_is_dead(cluster: Any) -> None:
+    client = cluster.client()
+    async with client:
+        async_client._after_fork_in_child()
+        with pytest.raises(ForkedClient):
+            await client.lock("x").acquire()
+        client.forked = False
+
+
+def test_a_real_fork_marks_the_child_only() -> None:
+    program = (
+        "import os, asyncio, lockmaster\n"
+        "client = lockmaster.AsyncClient('127.0.0.1:1')\n"
+        "sync = lockmaster.Client('127.0.0.1:1')\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    try:\n"
+        "        sync.config('a').get('k')\n"
+        "    except lockmaster.ForkedClient:\n"
+        "        os._exit(7 if client.forked else 1)\n"
+        "    os._exit(2)\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "raise SystemExit(0 if code == 7 and not client.forked else 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_importing_the_client_imports_no_server_part() -> None:
+    program = (
+        "import sys, lockmaster\n"
+        "heavy = ('lockmaster.server', 'lockmaster.storage', 'lockmaster.statemachine', 'lockmaster_raft', 'rocksdict',"
+        " 'opentelemetry.sdk', 'uvloop')\n"
+        "found = [name for name in sys.modules if name.startswith(heavy)]\n"
+        "raise SystemExit(str(found) if found else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": ""})
+
+
+async def test_a_closed_client_refuses_and_frees_its_waiters(cluster: Any) -> None:
+    one, other = cluster.client(), cluster.client()
+    await one.lock("x").acquire()
+    task = asyncio.create_task(other.lock("x").acquire())
+    while not cluster.model.queues.get("x"):
+        await one.locks.inspect("x")
+    await other.close()
+    with pytest.raises(Exception, match="closed"):
+        await task
+    with pytest.raises(Unavailable):
+        await other.lock("y").acquire()
+    await one.close()
+    assert not cluster.model.holders
+
+
+async def test_a_stalled_loop_is_no_longer_renewed(cluster: Any) -> None:
+    """Against a loop that never runs: rounds go by, no renewal is sent."""
+    silent = asyncio.new_event_loop()
+    rounds = threading.Event()
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.5
+        if now[0] > 60:
+            rounds.set()
+        return now[0]
+
+    session = Session(1, 0.03, 0.0)
+    keepalive = Keepalive(
+        session,
+        endpoints=tuple(cluster.endpoints),
+        tls=None,
+        loop=silent,
+        stall_max=0.0,
+        expired=lambda _: None,
+        clock=clock,
+    )
+    keepalive.start()
+    await asyncio.to_thread(rounds.wait, 10)
+    keepalive.stop()
+    await asyncio.to_thread(keepalive.join, 10.0)
+    silent.close()
+    assert keepalive.stalled
+    assert cluster.model.renewals == 0
+
+
+def test_validity_counts_from_the_send_time_of_the_renewal() -> None:
+    session = Session(1, 15.0, 100.0)
+    assert session.valid_until == 114.0
+    session.renewed(105.0)
+    session.renewed(103.0)
+    assert session.valid_until == 119.0
+
+
+def test_ttl_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        AsyncClient("127.0.0.1:1", ttl=0)

@@ -1,0 +1,112 @@
+"""The Admin service: what an operator asks of this member and of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from lockmaster.api import admin_pb2
+from lockmaster.server.runtime import Engine
+from lockmaster.server.status import MemberStatus, StatusSnapshot
+
+
+class AdminCalls:
+    """One coroutine per RPC; each raises the errors of the Engine's method."""
+
+    def __init__(self, engine: Engine, counts: Callable[[], tuple[int, int, int]]) -> None:
+        self._engine = engine
+        self._counts = counts
+        """(sessions, watches, streams) of this member."""
+        self._version = version("lockmaster")
+
+    async def status(self, request: admin_pb2.StatusRequest) -> admin_pb2.StatusResponse:
+        """This member now."""
+        now = self._engine.status()
+        sessions, watches, streams = self._counts()
+        answer = admin_pb2.StatusResponse(
+            cluster_id=now.cluster_id,
+            member_id=now.member_id,
+            name=now.name,
+            role=now.role,
+            term=now.term,
+            commit_index=now.commit_index,
+            applied_index=now.applied_index,
+            last_index=now.last_index,
+            log_first_index=now.log_first_index,
+            revision=now.revision,
+            state_hash=now.state_hash,
+            durable_index=now.durable_index,
+            flushed_index=now.flushed_index,
+            free_bytes=now.free_bytes,
+            log_bytes=now.log_bytes,
+            version=self._version,
+            level_active=now.level_active,
+            level_max=now.level_max,
+            incarnation=now.incarnation,
+            alarms=now.alarms,
+            sessions=sessions,
+            watches=watches,
+            streams=streams,
+            uptime_ms=now.uptime_ms,
+            peer_address=now.peer_address,
+            client_address=now.client_address,
+        )
+        answer.leader.member_id = now.leader_id
+        answer.leader.address = now.leader_address
+        return answer
+
+    async def bootstrap(self, request: admin_pb2.BootstrapRequest) -> admin_pb2.BootstrapResponse:
+        """Genesis on a blank member."""
+        cluster_id, member_id = await self._engine.bootstrap(request.full_min)
+        return admin_pb2.BootstrapResponse(cluster_id=cluster_id, member_id=member_id)
+
+    async def list_members(self, request: admin_pb2.ListMembersRequest) -> admin_pb2.ListMembersResponse:
+        """The configuration as this member knows it; progress where it leads."""
+        now = self._engine.status()
+        answer = admin_pb2.ListMembersResponse(
+            configuration_epoch=now.configuration_epoch, commit_index=now.commit_index, cluster_id=now.cluster_id
+        )
+        for member in now.members:
+            _write_member(answer.members.add(), member, now)
+        return answer
+
+    async def add_member(self, request: admin_pb2.AddMemberRequest) -> admin_pb2.AddMemberResponse:
+        """A blank incarnation becomes a learner, then a voter."""
+        member_id = await self._engine.add_member(
+            request.name,
+            request.peer_address,
+            request.client_address,
+            request.incarnation,
+            learner=request.learner,
+            expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
+        )
+        return admin_pb2.AddMemberResponse(member_id=member_id, cluster_id=self._engine.status().cluster_id)
+
+    async def remove_member(self, request: admin_pb2.RemoveMemberRequest) -> admin_pb2.RemoveMemberResponse:
+        """Returns once the removal is committed."""
+        expected = request.expected_epoch if request.HasField("expected_epoch") else None
+        await self._engine.remove_member(request.member_id, expected_epoch=expected)
+        return admin_pb2.RemoveMemberResponse()
+
+    async def transfer_leadership(
+        self, request: admin_pb2.TransferLeadershipRequest
+    ) -> admin_pb2.TransferLeadershipResponse:
+        """Returns once another member leads."""
+        leader_id = await self._engine.transfer(request.target)
+        return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
+
+
+def _write_member(target: admin_pb2.MemberInfo, member: MemberStatus, now: StatusSnapshot) -> None:
+    target.member_id = member.member_id
+    target.name = member.name
+    target.peer_address = member.peer_address
+    target.client_address = member.client_address
+    target.voter = member.voter
+    target.member_role = member.role
+    target.phase = member.phase
+    target.leader = member.leader
+    target.match_index = member.match_index
+    target.lag_entries = member.lag_entries
+    target.reachable = member.reachable or member.member_id == now.member_id
+    target.level_max = member.level_max
+    target.incarnation = member.incarnation

@@ -1,0 +1,321 @@
+"""One server process: settings in, exit code out. Wires engine, client port, health, telemetry and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from lockmaster_raft.errors import InvariantViolation, StorageFailed
+
+from lockmaster.errors import LockmasterError, PreconditionFailed
+from lockmaster.server import tls
+from lockmaster.server.admin import AdminCalls
+from lockmaster.server.events import EventHub, RevisionWaiters
+from lockmaster.server.exit_codes import ExitCode
+from lockmaster.server.health import Health
+from lockmaster.server.joining import JoinRefused, join
+from lockmaster.server.operations import Operations, Origin
+from lockmaster.server.relay import MESSAGE_BYTES_MAX, Relay
+from lockmaster.server.runtime import Engine
+from lockmaster.server.session_stream import SessionStream
+from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.status import EngineSettings
+from lockmaster.server.telemetry import Telemetry, configure_logging
+from lockmaster.server.unary import SERVICES, Unary, principal_of
+from lockmaster.server.watches import WatchHub
+from lockmaster.storage.errors import Amnesia, CorruptLog, DirectoryBusy, WrongFormat
+
+_log = logging.getLogger(__name__)
+TICK_S: Final = 0.25
+DRAIN_S: Final = 1.0
+"""After the hint to go elsewhere: how long streams may take to get their answers and leave by themselves."""
+
+SERVER_OPTIONS: Final = (
+    # Without this two servers share one port without an error.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", 2 * MESSAGE_BYTES_MAX),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+    ("grpc.http2.max_ping_strikes", 3),
+    ("grpc.max_connection_idle_ms", 3_600_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+
+
+class StartFailed(Exception):
+    """The server cannot start; one line, and the exit code that says what kind it is."""
+
+    def __init__(self, code: ExitCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Server:
+    """One member: engine and client port. `start`, then `stop`; both once. For the loop's thread only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client_address = settings.advertise_client
+        self.bound_address = ""
+        self._streams: dict[SessionStream, None] = {}
+        self._ticker: asyncio.Task[None] | None = None
+        self._joiner: asyncio.Task[None] | None = None
+        self.failed: asyncio.Future[StartFailed] = asyncio.get_running_loop().create_future()
+        """Set when the server cannot go on (a definite refusal to join)."""
+
+    async def start(self) -> None:
+        """Listen, open the data directory, serve. Raises StartFailed and leaves nothing behind."""
+        try:
+            credentials = tls.server_credentials(self.settings)
+            self._member_credentials = tls.member_channel_credentials(self.settings)
+            peer_tls = tls.peer_tls(self.settings, self._member_hosts)
+        except tls.CertificateError as error:
+            raise StartFailed(ExitCode.CERTIFICATE, str(error)) from None
+        self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
+        self._listen(credentials)
+        self.engine = Engine(
+            EngineSettings(
+                data_dir=self.settings.data_dir,
+                name=self.settings.name,
+                listen_peer=self.settings.listen_peer,
+                advertise_peer=self.settings.advertise_peer,
+                advertise_client=self.client_address,
+                raft=self.settings.raft_config(),
+                peer_tls=peer_tls,
+            )
+        )
+        self._wire()
+        await self._start_engine()
+        await self.health.update()
+        await self._grpc.start()
+        self.engine.subscribe(self.events.listen)
+        self.engine.subscribe_role(self._role_changed)
+        self._ticker = asyncio.create_task(self._tick(), name="ticker")
+        await self._form()
+
+    def _listen(self, credentials: grpc.ServerCredentials | None) -> None:
+        address = self.settings.listen_client
+        try:
+            if credentials is None:
+                port = self._grpc.add_insecure_port(address)
+            else:
+                port = self._grpc.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise StartFailed(
+                ExitCode.ADDRESS_IN_USE,
+                f"listen_client: cannot listen on {address}: is it in use, or not an address of this machine?",
+            ) from None
+        host = address.rpartition(":")[0]
+        self.bound_address = f"{host}:{port}"
+        self.client_address = self.settings.advertise_client or self.bound_address
+
+    def _wire(self) -> None:
+        engine = self.engine
+        self.events = EventHub()
+        self.watches = WatchHub(engine, self.settings.watches_max)
+        self.events.changes = self.watches.listen
+        waiters = RevisionWaiters()
+        self.events.revision_waiters = waiters
+        self.operations = Operations(engine, waiters, engine.settings.raft.election_timeout_ns)
+        self._relay = Relay(self._member_credentials) if self.settings.relay else None
+        self.health = Health(engine)
+        self.telemetry = Telemetry(self.settings, engine, self.counts)
+        admin_calls = AdminCalls(engine, self.counts)
+        unary = Unary(engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry)
+        self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._grpc)
+        if self.settings.reflection:
+            names = [service.full_name for service in SERVICES]
+            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    async def _start_engine(self) -> None:
+        try:
+            await self.engine.start()
+        except StorageFailed as error:
+            raise StartFailed(storage_exit_code(error), f"data_dir {self.settings.data_dir}: {error}") from None
+        except InvariantViolation as error:
+            raise StartFailed(ExitCode.INVARIANT, f"data_dir {self.settings.data_dir}: {error}") from None
+        except OSError as error:
+            if error.filename is not None:
+                text = f"data_dir: {error.filename}: {error.strerror}"
+                raise StartFailed(ExitCode.WRONG_DIRECTORY, text) from None
+            text = f"listen_peer: cannot listen on {self.settings.listen_peer}: {error.strerror or error}"
+            raise StartFailed(ExitCode.ADDRESS_IN_USE, text) from None
+
+    async def _form(self) -> None:
+        """Genesis or joining, where this member is blank and was told to."""
+        if not self.engine.is_blank:
+            return
+        if self.settings.bootstrap:
+            try:
+                cluster_id, _ = await self.engine.bootstrap(self.settings.full_min)
+            except PreconditionFailed as error:
+                raise StartFailed(ExitCode.WRONG_DIRECTORY, f"bootstrap: {error}") from None
+            _log.info("cluster %s begins here", cluster_id.hex())
+        elif self.settings.join:
+            self._joiner = asyncio.create_task(self._join(), name="joiner")
+        else:
+            _log.warning("this member is blank: start it with --bootstrap or --join, or add it from another member")
+
+    async def _join(self) -> None:
+        try:
+            await join(self.engine, self.settings, self.client_address, self._member_credentials)
+        except JoinRefused as error:
+            if not self.failed.done():
+                self.failed.set_result(StartFailed(ExitCode.JOIN_REFUSED, str(error)))
+
+    async def stop(self) -> None:
+        """Hand leadership over, send streams elsewhere, let calls end, store, close."""
+        for task in (self._joiner, self._ticker):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        await self.health.stop()
+        if self.engine.is_leader and len(self.engine.status().members) > 1:
+            with contextlib.suppress(LockmasterError, TimeoutError):
+                async with asyncio.timeout(self.settings.shutdown_grace_s / 4):
+                    await self.engine.transfer(0)
+        hint = self.engine.leader_address()
+        for stream in list(self._streams):
+            stream.close("" if hint == self.client_address else hint)
+        deadline = asyncio.get_running_loop().time() + min(DRAIN_S, self.settings.shutdown_grace_s / 4)
+        while self._streams and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        await self._grpc.stop(min(DRAIN_S, self.settings.shutdown_grace_s / 4))
+        if self._relay is not None:
+            await self._relay.close()
+        await self.engine.stop()
+        self.telemetry.close()
+
+    # -- what runs while it serves
+
+    async def _connect(self, request_iterator: AsyncIterator[bytes], context: Any) -> None:
+        if len(self._streams) >= self.settings.streams_max:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.settings.streams_max} streams are open on this member"
+            )
+        origin = Origin(principal_of(context))
+        stream = SessionStream(self.operations, self.engine, self.events, self.watches, origin)
+        self._streams[stream] = None
+        try:
+            await stream.run(context)
+        finally:
+            del self._streams[stream]
+
+    def _role_changed(self, leading: bool, leader_address: str) -> None:
+        if leading or not leader_address:
+            return
+        for stream in self._streams:
+            if stream.has_sessions:
+                stream.moved(leader_address)
+
+    async def _tick(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            turn += 1
+            try:
+                await self.health.update()
+                if turn % 4 == 0:
+                    self.watches.tick()
+                    self.telemetry.refresh()
+            except LockmasterError as error:
+                _log.debug("tick: %s", error)
+            except Exception:
+                _log.exception("the ticker failed; it goes on")
+
+    def counts(self) -> tuple[int, int, int]:
+        """(sessions, watches, streams) of this member."""
+        try:
+            sessions = self.engine.machine.sessions_count
+        except LockmasterError:
+            sessions = 0
+        return sessions, len(self.watches), len(self._streams)
+
+    def _member_hosts(self, member_id: int) -> tuple[str, ...]:
+        """The hosts under which this member is known; none while it is not known here."""
+        if self.engine.is_blank:
+            return ()
+        member = self.engine.node.configuration.member(member_id)  # type: ignore[arg-type]  # ids are plain ints here
+        return () if member is None else (split_address(member.peer_address)[0],)
+
+
+def storage_exit_code(error: StorageFailed) -> ExitCode:
+    """What kind of storage error it is, for the parent of this process."""
+    if isinstance(error, Amnesia):
+        return ExitCode.AMNESIA
+    if isinstance(error, WrongFormat):
+        return ExitCode.WRONG_DIRECTORY
+    if isinstance(error, DirectoryBusy):
+        return ExitCode.BUSY
+    return ExitCode.CORRUPT if isinstance(error, CorruptLog) else ExitCode.STORAGE_FAILED
+
+
+async def _run(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    server = Server(settings)
+    await server.start()
+    _log.info(
+        "member %s serves clients on %s, peers on %s", settings.name, server.bound_address, server.engine.peer_address
+    )
+    gc.freeze()
+    waiter = asyncio.create_task(stopping.wait())
+    ends: set[asyncio.Future[Any]] = {waiter, server.failed}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    _log.info("stopping")
+    await server.stop()
+    if server.failed.done():
+        raise server.failed.result()
+    return ExitCode.OK
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns an ExitCode; what went wrong is one line on stderr."""
+    configure_logging(settings)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return int(runner.run(_run(settings)))
+    except StartFailed as error:
+        print(f"lockmaster: {error}", file=sys.stderr)
+        return int(error.code)
+
+
+def serve_dev(data_dir: Path, listen_client: str = "127.0.0.1:7420", listen_peer: str = "127.0.0.1:0") -> int:
+    """A cluster of one member for development: plaintext on loopback."""
+    return serve(dev_settings(data_dir, listen_client, listen_peer))
+
+
+def dev_settings(data_dir: Path, listen_client: str = "127.0.0.1:0", listen_peer: str = "127.0.0.1:0") -> Settings:
+    """Settings of a cluster of one member on loopback, also for tests; port 0 picks a free one."""
+    return Settings(
+        data_dir=data_dir,
+        name="dev",
+        listen_client=listen_client,
+        listen_peer=listen_peer,
+        insecure=True,
+        bootstrap=True,
+        full_min=1,
+        profile="fast",
+    )

@@ -1,0 +1,46 @@
+"""gRPC health: "" is liveness, a service's name its readiness, "lockmaster.leader" whether this member leads."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+
+from lockmaster.server.runtime import Engine
+
+STATE_SERVICES: Final = ("lockmaster.v1.Sessions", "lockmaster.v1.Locks", "lockmaster.v1.Config")
+"""Ready once this member has a state and knows a leader."""
+ADMIN_SERVICE: Final = "lockmaster.v1.Admin"
+"""Ready from the start: a blank member is administered too."""
+LEADER_SERVICE: Final = "lockmaster.leader"
+"""Serving on the member that leads and admits writes."""
+
+
+class Health:
+    """Keeps the health servicer at what the engine says."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._told: dict[str, bool] = {}
+        self._stopping = False
+        self.servicer = HealthServicer()
+
+    async def update(self) -> None:
+        """Tell what changed since the last time; cheap when nothing did."""
+        ready = self._engine.ready and not self._stopping
+        leads = self._engine.admits_writes and not self._stopping
+        wanted = {"": True, ADMIN_SERVICE: True, LEADER_SERVICE: leads}
+        wanted.update(dict.fromkeys(STATE_SERVICES, ready))
+        for service, serving in wanted.items():
+            if self._told.get(service) is not serving:
+                self._told[service] = serving
+                status = (
+                    health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+                )
+                await self.servicer.set(service, status)
+
+    async def stop(self) -> None:
+        """Not ready any more; still alive."""
+        self._stopping = True
+        await self.update()

@@ -1,0 +1,278 @@
+"""What a client may ask of the state machine, once, for the session stream and the unary calls alike.
+
+Theory of operation. A handler checks the request, and either proposes a command or waits for a read barrier; in both
+cases it ends by calling `reply(size)` exactly once and filling in the Response it gets, in the same call. `reply` is
+the stream's or the unary call's: it knows the request's id and where the answer goes. No handler awaits, and no task
+is made per operation. A handler that raises LockmasterError has proposed nothing and not called `reply`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from lockmaster_raft.errors import RaftError
+
+from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
+from lockmaster.errors import InvalidRequest, LockmasterError, PermissionDenied, Unavailable
+from lockmaster.server import admission, reads, translate
+from lockmaster.server.admission import TIMEOUT_MS_MAX, admit, admit_name, need_sequence, need_session
+from lockmaster.server.events import RevisionWaiters
+from lockmaster.server.reads import Reply
+from lockmaster.server.runtime import Engine
+from lockmaster.server.translate import MILLISECOND, Response
+from lockmaster.statemachine import commands
+from lockmaster.statemachine.codec import command_digest
+from lockmaster.statemachine.commands import Command, Dedup, Result
+
+_log = logging.getLogger(__name__)
+
+KNOWN_SESSIONS_MAX: Final = 4096
+Writer = Callable[[Response, Result], None]
+Query = Callable[[Reply], None]
+
+
+class Origin:
+    """Who asks, and under which session; one per stream (changed frame by frame) or unary call."""
+
+    __slots__ = ("first_incomplete", "known", "principal", "session_id")
+
+    def __init__(self, principal: str, session_id: int = 0, first_incomplete: int = 0) -> None:
+        self.principal = principal
+        self.session_id = session_id
+        self.first_incomplete = first_incomplete
+        self.known: set[int] = set()
+        """Sessions that were found to be this principal's; at most KNOWN_SESSIONS_MAX."""
+
+
+Handler = Callable[[Any, Origin, int, Reply], None]
+
+
+class Operations:
+    """The handlers, by the name of the request's `operation`. For the loop's thread only."""
+
+    def __init__(self, engine: Engine, waiters: RevisionWaiters, election_timeout_ns: int) -> None:
+        self._engine = engine
+        self._waiters = waiters
+        self._election_timeout_ns = election_timeout_ns
+        self.handlers: Final[dict[str, Handler]] = {
+            "acquire": self.acquire,
+            "release": self.release,
+            "cancel_acquire": self.cancel_acquire,
+            "force_release": self.force_release,
+            "inspect_lock": self.inspect_lock,
+            "put": self.put,
+            "delete": self.delete,
+            "get": self.get,
+            "range": self.range,
+            "history": self.history,
+            "open_session": self.open_session,
+            "keep_alive": self.keep_alive,
+            "close_session": self.close_session,
+        }
+
+    # -- locks
+
+    def acquire(self, request: lock_pb2.AcquireRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Take a lock or a place in its queue."""
+        name = request.name
+        admit_name(name)
+        timeout_ms = request.timeout_ms
+        if timeout_ms > TIMEOUT_MS_MAX:
+            raise InvalidRequest("timeout_ms", f"is {timeout_ms}; at most {TIMEOUT_MS_MAX} is allowed")
+        need_sequence(seq)
+        self.own_session(origin, origin.session_id)
+        operation = commands.Acquire(name, request.wait, timeout_ms * MILLISECOND)
+        self._propose(operation, origin, seq, reply, translate.write_acquire)
+
+    def release(self, request: lock_pb2.ReleaseRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Give a lock back."""
+        name = request.name
+        admit_name(name)
+        token = request.token
+        if not 0 < token <= admission.NUMBER_MAX:
+            raise InvalidRequest("token", f"is {token}; it must be the fencing token of the grant")
+        session_id = self.own_session(origin, origin.session_id)
+        operation = commands.Release(session_id, name, token)
+        self._propose(operation, origin, seq, reply, translate.write_release, reserved=True)
+
+    def cancel_acquire(self, request: lock_pb2.CancelAcquireRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Withdraw an acquire."""
+        admit(request)
+        session_id = self.own_session(origin, origin.session_id)
+        operation = commands.CancelAcquire(session_id, request.name, request.acquire_seq)
+        self._propose(operation, origin, seq, reply, translate.write_cancel_acquire, reserved=True)
+
+    def force_release(self, request: lock_pb2.ForceReleaseRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Take a lock from its holder."""
+        admit(request)
+        operation = commands.ForceRelease(request.name, request.token_max, request.reason, origin.principal)
+        self._propose(operation, origin, seq, reply, translate.write_force_release)
+
+    def inspect_lock(self, request: lock_pb2.InspectLockRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Holder and queue of a lock."""
+        admit(request)
+        self._read(request.read, reply, lambda reply: reads.inspect_lock(self._engine, request, reply))
+
+    # -- config
+
+    def put(self, request: config_pb2.PutRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Write a key."""
+        admit(request)
+        if request.ephemeral:
+            self.own_session(origin, origin.session_id)
+        operation = translate.put(request, origin.session_id)
+        self._propose(operation, origin, seq, reply, translate.write_put)
+
+    def delete(self, request: config_pb2.DeleteRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Delete a key."""
+        admit(request)
+        self._propose(translate.delete(request), origin, seq, reply, translate.write_delete)
+
+    def get(self, request: config_pb2.GetRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """One key."""
+        admit(request)
+        self._read(request.read, reply, lambda reply: reads.get(self._engine, request, reply))
+
+    def range(self, request: config_pb2.RangeRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """A page of keys."""
+        admit(request)
+        self._read(request.read, reply, lambda reply: reads.range_page(self._engine, request, reply))
+
+    def history(self, request: config_pb2.HistoryRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """A page of changes, newest first."""
+        admit(request)
+        self._read(request.read, reply, lambda reply: reads.history_page(self._engine, request, reply))
+
+    # -- sessions
+
+    def open_session(self, request: session_pb2.OpenSessionRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Open a session for this principal."""
+        admit(request)
+        admission.admit_ttl(request.ttl_ms, self._election_timeout_ns)
+        operation = translate.open_session(request, origin.principal)
+
+        def done(result: Result | LockmasterError) -> None:
+            answer = reply(0)
+            if isinstance(result, LockmasterError):
+                translate.write_error(answer, result)
+            elif result.status is not commands.ResultStatus.OK:
+                translate.write_result_failure(answer, result)
+            else:
+                answer.open_session.session_id = result.revision
+                answer.open_session.ttl_ms = operation.ttl_ns // MILLISECOND
+
+        self._engine.propose(Command(operation), done)
+
+    def keep_alive(self, request: session_pb2.KeepAliveRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """Renew sessions."""
+        admit(request)
+        session_ids = tuple(sorted(set(request.session_ids)))
+        for session_id in session_ids:
+            self.own_session(origin, session_id)
+
+        def done(result: Sequence[int] | LockmasterError) -> None:
+            answer = reply(0)
+            if isinstance(result, LockmasterError):
+                translate.write_error(answer, result)
+            else:
+                answer.keep_alive.SetInParent()
+                answer.keep_alive.expired.extend(result)
+
+        self._engine.keep_alive(session_ids, done)
+
+    def close_session(self, request: session_pb2.CloseSessionRequest, origin: Origin, seq: int, reply: Reply) -> None:
+        """End a session."""
+        admit(request)
+        session_id = self.own_session(origin, request.session_id)
+
+        def done(result: Result | LockmasterError) -> None:
+            answer = reply(0)
+            if isinstance(result, LockmasterError):
+                translate.write_error(answer, result)
+            else:
+                translate.write_close_session(answer, result)
+
+        # Ending a session frees what it holds, so it must get through an overload like a release does.
+        self._engine.propose(Command(commands.CloseSession(session_id)), done, reserved=True)
+
+    # -- what they have in common
+
+    def own_session(self, origin: Origin, session_id: int) -> int:
+        """The session, if it may be used by this principal. Raises InvalidRequest, PermissionDenied.
+
+        One that is not known here passes: it may be in the log, and `apply` refuses one that does not exist.
+        """
+        if session_id in origin.known:
+            return session_id
+        need_session(session_id)
+        found = self._engine.machine.session(session_id)
+        if found is not None:
+            if found.principal != origin.principal:
+                raise PermissionDenied("the session belongs to another principal")
+            if len(origin.known) >= KNOWN_SESSIONS_MAX:
+                origin.known.clear()
+            origin.known.add(session_id)
+        return session_id
+
+    def _propose(
+        self,
+        operation: commands.Operation,
+        origin: Origin,
+        seq: int,
+        reply: Reply,
+        write: Writer,
+        *,
+        reserved: bool = False,
+    ) -> None:
+        def done(result: Result | LockmasterError) -> None:
+            answer = reply(0)
+            if type(result) is Result:
+                write(answer, result)
+            elif isinstance(result, LockmasterError):
+                translate.write_error(answer, result)
+
+        dedup = None
+        if seq:
+            session_id = origin.session_id
+            if session_id not in origin.known:
+                self.own_session(origin, session_id)
+            dedup = Dedup(session_id, seq, origin.first_incomplete, command_digest(operation))
+        self._engine.propose(Command(operation, dedup), done, reserved=reserved)
+
+    def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query) -> None:
+        def ready(error: LockmasterError | None) -> None:
+            if error is None:
+                error = run_query(query, reply)
+            if error is not None:
+                translate.write_error(reply(0), error)
+
+        self.barrier(options, ready)
+
+    def barrier(self, options: status_pb2.ReadOptions, ready: Callable[[LockmasterError | None], None]) -> None:
+        """Calls `ready` when this member's state is fresh enough, or with why it cannot be."""
+        if options.consistency == status_pb2.CONSISTENCY_LINEARIZABLE:
+            self._engine.read_index(ready)
+        elif self._engine.revision >= options.revision_min:
+            ready(None)
+        else:
+            self._waiters.wait(options.revision_min, ready)
+
+
+def run_query(query: Callable[[Any], None], argument: Any) -> LockmasterError | None:
+    """Runs a query on the state; a refusal comes back as the error.
+
+    Storage errors and broken laws pass through and stop the member; any other error is a bug in one query, which must
+    not let one request stop every member of the cluster in turn.
+    """
+    try:
+        query(argument)
+    except LockmasterError as error:
+        return error
+    except RaftError:
+        raise
+    except Exception:
+        _log.exception("a query failed; please report this")
+        return Unavailable("internal error in this query; the server's log has it")
+    return None

@@ -1,0 +1,188 @@
+"""Logs, metrics and traces of a server. Off costs nothing: without an exporter there is no provider, no span, no timer.
+
+Metrics are observed from a snapshot that the loop refreshes once a second, so a scrape in its own thread touches no
+live state. Spans cover unary calls and are sampled at their root. No key, value, label or token is in any of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from opentelemetry import propagate, trace
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from lockmaster.server.runtime import Engine
+from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.status import StatusSnapshot
+
+EXPORT_INTERVAL_MS: Final = 10_000
+GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], int]]]] = {
+    "lockmaster.raft.term": ("{term}", "Current term.", lambda now: now.term),
+    "lockmaster.raft.leader": ("1", "1 on the member that leads.", lambda now: int(now.role == "leader")),
+    "lockmaster.raft.commit_index": ("{entry}", "Commit index.", lambda now: now.commit_index),
+    "lockmaster.raft.applied_index": ("{entry}", "Applied index.", lambda now: now.applied_index),
+    "lockmaster.raft.apply_lag": (
+        "{entry}",
+        "Committed, not applied.",
+        lambda now: now.commit_index - now.applied_index,
+    ),
+    "lockmaster.raft.durable_index": ("{entry}", "Durable index of the own log.", lambda now: now.durable_index),
+    "lockmaster.raft.log_size": ("By", "Bytes of log on disk.", lambda now: now.log_bytes),
+    "lockmaster.storage.free": ("By", "Bytes free for the data directory.", lambda now: now.free_bytes),
+    "lockmaster.state.revision": ("{revision}", "Revision of the state.", lambda now: now.revision),
+    "lockmaster.level.active": ("{level}", "Active feature level.", lambda now: now.level_active),
+    "lockmaster.alarms": ("{alarm}", "Alarms raised.", lambda now: len(now.alarms)),
+}
+LOCAL_GAUGES: Final = (
+    ("lockmaster.sessions", "{session}", "Live sessions."),
+    ("lockmaster.watches", "{watch}", "Open watches on this member."),
+    ("lockmaster.streams", "{stream}", "Open session streams on this member."),
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the trace's id where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            line["trace_id"] = trace.format_trace_id(span.trace_id)
+            line["span_id"] = trace.format_span_id(span.span_id)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log lines to stderr, in the form and from the level on that the settings say."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+
+
+class Telemetry:
+    """The providers of this process, or none."""
+
+    def __init__(self, settings: Settings, engine: Engine, counts: Callable[[], tuple[int, int, int]]) -> None:
+        self._engine = engine
+        self._counts = counts
+        self._latest: StatusSnapshot | None = None
+        self._latest_counts = (0, 0, 0)
+        self._latest_counters: dict[str, int] = {}
+        self._meters: MeterProvider | None = None
+        self._traces: TracerProvider | None = None
+        self._page: Any = None
+        self._tracer: trace.Tracer | None = None
+        resource = Resource.create({"service.name": "lockmaster", "service.instance.id": settings.name})
+        self._start_metrics(settings, resource)
+        self._start_traces(settings, resource)
+
+    def _start_metrics(self, settings: Settings, resource: Resource) -> None:
+        readers: list[MetricReader] = []
+        if settings.metrics_listen:
+            from opentelemetry.exporter.prometheus import PrometheusMetricReader
+            from prometheus_client import start_http_server
+
+            readers.append(PrometheusMetricReader())
+            host, port = split_address(settings.metrics_listen)
+            self._page = start_http_server(port, host)
+        if settings.otlp_endpoint:
+            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+            exporter = OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+            readers.append(PeriodicExportingMetricReader(exporter, EXPORT_INTERVAL_MS))
+        if not readers:
+            return
+        self._meters = MeterProvider(readers, resource=resource)
+        meter = self._meters.get_meter("lockmaster.server")
+        for name, (unit, description, value) in GAUGES.items():
+            meter.create_observable_gauge(name, [self._observe(value)], unit, description)
+        for place, (name, unit, description) in enumerate(LOCAL_GAUGES):
+            meter.create_observable_gauge(name, [self._observe_count(place)], unit, description)
+        meter.create_observable_counter(
+            "lockmaster.events", [self._observe_counters], "{event}", "Things counted since the start, by kind."
+        )
+
+    def _start_traces(self, settings: Settings, resource: Resource) -> None:
+        if not settings.otlp_endpoint or settings.trace_sample_ratio <= 0:
+            return
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
+        self._traces = TracerProvider(sampler=sampler, resource=resource)
+        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+        self._traces.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._traces.get_tracer("lockmaster.server")
+
+    def _observe(self, value: Callable[[StatusSnapshot], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            latest = self._latest
+            return [] if latest is None else [Observation(value(latest))]
+
+        return observe
+
+    def _observe_count(self, place: int) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda options: [Observation(self._latest_counts[place])]
+
+    def _observe_counters(self, options: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(count, {"kind": kind}) for kind, count in sorted(self._latest_counters.items())]
+
+    def refresh(self) -> None:
+        """Take the snapshot that the next exports see. For the loop's thread; nothing without an exporter."""
+        if self._meters is None:
+            return
+        self._latest = self._engine.status()
+        self._latest_counts = self._counts()
+        self._latest_counters = dict(self._latest.counters)
+
+    @contextlib.contextmanager
+    def call(self, method: str, metadata: Mapping[str, Any]) -> Iterator[None]:
+        """The span of one unary call, child of the caller's; nothing without an exporter."""
+        tracer = self._tracer
+        if tracer is None:
+            yield
+            return
+        parent = propagate.extract({key: value for key, value in metadata.items() if isinstance(value, str)})
+        attributes = {"rpc.system": "grpc", "rpc.method": method}
+        with tracer.start_as_current_span(method, parent, trace.SpanKind.SERVER, attributes):
+            yield
+
+    @property
+    def traces(self) -> bool:
+        """Whether spans are made at all."""
+        return self._tracer is not None
+
+    def close(self) -> None:
+        """Send what waits and stop."""
+        if self._traces is not None:
+            self._traces.shutdown()
+        if self._meters is not None:
+            self._meters.shutdown()
+        if self._page is not None:
+            server, thread = self._page
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=1)

@@ -114,6 +114,7 @@ def _read(files: Files, opened: Opened, after: Opened | None, mark: int, found: 
         )
     if not found.last_segment:
         _take(opened, 0, opened.records, found)
+        found.index.open_at(header.last_index)
     if after is None:
         # kill -9 may leave the last frame in the page cache only: it counts once it is on the disk.
         files.sync_file(opened.path)

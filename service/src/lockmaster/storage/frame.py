@@ -41,7 +41,7 @@ _ENTRY_FIXED: Final = _ENTRY.size - _RECORD.size
 _ENTRY_BODY: Final = struct.Struct(">QQBqI")
 _TRUNCATE: Final = struct.Struct(">BIQ")
 _BASE_BODY: Final = struct.Struct(">QQQII")
-_HEADER_BODY: Final = struct.Struct(">HQQQQQI")
+_HEADER_BODY: Final = struct.Struct(">HQQQQQIQ")
 SEGMENT_FORMAT: Final = 1
 
 NO_BASE: Final = Base(Index(0), Term(0), Configuration(0, (), NodeId(1)), Index(0), Levels())
@@ -59,6 +59,8 @@ class SegmentHeader:
     previous_end: int
     """Offset after the last frame of the segment before; bytes past it don't count. 0: no segment before."""
     previous_crc: int
+    last_index: int
+    """Index of the log's last entry before this segment: what lies between BASE and it is in earlier segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,14 @@ def encode_header(header: SegmentHeader) -> bytes:
     """A HEADER record."""
     h = header
     body = _HEADER_BODY.pack(
-        SEGMENT_FORMAT, h.segment, h.segment_id, h.boot_nonce, h.first_number, h.previous_end, h.previous_crc
+        SEGMENT_FORMAT,
+        h.segment,
+        h.segment_id,
+        h.boot_nonce,
+        h.first_number,
+        h.previous_end,
+        h.previous_crc,
+        h.last_index,
     )
     return _RECORD.pack(RECORD_HEADER, len(body)) + body
 

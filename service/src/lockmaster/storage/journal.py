@@ -112,6 +112,7 @@ class Journal:
         self._handle = -1
         self._begun_last: Index = booted.index.last_index
         self._begun_base: Base = booted.index.base
+        self._placed_last, self._placed_base = self._begun_last, self._begun_base
         self._pending: deque[Write] = deque()
         self._protected = Index(0)
         self._failed: StorageFailed | None = None
@@ -245,7 +246,11 @@ class Journal:
         entry_max = max((r.index for r in write.records if isinstance(r, Entry)), default=0)
         self._entry_max[write.segment] = max(self._entry_max.get(write.segment, 0), entry_max)
         if any(isinstance(r, Base) for r in write.records):
-            self._delete_covered(write.segment)
+            try:
+                self._delete_covered(write.segment)
+            except StorageFailed as error:
+                self._failed = error
+                raise
 
     def close(self) -> None:
         """Stop the threads, write the last mark, close the segment."""
@@ -317,6 +322,7 @@ class Journal:
         self._crc = write.crc
         self._offset += size
         self._next_number += 1
+        self._placed_last, self._placed_base = self._begun_last, self._begun_base
 
     def _roll(self, write: Write | None, room: int) -> None:
         """Move to the next segment; its opening is written by the run of `write`, or by the boot."""
@@ -325,8 +331,10 @@ class Journal:
         segment = self._segment + 1
         nonce = self._guard.state.boot_nonce
         segment_id = derive_segment_id(nonce, segment)
-        header = SegmentHeader(segment, segment_id, nonce, self._next_number, self._offset, self._crc)
-        opening, crc = encode_opening(header, self._begun_base)
+        header = SegmentHeader(
+            segment, segment_id, nonce, self._next_number, self._offset, self._crc, self._placed_last
+        )
+        opening, crc = encode_opening(header, self._placed_base)
         size = max(self._segment_bytes, len(opening) + room)
         self._segment, self._segment_id, self._size = segment, segment_id, size
         self._offset, self._crc = len(opening), crc

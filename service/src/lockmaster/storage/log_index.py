@@ -57,6 +57,13 @@ class LogIndex:
         after = self._firsts[at + 1] if at + 1 < len(self._firsts) else self.last_index + 1
         return place >> _OFFSET_BITS, place & _OFFSET_MASK, after
 
+    def open_at(self, last_index: int) -> None:
+        """The oldest segment kept opened with the log reaching to `last_index`; entries up to it have no place here.
+
+        They were under a later BASE when their segments were deleted: a base that stays below them is corruption.
+        """
+        self.last_index = Index(max(last_index, self.base.index))
+
     def apply(self, records: Sequence[Record], segment: int, offset: int) -> None:
         """Take over one frame's records; CorruptLog if they break a law of the log."""
         first: int | None = None
@@ -78,13 +85,11 @@ class LogIndex:
         """One entry: next in line, or one that supersedes (§5: a higher term, and above the base)."""
         if index <= self.last_index:
             old = self.term(index)
-            if index <= self.base.index or old is None or term <= old:
+            if index <= self.base.index or (old is not None and term <= old):  # None: in a deleted segment
                 raise CorruptLog(f"entry {index} of term {term} supersedes one of term {old}, base {self.base.index}")
             self.truncate(index)
         elif index != self.last_index + 1:
-            if self._firsts or self.last_index > self.base.index:
-                raise CorruptLog(f"entry {index} follows {self.last_index}: entries are missing")
-            # The oldest segment kept: what lies between its BASE and its first entry was under a later BASE.
+            raise CorruptLog(f"entry {index} follows {self.last_index}: entries are missing")
         if term != self._run_terms[-1]:
             self._run_firsts.append(index)
             self._run_terms.append(term)

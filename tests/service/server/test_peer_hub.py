@@ -7,11 +7,12 @@ import datetime
 import ipaddress
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -242,3 +243,20 @@ def test_addresses_have_brackets_for_ipv6() -> None:
     assert join_address("::1", 7421) == "[::1]:7421"
     with pytest.raises(ValueError, match="host:port"):
         split_address("nowhere")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_two_members_talk_both_ways,
+        test_a_blank_member_is_adopted_and_can_answer,
+        test_a_newer_epoch_replaces_and_an_older_one_is_refused,
+        test_a_restarted_member_is_dialled_again,
+    ],
+)
+def test_the_same_holds_under_uvloop(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    uvloop.run(scenario())
+
+
+def test_tls_holds_under_uvloop(tmp_path: Path) -> None:
+    uvloop.run(test_tls_members_talk_and_the_certificate_hook_decides(tmp_path))

@@ -58,7 +58,7 @@ def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
     if node is None:
         return ()
     rows = []
-    progress = node.progress_view() if engine.is_leader else {}
+    progress = node.progress_view()
     for m in node.configuration.members:
         seen = progress.get(m.member_id)
         mine = m.member_id == engine.member_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.messages import Message
@@ -107,10 +107,7 @@ class InboundConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake's clock, or refuse when too many are half open."""
-        if not isinstance(transport, asyncio.Transport):  # pragma: no cover - uvloop's own types register as Transport
-            transport.close()
-            return
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class does not inherit from it
         if len(self.acceptor.half_open) >= HALF_OPEN_MAX:
             self.acceptor.count("peer_half_open_refused")
             self.close("too many half-open connections")

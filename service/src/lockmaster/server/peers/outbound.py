@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.messages import Message
@@ -135,9 +135,8 @@ class Lane(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
-            transport.set_write_buffer_limits(high=self._queue_bytes_max)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not inherit from it
+        self._transport.set_write_buffer_limits(high=self._queue_bytes_max)
 
     def data_received(self, data: bytes) -> None:
         """The Welcome, and never anything more."""

@@ -280,9 +280,8 @@ class Core:
 
     def replace_log(self, base: Base) -> None:
         """A snapshot was installed whose index the log does not hold: everything before and after is gone."""
-        old = self.log.base.index
-        if self.log.last_index > old:
-            self._truncate_from = Index(old + 1)
+        if self.log.last_index > base.index:
+            self._truncate_from = Index(base.index + 1)
         self._entries = []
         self._base = base
         self.log.reset(base, self.write_seq)

@@ -15,7 +15,7 @@ from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from lockmaster_raft.ready import Role
-from lockmaster_raft.roles import become_follower, configuration_changed
+from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
 from lockmaster_raft.snapshot import drop_overtaken_fetch
 
 
@@ -48,9 +48,7 @@ def on_append(core: Core, m: AppendEntries) -> None:
         _merge(core, m.entries)
     commit = min(m.commit, match)
     if commit > core.commit_index:
-        set_commit(core, Index(commit))
-        if core.fetch is not None:
-            drop_overtaken_fetch(core)
+        _commit(core, Index(commit))
     core.send(
         AppendEntriesReply(
             core.header(m.header.sender),
@@ -139,13 +137,21 @@ def refuse_append(core: Core, m: AppendEntries, reason: str) -> None:
     )
 
 
+def _commit(core: Core, index: Index) -> None:
+    set_commit(core, index)
+    if core.fetch is not None:
+        drop_overtaken_fetch(core)
+    if core.removed and core.role is not Role.REMOVED:
+        core.alarm("removed", f"member {core.node_id} was removed: epoch {core.committed_configuration.epoch}")
+        core.role = resting_role(core)
+        reset_election_deadline(core)
+
+
 def on_heartbeat(core: Core, m: Heartbeat) -> None:
     """The leader lives. Its commit field covers only what it knows to match here."""
     commit = min(m.commit, core.log.last_index)
     if commit > core.commit_index:
-        set_commit(core, Index(commit))
-        if core.fetch is not None:
-            drop_overtaken_fetch(core)
+        _commit(core, Index(commit))
     if m.cluster_time > core.leader_time:
         core.leader_time = m.cluster_time
     reply_heartbeat(core, m)

@@ -81,7 +81,7 @@ def after_progress(core: Core) -> None:
     """A match rose or the own log became durable: commit, and what a commit sets free."""
     if not advance(core):
         return
-    if core.removed:
+    if not core.is_voter() and core.log.configuration_index <= core.commit_index:
         _leave(core)
         return
     if not core.own_term_committed:
@@ -92,12 +92,13 @@ def after_progress(core: Core) -> None:
 
 
 def _leave(core: Core) -> None:
-    """The own removal is committed (§4.2.2): tell of the commit, ask the best one to take over, stop."""
+    """The own removal or demotion is committed (§4.2.2): tell of the commit, ask the best one to take over, stop."""
     reads.begin_round(core)
     target = transfer.best_target(core)
     if target != NO_NODE:
         transfer.begin(core, None, target)
-    core.alarm("removed", f"member {core.node_id} was removed by its own configuration change")
+    if core.removed:
+        core.alarm("removed", f"member {core.node_id} was removed by its own configuration change")
     become_follower(core, core.term, NO_NODE)
 
 

@@ -29,6 +29,8 @@ class Inflight(NamedTuple):
     last_index: int
     size: int
     sent_at: int
+    match: int
+    """What the member had proved when this was sent: an answer that shows less means lost data."""
 
 
 class Progress:

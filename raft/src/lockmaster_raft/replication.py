@@ -71,7 +71,7 @@ def send_append(core: Core, p: Progress, bytes_max: int) -> bool:
     for entry in entries:
         size += len(entry.payload) + 48
     last = prev_index + len(entries)
-    p.inflight.append(Inflight(p.request_id, prev_index, last, size, core.now))
+    p.inflight.append(Inflight(p.request_id, prev_index, last, size, core.now, p.match))
     p.inflight_bytes += size
     p.commit_told = max(p.commit_told, min(core.commit_index, last))
     if p.state is ProgressState.REPLICATE:
@@ -120,14 +120,14 @@ def on_mismatch(core: Core, p: Progress, m: AppendEntriesReply) -> None:
             guess = min(guess, max(m.conflict_first_index, 1))
     # Everything up to the member's commit index matches without comparing terms.
     guess = max(1, min(max(guess, m.commit + 1), asked.prev_index, log.last_index + 1))
-    if guess <= p.match:
+    if m.last_index < asked.match:
         core.alarm(
             "match_moved_back",
             f"member {p.member_id} had proved its log up to {p.match} and now has it up to {m.last_index}: "
             "its disk lost data",
         )
         p.match = Index(0)
-    p.restart(guess)
+    p.restart(max(guess, p.match + 1))
     replicate(core, p)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from lockmaster_raft import reads
 from lockmaster_raft.clock import ClusterClock
-from lockmaster_raft.commit import advance
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.ids import NO_NODE, NodeId, Term
@@ -89,7 +88,6 @@ def become_leader(core: Core) -> None:
     core.append_own(EntryKind.NOOP, b"")
     reads.begin_round(core)
     replicate_all(core)
-    advance(core)
 
 
 def sync_progress(core: Core) -> None:

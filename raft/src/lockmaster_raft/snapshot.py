@@ -149,7 +149,8 @@ def pump(core: Core) -> None:
         deadline = core.now + 2 * core.config.election_timeout_ns
         fetch.outstanding[number] = (source, deadline)
         digest = fetch.snapshot.chunk_digests[number]
-        core.send(FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest), Channel.CONTROL)
+        request = FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest)
+        core.send(request, Channel.CONTROL, core.after())
 
 
 def _next_number(fetch: Fetch, total: int) -> int | None:

@@ -235,6 +235,7 @@ class DataDirectory:
         self.state.release()
         while self.state.store(durable):  # ends: each turn writes one of finitely many generations
             pass
+        self.state.store(durable)  # the one that was open
 
     def _reconcile(self) -> None:
         """Log and state must meet: base.index <= applied <= last_index, or the state is a snapshot just installed."""

@@ -38,7 +38,7 @@ mutants: setup ## every known Raft bug put back in: the simulator must find each
 
 generate: setup ## the stubs from service/proto, and the sync client from the async one
 	@$(RUN) service/proto/generate.py
-	@if [ -f service/src/lockmaster/client/generate.py ]; then $(RUN) service/src/lockmaster/client/generate.py; fi
+	@if [ -f service/generate_sync.py ]; then $(RUN) service/generate_sync.py; fi
 
 lock: setup ## refresh constraints.txt to the newest versions
 	@$(PYTHON) tools/setup.py --lock

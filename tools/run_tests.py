@@ -35,7 +35,7 @@ def tests(*folders: str) -> tuple[str, ...]:
     return python("-m", "pytest", *folders)
 
 
-SYNC_CLIENT = "service/src/lockmaster/client/generate.py"
+SYNC_CLIENT = "service/generate_sync.py"
 CHECK = Part(
     "check",
     (
@@ -43,7 +43,7 @@ CHECK = Part(
         python("-m", "ruff", "format", "--check", "--quiet", "."),
         python("service/proto/generate.py", "--check"),
         *((python(SYNC_CLIENT, "--check"),) if (ROOT / SYNC_CLIENT).exists() else ()),
-        (str(BIN / "lint-imports"), "--no-timing"),
+        (str(BIN / "lint-imports"), "--no-logo"),
         python("-m", "mypy"),
     ),
 )

@@ -11,12 +11,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from lockmaster.cli import exit_codes
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+EARLY_SIGNALS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,21 @@ async def supervise(
     """Runs `command` until it ends, or until `lost` does and the child has been stopped. Raises OSError if it can't
     be started; on cancellation the child is stopped first."""
     environment = {**os.environ, **extra_environment}
-    child = await asyncio.create_subprocess_exec(*command, env=environment, process_group=0)
     loop = asyncio.get_running_loop()
+    early: list[signal.Signals] = []
+    for number in FORWARDED:  # before the start: no signal may end us and leave the child behind
+        loop.add_signal_handler(number, early.append, number)
+    try:
+        child = await asyncio.create_subprocess_exec(*command, env=environment, process_group=0)
+    except BaseException:
+        forget_signals(loop)
+        close(lost)
+        raise
     foreground = take_terminal(child.pid)
     for number in FORWARDED:
         loop.add_signal_handler(number, send, child.pid, number)
+    for number in early[:EARLY_SIGNALS_MAX]:
+        send(child.pid, number)
     ended = asyncio.ensure_future(child.wait())
     watcher = asyncio.ensure_future(lost)
     try:
@@ -52,10 +64,21 @@ async def supervise(
             await watcher
         if not ended.done():
             await stop(child, ended, grace)
-        for number in FORWARDED:
-            loop.remove_signal_handler(number)
+        forget_signals(loop)
         if foreground:
             give_terminal_back()
+
+
+def forget_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Signals mean to this process again what they did before."""
+    for number in FORWARDED:
+        loop.remove_signal_handler(number)
+
+
+def close(lost: Awaitable[object]) -> None:
+    """Ends a coroutine that will not be awaited."""
+    if isinstance(lost, Coroutine):
+        lost.close()
 
 
 async def stop(child: asyncio.subprocess.Process, ended: asyncio.Future[int], grace: float) -> None:
@@ -92,6 +115,7 @@ def take_terminal(group: int) -> bool:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.tcsetpgrp(sys.stdin.fileno(), group)
+        send(group, signal.SIGCONT)  # if it read before the terminal was its own
         return True
     return False
 

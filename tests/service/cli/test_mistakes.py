@@ -1,0 +1,102 @@
+"""service.md §9: every mistake is one line on standard error and exit code 2; nothing is a traceback."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from lockmaster import errors
+from lockmaster.cli import exit_codes
+from lockmaster.cli.main import cli, invoke
+
+MISTAKES = [
+    ["nonsense"],
+    ["--nonsense"],
+    ["status", "--endpoints", "nowhere"],
+    ["status", "--endpoints", "host:0"],
+    ["status", "--endpoints", ","],
+    ["status", "--ca", "/does/not/exist"],
+    ["status", "--cert", "pyproject.toml"],
+    ["status", "-o", "yaml"],
+    ["run", "--lock", "x"],
+    ["run", "--", "true"],
+    ["run", "--lock", "x", "--ttl", "0", "--", "true"],
+    ["run", "--lock", "x", "--timeout", "-1", "--", "true"],
+    ["lock", "inspect"],
+    ["lock", "force-release", "x", "--reason", "y"],
+    ["config", "put", "namespace", "key"],
+    ["config", "put", "namespace", "key", "value", "--if-revision", "-1"],
+    ["config", "put", "namespace", "key", "--file", "/does/not/exist"],
+    ["config", "watch"],
+    ["bench", "nonsense"],
+    ["bench", "--clients", "0"],
+    ["bench", "--seconds", "x"],
+    ["serve"],
+    ["serve", "--data-dir", "unused", "--name", "a"],
+    ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--listen-client", "0.0.0.0:7420"],
+    ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--listen-client", "nowhere"],
+    ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--bootstrap", "--join", "127.0.0.1:1"],
+    ["dev", "--listen", "0.0.0.0:7420"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
+def test_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115  # closed with the process
+    code = invoke(arguments)
+    said = capsys.readouterr()
+    lines = [line for line in said.err.strip().splitlines() if not line.startswith(("lockmaster dev:", "try:"))]
+    assert (code, said.out) == (2, "")
+    assert len(lines) == 1
+    assert lines[0].startswith("lockmaster: ")
+
+
+@pytest.mark.parametrize("arguments", [["lock", "inspect", "x"], ["config", "get", "a", "b"], ["members"], ["status"]])
+def test_unreachable_cluster_is_exit_code_69_and_names_the_next_step(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = invoke([*arguments, "-e", "127.0.0.1:1", "--call-timeout", "0.3"])
+    said = capsys.readouterr()
+    assert code == exit_codes.UNAVAILABLE
+    assert "lockmaster status" in said.err or "logs say why" in said.err
+
+
+def test_every_command_has_help() -> None:
+    bare = [name for name, command in walk(cli) if not getattr(command, "help", "")]
+    assert bare == []
+
+
+def walk(group: object, prefix: str = "") -> list[tuple[str, object]]:
+    found = []
+    for name, command in getattr(group, "commands", {}).items():
+        found.append((f"{prefix}{name}", command))
+        if hasattr(command, "commands"):
+            found += walk(command, f"{prefix}{name} ")
+    return found
+
+
+def test_every_command_is_documented() -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
+    assert [name for name, _ in walk(cli) if f"`{name.split()[0]}" not in text] == []
+
+
+def test_every_error_has_an_exit_code_that_the_docs_name() -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[3] / "docs" / "exit-codes.md").read_text()
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
+    missing = [code for code in codes if str(code) not in text]
+    assert missing == []
+
+
+def test_definite_errors_differ_from_unknown_outcome() -> None:
+    assert exit_codes.exit_code_of(errors.Indeterminate("x")) == exit_codes.UNKNOWN_OUTCOME
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not errors.Indeterminate]
+    assert errors.LockmasterError in kinds
+    assert exit_codes.exit_code_of(errors.LockBusy("x")) == exit_codes.LOCK_TIMEOUT
+    assert exit_codes.exit_code_of(errors.CompareFailed(7)) == exit_codes.CONFLICT
+    assert exit_codes.exit_code_of(errors.InvalidRequest("name", "empty")) == exit_codes.USAGE

@@ -138,7 +138,6 @@ class Core:
         self.commit_index: Index = boot.applied
         self.emitted: Index = boot.applied
         self.applied: Index = boot.applied
-        self.flushed_applied: Index = boot.applied
         self.levels: Levels = base.levels
         self.role = Role.FOLLOWER
         self.leader_id: NodeId = NO_NODE
@@ -156,10 +155,18 @@ class Core:
         self.votes: dict[NodeId, bool] = {}
         self.vote_round: int = self.random() >> 2
         self.transfer_campaign = False
-        # Leadership.
+        self.flushed_applied: Index = boot.applied
+        self.leader_time: Nanos = self.log.last_time
+        """Cluster time as last heard of by heartbeat or entry."""
+        self.next_read_id: int = self.random() >> 2
+        self._start_leadership_fields()
+        self._start_output_fields()
+
+    def _start_leadership_fields(self) -> None:
+        """What only a leader uses, and what reads and snapshots keep."""
         self.progress: dict[NodeId, Progress] = {}
         self.departing: dict[NodeId, Index] = {}
-        self.clock = ClusterClock(Nanos(0), now, config.heartbeat_interval_ns)
+        self.clock = ClusterClock(Nanos(0), self.now, self.config.heartbeat_interval_ns)
         self.round_id = 0
         self.confirmed_round = 0
         self.heartbeat_at: int = NEVER
@@ -172,15 +179,15 @@ class Core:
         self.transfer: Transfer | None = None
         # Reads, snapshots.
         self.reads = Reads()
-        self.next_read_id: int = self.random() >> 2
-        self.leader_time: Nanos = self.log.last_time
-        """Cluster time as last heard of by heartbeat or entry."""
         self.snapshot: OwnSnapshot | None = None
         self.snapshot_asked_at: int = -NEVER
         self.fetch: Fetch | None = None
         self.free_bytes = 0
         self.sync_average_ns = 0
         self.refusals: Counter[str] = Counter()
+
+    def _start_output_fields(self) -> None:
+        """Sequence numbers of writes, and the Ready being filled."""
         # Durability: sequence numbers count Persists of this boot.
         self.persist_seq: int = 0
         self.persisted_seq: int = 0

@@ -257,5 +257,5 @@ class ControlCall(ReadCall):
 def error_of_unanswered(call: Call, why: str) -> LockmasterError:
     """What a caller is told whose call got no answer: Indeterminate if it may have been done."""
     if call.mutation and (call.unsure or call.in_flight):
-        return Indeterminate(f"no answer: {why}; it may have been done")
-    return Unavailable(f"no answer: {why}; nothing was done")
+        return Indeterminate(f"it may have been done, but there was no answer: {why}")
+    return Unavailable(f"nothing was done: {why}")

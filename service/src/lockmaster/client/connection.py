@@ -74,6 +74,12 @@ class Channels:
             await self.drop(address)
 
 
+def _text_of(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or error.code().name
+    return str(error) or type(error).__name__
+
+
 class Connection:
     """Keeps a stream open while the core has work. All methods on one event loop."""
 
@@ -145,7 +151,8 @@ class Connection:
                 redirect = self.core.redirect
                 if redirect is None or self._closed:
                     raise
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError):
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError) as error:
+                self.core.trouble = f"{address}: {_text_of(error)}"
                 await self._channels.drop(address)
             finally:
                 self._stream_call = None

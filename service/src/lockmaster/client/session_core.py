@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
+from lockmaster.api import config_pb2, session_pb2, status_pb2
 from lockmaster.client.calls import (
     AcquireCall,
     Call,
@@ -35,6 +35,7 @@ from lockmaster.client.calls import (
 )
 from lockmaster.client.failures import error_of_response
 from lockmaster.client.holds import Hold, Session
+from lockmaster.client.ownership import attach, check_validity, take_event
 from lockmaster.client.policy import Retry, policy
 from lockmaster.errors import (
     Indeterminate,
@@ -57,7 +58,6 @@ FRAME_BYTES_MAX = 1 << 20
 SILENCE_SECONDS_MAX = 3.0
 PROBE_SECONDS = 5.0
 TICK_SECONDS = 0.25
-JEOPARDY_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class SessionCore:
         self.session: Session | None = None
         self.redirect: Redirect | None = None
         self.watches: dict[int, Watching] = {}
+        # The last reason why a call had to be tried again: for the texts of errors only.
+        self.trouble = ""
         self._wake = wake
         self._woken = False
         self._make_nonce = nonce
@@ -143,7 +145,8 @@ class SessionCore:
         if call.enqueued:
             call.fail(LockTimeout(f"lock {call.name!r} was not granted within {seconds:g} s"))
         else:
-            call.fail(Unavailable(f"no member answered within {seconds:g} s; the wait for {call.name!r} is withdrawn"))
+            wait = f"the wait for lock {call.name!r} is withdrawn"
+            call.fail(Unavailable(f"no answer within {seconds:g} s; {wait}{self._because()}"))
         self.withdraw(call)
 
     def give_back(self, session: Session, name: str, token: int) -> None:
@@ -184,7 +187,7 @@ class SessionCore:
         self._connected = True
         self._unheard_since = None
         if self.session is not None:
-            self._attach(self.session)
+            attach(self, self.session)
         for watching in self.watches.values():
             watching.start(self)
 
@@ -307,7 +310,7 @@ class SessionCore:
             else:
                 self._refused(call, response)
         for event in frame.events:
-            self._event(event)
+            take_event(self, event)
         self._unheard_since = now if in_flight else None
         if frame.HasField("moved"):
             self._leave(frame.moved.address, 0.0 if frame.moved.address else 0.02)
@@ -323,7 +326,7 @@ class SessionCore:
             self._stir()
         for calls in (self._in_flight.values(), self._mutations, self._reads, [each[2] for each in self._delayed]):
             self._check_deadlines(calls)
-        self.check_validity(now)
+        check_validity(self, now)
         if self._connected and self._unheard_since is not None and now - self._unheard_since > SILENCE_SECONDS_MAX:
             self._leave("", 0.0)
         if self._connected and now - self._probed > PROBE_SECONDS and not self._in_flight:
@@ -379,7 +382,11 @@ class SessionCore:
         else:
             self._finish(call, error)
 
+    def _because(self) -> str:
+        return f"; last trouble: {self.trouble}" if self.trouble else ""
+
     def _retry(self, call: Call, error: LockmasterError, decision: Retry) -> None:
+        self.trouble = str(error)
         queue = self._control if isinstance(call, ControlCall) else self._mutations if call.mutation else self._reads
         if isinstance(error, (NotLeader, Unavailable)):
             # Everything unanswered moves with it; the stream is left once this message is through.
@@ -442,7 +449,7 @@ class SessionCore:
             return
         self._nonce = b""
         self.session = Session(answer.session_id, answer.ttl_ms / 1000, self._open_sent)
-        self._attach(self.session)
+        attach(self, self.session)
         self._session_changed(self.session)
 
     def session_ended(self, session: Session, cause: str) -> None:
@@ -469,79 +476,6 @@ class SessionCore:
             for call in bound:
                 self._orphan(call)
 
-    def check_validity(self, now: float) -> None:
-        """Locks whose session was not renewed in time are lost to this client, whatever the server believes."""
-        session = self.session
-        if session is None or not session.holds:
-            return
-        left = session.valid_until - now
-        if left <= 0:
-            for hold in list(session.holds.values()):
-                hold.lose(LockLost(hold.name, hold.token, "the session was not renewed in time"))
-                # The session may yet live at the server: nobody shall wait for a lock that nobody uses.
-                self.give_back(session, hold.name, hold.token)
-        elif left < session.ttl * JEOPARDY_SHARE:
-            for hold in list(session.holds.values()):
-                hold.jeopardise()
-        else:
-            for hold in session.holds.values():
-                hold.in_jeopardy = False
-
-    def _attach(self, session: Session) -> None:
-        holds, waits = list(session.holds.values()), list(session.waiting.values())
-
-        def attached(answer: session_pb2.AttachResponse | None, error: LockmasterError | None) -> None:
-            if answer is not None and not session.ended:
-                self._reconcile(session, answer, holds, waits)
-
-        self._control.append(ControlCall("attach", session_pb2.AttachRequest(), attached))
-
-    def _reconcile(
-        self, session: Session, answer: session_pb2.AttachResponse, holds: list[Hold], waits: list[AcquireCall]
-    ) -> None:
-        """Learns what happened while no stream was there, about what was owned when the attach was sent."""
-        held = {each.acquire_seq: each.token for each in answer.held}
-        tokens = set(held.values())
-        queued = {each.acquire_seq for each in answer.waiting}
-        for hold in holds:
-            if hold.token not in tokens and session.holds.get(hold.token) is hold and not hold.released:
-                del session.holds[hold.token]
-                hold.lose(LockLost(hold.name, hold.token, "it was taken away while the connection was lost"))
-        for call in waits:
-            if session.waiting.get(call.seq) is not call:
-                continue
-            if call.seq in held:
-                self.granted(call, held[call.seq])
-            elif call.seq not in queued:
-                ended = lock_pb2.ACQUIRE_STATE_TIMED_OUT if call.timeout_ms else lock_pb2.ACQUIRE_STATE_ENDED
-                call.ended(self, ended)
-
-    def _event(self, event: session_pb2.SessionEvent) -> None:
-        kind = event.WhichOneof("event")
-        if kind == "watch":
-            watching = self.watches.get(event.watch.watch_id)
-            if watching is not None:
-                watching.deliver(self, event.watch)
-            return
-        session = self.session
-        if session is None or session.id != event.session_id:
-            return
-        if kind == "lock_granted":
-            seq = event.lock_granted.acquire_seq
-            call = session.waiting.get(seq) or session.pending.get(seq)
-            if isinstance(call, AcquireCall):
-                self.granted(call, event.lock_granted.token)
-        elif kind == "lock_lost":
-            hold = session.holds.pop(event.lock_lost.token, None)
-            if hold is not None:
-                hold.lose(LockLost(hold.name, hold.token, _loss_cause(event.lock_lost)))
-        elif kind == "acquire_ended":
-            waiting = session.waiting.get(event.acquire_ended.acquire_seq)
-            if waiting is not None:
-                waiting.ended(self, event.acquire_ended.state)
-        elif kind == "session_ended":
-            self.session_ended(session, "the session expired")
-
     def abandon(self) -> None:
         """The client is being closed: whoever still waits is told."""
         calls = [*self._in_flight.values(), *self._mutations, *self._reads, *(each[2] for each in self._delayed)]
@@ -562,7 +496,7 @@ class SessionCore:
         self._probed = now
         session = self.session
         if session is not None and (session.holds or session.waiting):
-            self._attach(session)
+            attach(self, session)
             self._stir()
         elif self.watches:
             read = status_pb2.ReadOptions(consistency=status_pb2.CONSISTENCY_EVENTUAL)
@@ -573,7 +507,7 @@ class SessionCore:
 
     def _check_deadlines(self, calls: Iterable[Call]) -> None:
         for call in [each for each in calls if each.deadline <= self.now]:
-            error = error_of_unanswered(call, "the time ran out")
+            error = error_of_unanswered(call, "the time ran out" + self._because())
             if call.persistent:
                 call.deadline = float("inf")
                 call.fail(error)
@@ -583,9 +517,3 @@ class SessionCore:
             self._finish(call, error)
             if isinstance(call, AcquireCall) and call.seq:
                 self.withdraw(call)
-
-
-def _loss_cause(event: lock_pb2.LockLost) -> str:
-    if event.cause == lock_pb2.LockLost.CAUSE_FORCED:
-        return f"it was force-released: {event.reason}" if event.reason else "it was force-released"
-    return "the session expired"

@@ -21,7 +21,7 @@ from lockmaster_raft.entry import Entry
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import Levels
-from lockmaster_raft.ready import Base, Persist
+from lockmaster_raft.ready import Base, HardState, Persist
 
 from . import journal_model as jm
 
@@ -262,7 +262,7 @@ def _install(directory: DataDirectory, snapshot: Snapshot) -> None:
 def test_a_boot_between_install_and_base_writes_the_base_again(tmp_path: Path) -> None:
     one, two = _found(tmp_path / "one"), _open(tmp_path / "two", create=True)
     two.assign(CLUSTER, NodeId(2))
-    two.guard.set_hard_state(jm.HardState(Term(1), NodeId(0)))
+    two.guard.set_hard_state(HardState(Term(1), NodeId(0)))
     _fill(one, 2, 30)
     snapshot = make_snapshot(one, _cut(one))
     _install(two, snapshot)

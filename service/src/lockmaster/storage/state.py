@@ -51,6 +51,8 @@ V = TypeVar("V")
 GENERATION_KEYS_MAX: Final = 512
 GENERATION_BYTES_MAX: Final = 96 << 10
 """A generation is closed at the first entry boundary at which it has this many keys or (estimated) bytes."""
+PARTS_PER_STORE: Final = 4
+"""Parts of large values (64 KiB each) written by one `store`: 1 MiB in one go would hold the loop for 13 ms."""
 RECORD_WEIGHT: Final = 192
 """Estimated bytes of a record that was not encoded yet."""
 CACHE_WEIGHT_MAX: Final = 64 << 20
@@ -200,16 +202,19 @@ class StateStore:
         self._hold = 0
 
     def store(self, durable_index: Index) -> bool:
-        """Write the oldest generation that is wholly durable in the own log, as one batch (a few ms at most).
+        """Write the oldest generation that is wholly durable in the own log, as one batch, or some of its large values.
 
-        Returns whether more could be stored at once. Call every <= 100 ms and whenever `sealed` says so.
+        A few ms at most. Returns whether more could be stored at once. Call it every <= 100 ms and when `sealed` is True.
         Raises StorageFailed: exit then.
         """
         if not self._queue and self._sealed_index > self._closed.applied and self._sealed_index <= durable_index:
             self._close_generation()
         if not self._storable(durable_index):
             return False
-        self._write(self._queue.popleft())
+        if self._queue[0].parts:
+            self._write_parts(self._queue[0].parts)
+        else:
+            self._write(self._queue.popleft())
         self._db.check()
         return self._storable(durable_index)
 
@@ -379,10 +384,6 @@ class StateStore:
         generation.writes.append((full_key, pointer.encode()))
 
     def _write(self, generation: Generation) -> None:
-        for part_at, part in generation.parts:  # §5: large values ahead of their batch, one small write each
-            ahead = WriteBatch(raw_mode=True)
-            ahead[part_at] = part
-            self._db.write(ahead)
         batch = WriteBatch(raw_mode=True)
         for full_key, stored in generation.writes:
             self._drop_parts(batch, full_key)
@@ -395,6 +396,14 @@ class StateStore:
         self._stored = generation.meta
         self._queued_bytes -= generation.size
         self._settle(generation)
+
+    def _write_parts(self, parts: list[tuple[bytes, bytes]]) -> None:
+        """Law 5: some of a generation's large values, ahead of its batch; one write each, so that none is long."""
+        for _ in range(min(PARTS_PER_STORE, len(parts))):
+            part_at, part = parts.pop()
+            ahead = WriteBatch(raw_mode=True)
+            ahead[part_at] = part
+            self._db.write(ahead)
 
     def _drop_parts(self, batch: WriteBatch, full_key: bytes) -> None:
         """Remove the parts of the large value that this write replaces."""

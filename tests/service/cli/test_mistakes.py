@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 
 import pytest
 from lockmaster import errors
@@ -44,7 +45,7 @@ MISTAKES = [
 def test_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115  # closed with the process
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     code = invoke(arguments)
     said = capsys.readouterr()
     lines = [line for line in said.err.strip().splitlines() if not line.startswith(("lockmaster dev:", "try:"))]

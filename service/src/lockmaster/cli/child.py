@@ -29,6 +29,27 @@ class Ended:
     lock_lost: bool
 
 
+class Relay:
+    """Passes signals on to a process group; keeps those that come before there is one."""
+
+    def __init__(self) -> None:
+        self._group = 0
+        self._early: list[signal.Signals] = []  # at most EARLY_SIGNALS_MAX
+
+    def signal(self, number: signal.Signals) -> None:
+        """One signal has come."""
+        if self._group:
+            send(self._group, number)
+        elif len(self._early) < EARLY_SIGNALS_MAX:
+            self._early.append(number)
+
+    def begin(self, group: int) -> None:
+        """The group is there."""
+        self._group = group
+        for number in self._early:
+            send(group, number)
+
+
 async def supervise(
     command: Sequence[str], extra_environment: Mapping[str, str], lost: Awaitable[object], grace: float
 ) -> Ended:
@@ -36,9 +57,9 @@ async def supervise(
     be started; on cancellation the child is stopped first."""
     environment = {**os.environ, **extra_environment}
     loop = asyncio.get_running_loop()
-    early: list[signal.Signals] = []
+    relay = Relay()
     for number in FORWARDED:  # before the start: no signal may end us and leave the child behind
-        loop.add_signal_handler(number, early.append, number)
+        loop.add_signal_handler(number, relay.signal, number)
     try:
         child = await asyncio.create_subprocess_exec(*command, env=environment, process_group=0)
     except BaseException:
@@ -46,10 +67,7 @@ async def supervise(
         close(lost)
         raise
     foreground = take_terminal(child.pid)
-    for number in FORWARDED:
-        loop.add_signal_handler(number, send, child.pid, number)
-    for number in early[:EARLY_SIGNALS_MAX]:
-        send(child.pid, number)
+    relay.begin(child.pid)
     ended = asyncio.ensure_future(child.wait())
     watcher = asyncio.ensure_future(lost)
     try:

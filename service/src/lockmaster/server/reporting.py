@@ -39,7 +39,8 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         durable_index=directory.journal.durable_index if node else 0,
         flushed_index=directory.state.applied_flushed if node else 0,
         revision=engine.revision,
-        state_hash=directory.state.hash if node else 0,
+        # A hash means something only with its index; between two closings of a generation there is none to tell.
+        state_hash=directory.state.hash if directory.state.hash_index == engine.applied_index else 0,
         free_bytes=engine.keeper.free_bytes if node else directory.space.free_bytes,
         log_bytes=directory.journal.log_bytes,
         level_active=node.levels.active if node else 0,

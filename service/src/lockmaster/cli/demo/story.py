@@ -190,7 +190,7 @@ async def restart(cluster: LocalCluster, killed: Member | None, narrator: Narrat
     await asyncio.to_thread(cluster.wait_until_whole, CATCH_UP_SECONDS)
     index, hashes = await same_index(cluster)
     narrator.claim(
-        f"all three hold the same state: equal hashes at entry {index:,}", len(set(hashes)) == 1, f"they are {hashes}"
+        f"all three hold the same state: equal hashes at entry {index:,}", len(set(hashes)) == 1, f"{hashes}"
     )
 
 
@@ -200,7 +200,8 @@ async def same_index(cluster: LocalCluster) -> tuple[int, list[int]]:
     while time.monotonic() < deadline:
         answers = [await asyncio.to_thread(cluster.status, member) for member in cluster.members]
         found = [(answer.applied_index, answer.state_hash) for answer in answers if answer is not None]
-        if len(found) == len(cluster.members) and len({index for index, _ in found}) == 1:
+        known = len(found) == len(cluster.members) and all(state_hash for _, state_hash in found)
+        if known and len({index for index, _ in found}) == 1:
             return found[0][0], [state_hash for _, state_hash in found]
         await asyncio.sleep(0.02)
     return 0, []

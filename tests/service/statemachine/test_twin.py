@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lockmaster.statemachine.commands import Acquire, CloseSession, ForceRelease, Put, Release, Result, ResultStatus
 from lockmaster.testing.machine import SECOND, TTL, Machine
 
-NAMES = st.sampled_from(["L", "M", "N/1"])
+NAMES = st.sampled_from(["L", "N/1"])
 KEYS = st.sampled_from(["a", "a/b", "b"])
-PICK = st.integers(0, 10**6)
+PICK = st.integers(0, 11)
+TIMEOUTS = st.sampled_from([0, SECOND, TTL])
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Twin(RuleBasedStateMachine):
         super().__init__()
         self.m = Machine()
         self.sessions: dict[int, TwinSession] = {}
-        self.locks = {name: TwinLock() for name in ("L", "M", "N/1")}
+        self.locks = {name: TwinLock() for name in ("L", "N/1")}
         self.keys: dict[str, tuple[bytes, int, int]] = {}
         self.versions: list[tuple[int, str, bytes | None]] = []
         self.lift = 0
@@ -87,7 +88,19 @@ class Twin(RuleBasedStateMachine):
 
     # -- rules
 
-    @rule(ttl=st.sampled_from([TTL, 2 * TTL]), delay=st.sampled_from([0, SECOND]))
+    @initialize(delays=st.lists(st.sampled_from([0, SECOND]), min_size=4, max_size=4))
+    def some_sessions(self, delays: list[int]) -> None:
+        for delay in delays:
+            self.open(20 * TTL, delay)
+
+    @precondition(lambda self: self.sessions)
+    @rule(name=NAMES, burst=st.lists(st.tuples(PICK, TIMEOUTS), min_size=2, max_size=6))
+    def acquire_many(self, name: str, burst: list[tuple[int, int]]) -> None:
+        """Deep queues are where queues go wrong."""
+        for who, timeout in burst:
+            self.acquire(who, name, True, timeout)
+
+    @rule(ttl=st.sampled_from([TTL, 4 * TTL]), delay=st.sampled_from([0, SECOND]))
     def open(self, ttl: int, delay: int) -> None:
         self.opened += 1
         session = self.m.open(str(self.opened), ttl, delay)
@@ -95,7 +108,7 @@ class Twin(RuleBasedStateMachine):
         self.sessions[session] = TwinSession(self.m.state.cluster_time, ttl, delay)
 
     @precondition(lambda self: self.sessions)
-    @rule(who=PICK, name=NAMES, wait=st.booleans(), timeout=st.sampled_from([0, SECOND, TTL]))
+    @rule(who=PICK, name=NAMES, wait=st.booleans(), timeout=TIMEOUTS)
     def acquire(self, who: int, name: str, wait: bool, timeout: int) -> None:
         session = self.pick(who)
         seq = self.next_seq(session)
@@ -235,5 +248,5 @@ class Twin(RuleBasedStateMachine):
         assert [(i.key, (i.value, i.mod_revision, i.version)) for i in page.items] == sorted(self.keys.items())
 
 
-Twin.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Twin.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 TestTwin = Twin.TestCase

@@ -62,7 +62,7 @@ def test_a_journal_cut_below_the_mark_is_amnesia_with_its_own_exit_code() -> Non
     with pytest.raises(StorageFailed) as refused:
         jm.boot(files, 2)
     assert isinstance(refused.value, Amnesia)
-    assert exit_code(refused.value) == 72
+    assert exit_code(refused.value) == 76
 
 
 def test_a_deleted_last_segment_is_amnesia() -> None:

@@ -76,7 +76,7 @@ def _compare(store: StateStore, twin: DictView) -> None:
         assert store.get(NONCES, key) == twin.get(NONCES, key)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(_steps, max_size=25))
 def test_equals_the_dict_view_through_storing_crashes_and_replay(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -222,7 +222,7 @@ def test_a_flipped_bit_in_rocksdb_is_an_error_or_changes_nothing(tmp_path: Path)
     (table,) = [p for p in (tmp_path / "s").iterdir() if p.suffix == ".sst" and p.stat().st_size > 20_000]
     whole, draw, refused = table.read_bytes(), random.Random(7), 0
     expected = list(twin.scan(NONCES, b"", None))
-    for _ in range(60):
+    for _ in range(40):
         at = draw.randrange(len(whole))
         table.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
         try:
@@ -237,7 +237,7 @@ def test_a_flipped_bit_in_rocksdb_is_an_error_or_changes_nothing(tmp_path: Path)
             found = expected
         damaged.close()
         assert found == expected, f"flip at {at}"
-    assert refused > 40
+    assert refused > 25
 
 
 _CHILD = """
@@ -261,7 +261,7 @@ for index in range(store.applied_stored + 1, 10**9):
 
 def test_kill_9_leaves_whole_batches_at_or_above_the_last_flush(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    for flushes in (1, 3, 5):
+    for flushes in (1, 3):
         child = subprocess.Popen([sys.executable, "-c", _CHILD, path], stdout=subprocess.PIPE, text=True)
         if child.stdout is None:
             raise AssertionError("no pipe")

@@ -21,15 +21,15 @@ class DirectoryBusy(StorageFailed):
     """Another process holds the data directory."""
 
 
-EXIT_STORAGE_FAILED: Final = 70
+EXIT_STORAGE_FAILED: Final = 74
 EXIT_CORRUPT: Final = 71
-EXIT_AMNESIA: Final = 72
-EXIT_WRONG_FORMAT: Final = 73
-EXIT_BUSY: Final = 74
+EXIT_AMNESIA: Final = 76
+EXIT_WRONG_FORMAT: Final = 66
+EXIT_BUSY: Final = 67
 
 
 def exit_code(error: StorageFailed) -> int:
-    """The process exit code for a storage error: 70 failed I/O, 71 corrupt, 72 amnesia, 73 wrong format, 74 busy."""
+    """The process exit code for a storage error: 74 failed I/O, 71 corrupt, 76 amnesia, 66 wrong format, 67 busy."""
     if isinstance(error, Amnesia):
         return EXIT_AMNESIA
     if isinstance(error, WrongFormat):

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Final
 
-from lockmaster.storage.errors import CorruptLog, StorageFailed
+from lockmaster.storage.errors import CorruptLog, StorageFailed, exit_code
 from lockmaster.storage.files import RealFiles
 from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, record_hash, resolve
 from lockmaster.storage.rocks import Database
@@ -56,13 +56,13 @@ def _write_chunk(side: str, number: int, data: bytes) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 71 for damage and 70 for a failed read or write, with one line on stderr."""
+    """Exit code 0, or that of the storage error, with one line on stderr."""
     os.nice(NICENESS)
     try:
         write_chunks(arguments[0], arguments[1])
     except StorageFailed as error:
         print(error, file=sys.stderr)
-        return 71 if isinstance(error, CorruptLog) else 70
+        return exit_code(error)
     return 0
 
 

@@ -202,9 +202,9 @@ class StateStore:
         self._hold = 0
 
     def store(self, durable_index: Index) -> bool:
-        """Write the oldest generation that is wholly durable in the own log, as one batch, or some of its large values.
+        """Write the oldest generation that is wholly durable in the own log, as one batch, or some large values.
 
-        A few ms at most. Returns whether more could be stored at once. Call it every <= 100 ms and when `sealed` is True.
+        Returns whether more could be stored at once. Call every <= 100 ms and when `sealed` is True.
         Raises StorageFailed: exit then.
         """
         if not self._queue and self._sealed_index > self._closed.applied and self._sealed_index <= durable_index:

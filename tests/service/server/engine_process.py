@@ -1,4 +1,4 @@
-"""One Engine in its own process, driven by lines on stdin: for tests that kill -9. Arguments: DIR ADDRESS NAME.
+"""One Engine in its own process, driven by lines on stdin: for tests that kill -9. Arguments: DIR ADDRESS NAME [PROFILE].
 
 Commands, one per line, each answered by one line of JSON: bootstrap FULL_MIN | add NAME PEER_ADDRESS INCARNATION |
 open | put KEY VALUE | get KEY | status | drive CALLERS SECONDS | acquire SESSION SEQ NAME | quit.
@@ -135,16 +135,15 @@ class Caller:
 async def drive(engine: Engine, count: int, seconds: float) -> dict[str, object]:
     """`count` callers for `seconds`; lock operations per second and acquire latencies."""
     driven = Driven(engine)
-    callers = []
-    for number in range(count):
-        opened = await driven.propose(Command(OpenSession(number.to_bytes(16, "big"), 60_000_000_000, "p", "l", 0)))
-        callers.append(Caller(engine, opened.revision, f"lock/{number}"))
+    openings = [Command(OpenSession(n.to_bytes(16, "big"), 60_000_000_000, "p", "l", 0)) for n in range(count)]
+    opened = await asyncio.gather(*[driven.propose(command) for command in openings])
+    callers = [Caller(engine, result.revision, f"lock/{number}") for number, result in enumerate(opened)]
     before = engine.status().counters
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     for caller in callers:
         caller.acquire()
     await asyncio.sleep(seconds)
-    elapsed = time.perf_counter() - started
+    elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
     after = engine.status().counters
     for caller in callers:
         caller.running = False
@@ -153,6 +152,7 @@ async def drive(engine: Engine, count: int, seconds: float) -> dict[str, object]
     counts = {k: after[k] - before.get(k, 0) for k in ("entries_applied", "operations_applied", "syncs")}
     return {
         "ops_per_s": round(counts["operations_applied"] / elapsed),
+        "cpu_us_per_op": round(1e6 * cpu / max(1, counts["operations_applied"]), 1),
         "p50_ms": round(1000 * waits[len(waits) // 2], 2),
         "p99_ms": round(1000 * waits[len(waits) * 99 // 100], 2),
         "ops_per_entry": round(counts["operations_applied"] / max(1, counts["entries_applied"]), 1),
@@ -163,9 +163,10 @@ async def drive(engine: Engine, count: int, seconds: float) -> dict[str, object]
     }
 
 
-async def main(directory: str, address: str, name: str) -> None:
+async def main(directory: str, address: str, name: str, profile: str = "fast") -> None:
     """Serve stdin until it ends."""
-    settings = EngineSettings(Path(directory), name, address, address, address, RaftConfig.fast())
+    config = RaftConfig.fast() if profile == "fast" else RaftConfig()
+    settings = EngineSettings(Path(directory), name, address, address, address, config)
     engine = Engine(settings)
     await engine.start()
     driven, loop = Driven(engine), asyncio.get_running_loop()
@@ -190,4 +191,4 @@ if __name__ == "__main__":
     import uvloop
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    uvloop.run(main(*sys.argv[1:4]))
+    uvloop.run(main(*sys.argv[1:5]))

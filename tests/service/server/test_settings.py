@@ -1,0 +1,73 @@
+"""Settings: every mistake is one line that names the setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lockmaster.server.settings import Settings, SettingsError, is_loopback, load, split_address
+
+PLAIN = {"data_dir": Path("d"), "name": "a", "insecure": True}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"name": "a"}, "data_dir"),
+        ({**PLAIN, "name": ""}, "name"),
+        ({**PLAIN, "name": "a\nb"}, "name"),
+        ({**PLAIN, "listen_client": "nowhere"}, "listen_client"),
+        ({**PLAIN, "listen_client": "127.0.0.1:70000"}, "listen_client"),
+        ({**PLAIN, "listen_client": "::1:7420"}, "listen_client"),
+        ({**PLAIN, "unknown_flag": 1}, "unknown_flag"),
+        ({**PLAIN, "profile": "slow"}, "profile"),
+        ({**PLAIN, "full_min": 0}, "full_min"),
+        ({**PLAIN, "trace_sample_ratio": float("nan")}, "trace_sample_ratio"),
+        ({**PLAIN, "trace_sample_ratio": 2}, "trace_sample_ratio"),
+        ({**PLAIN, "shutdown_grace_s": -1}, "shutdown_grace_s"),
+        ({**PLAIN, "bootstrap": True, "join": ("h:1",)}, "bootstrap and join"),
+        ({**PLAIN, "join": ("127.0.0.1:7420",)}, "own client address"),
+        ({**PLAIN, "join": ("h",)}, "host:port"),
+        ({**PLAIN, "listen_client": "0.0.0.0:7420"}, "insecure is refused on 0.0.0.0:7420"),
+        ({**PLAIN, "listen_peer": "10.0.0.1:7421"}, "insecure is refused on 10.0.0.1:7421"),
+        ({**PLAIN, "insecure": False}, "client_tls_cert is missing"),
+        ({**PLAIN, "client_tls_cert": Path("c")}, "client_tls_key"),
+        ({**PLAIN, "client_tls_ca": Path("c")}, "client_tls_ca needs"),
+        ({**PLAIN, "peer_tls_cert": Path("c"), "peer_tls_key": Path("k")}, "peer_tls_ca"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_setting(values: dict[str, object], named: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(values)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_fills_in_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKMASTER_JOIN", "h:1, h:2")
+    monkeypatch.setenv("LOCKMASTER_NAME", "from-environment")
+    settings = load({"data_dir": Path("d"), "insecure": True, "name": None})
+    assert settings.join == ("h:1", "h:2")
+    assert settings.name == "from-environment"
+    assert load({**PLAIN, "name": "given"}).name == "given"
+
+
+def test_the_fast_profile_has_short_timeouts() -> None:
+    assert load({**PLAIN, "profile": "fast"}).raft_config().election_timeout_ns == 300_000_000
+    assert load(PLAIN).raft_config().election_timeout_ns == 1_000_000_000
+
+
+def test_addresses() -> None:
+    assert split_address("[::1]:7420") == ("::1", 7420)
+    assert split_address("host.example:1") == ("host.example", 1)
+    assert is_loopback("::1")
+    assert is_loopback("127.8.8.8")
+    assert is_loopback("localhost")
+    assert not is_loopback("localhost.example")
+
+
+def test_settings_are_frozen() -> None:
+    settings = load(PLAIN)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.name = "other"
+    assert isinstance(settings, Settings)

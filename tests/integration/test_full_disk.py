@@ -14,13 +14,13 @@ from lockmaster.cli.local_cluster import LocalCluster
 
 from .workload import Load, check
 
-SIZE = "96m"
+SIZE = "384m"
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of a stated size, where this process may mount one."""
-    place = tmp_path / "small"
+    place = tmp_path / "node-3"  # the member's data directory is the mount point, as with a volume
     place.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_follower_with_a_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
     with LocalCluster(tmp_path, arguments=("--profile", "fast")) as cluster:
         victim = cluster.members[2]
-        victim.directory = small_disk / "node-3"
+        assert victim.directory == small_disk
         cluster.start()
         load = Load(cluster.endpoints)
         await load.start()

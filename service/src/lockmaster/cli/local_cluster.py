@@ -107,6 +107,8 @@ class LocalCluster:
             files = (("ca", self._tls.ca), ("cert", self._tls.cert), ("key", self._tls.key))
             command += [word for kind, path in files for word in (f"--peer-tls-{kind}", str(path))]
             command += [word for kind, path in files[1:] for word in (f"--client-tls-{kind}", str(path))]
+        if member.log is not None:
+            member.log.close()
         member.log = member.directory.with_suffix(".log").open("ab")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LOCKMASTER_")}
         log = member.log

@@ -138,9 +138,10 @@ class EtcdCluster:
                 *self._timing,
             ]
             if self._tls:
-                for kind, ca in (("", "trusted-ca-file"), ("peer-", "peer-trusted-ca-file")):
+                for kind in ("", "peer-"):
                     command += [f"--{kind}cert-file={self._tls.cert}", f"--{kind}key-file={self._tls.key}"]
-                    command += [f"--{ca}={self._tls.ca}"]
+                # Between members both sides check; for clients the authority would mean mTLS, which neither side uses.
+                command += [f"--peer-trusted-ca-file={self._tls.ca}"]
             log = (self._directory / f"m{n}.log").open("wb")
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
             log.close()

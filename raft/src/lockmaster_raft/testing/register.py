@@ -120,7 +120,7 @@ class RegisterApplication:
 
     def start(self, cluster: Cluster, draw: random.Random) -> None:
         """Clients that write and read one after the other."""
-        for number in range(cluster.mix.clients):
+        for number in range(3 * cluster.mix.clients):
             own = random.Random(draw.getrandbits(64))
             client = Client(cluster, CLIENT_FIRST + number, own, plain_policy)
             cluster.clients.append(client)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 LOCKS: Final = ("a", "b", "c")
 KEYS: Final = ("x", "y", "z", "dir/p", "dir/q")
+THREADS: Final = 4
+"""Operations of one session that overlap."""
 FOR_EVER: Final = 10_000 * SECOND
 
 Settled = Callable[[Result], None]
@@ -80,7 +82,8 @@ class ServiceClient:
             self._session = answer.value.revision
             self._client.succeeded()
             self._keep(life)
-            self._next(life)
+            for _ in range(THREADS):
+                self._pause(life)
 
         self._client.write(command, opened, reserved=False, repeatable=True, patience=FOR_EVER)
 

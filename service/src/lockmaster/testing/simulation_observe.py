@@ -50,7 +50,8 @@ class _Locks:
     """Lock happenings of one entry, to be put in order."""
 
     def __init__(self) -> None:
-        self.granted: list[Granted] = []
+        self.granted: dict[Granted, None] = {}
+        """Distinct: a retry in the same entry tells of a grant again."""
         self.freed: dict[tuple[str, int], Freed] = {}
         self.queued: list[tuple[int, Queued]] = []
         self.ended_at: dict[int, int] = {}
@@ -126,7 +127,7 @@ def _command(
             outcome.observed.append(SessionOpened(result.revision, operation.ttl_ns))
         case Acquire() if dedup is not None:
             if fresh and result.revision > mark:
-                locks.granted.append(Granted(operation.name, dedup.session_id, dedup.seq, result.revision))
+                locks.granted[Granted(operation.name, dedup.session_id, dedup.seq, result.revision)] = None
             elif result.status is ResultStatus.QUEUED:
                 locks.queued.append((mark, Queued(operation.name, dedup.session_id, dedup.seq)))
         case Release() if result.status is ResultStatus.OK:
@@ -142,7 +143,7 @@ def _events(applied: Applied, locks: _Locks, outcome: Outcome, over: list[int]) 
     for event in applied.events:
         match event:
             case LockGranted():
-                locks.granted.append(Granted(event.name, event.session_id, event.acquire_seq, event.token))
+                locks.granted[Granted(event.name, event.session_id, event.acquire_seq, event.token)] = None
             case LockLost():
                 locks.freed[(event.name, event.token)] = Freed(event.name, event.session_id, event.token)
             case AcquireEnded():

@@ -8,7 +8,11 @@ from lockmaster_raft.ready import Role
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
+    from lockmaster_raft.events import Event
+    from lockmaster_raft.membership import Configuration
     from lockmaster_raft.node import Node
+    from lockmaster_raft.ready import Ready
+    from lockmaster_raft.testing.checker import Checker
     from lockmaster_raft.testing.host import Host
 
 
@@ -17,6 +21,17 @@ class CommitQuorum(Invariant):
 
     rule = "I5 commit quorum"
 
+    def __init__(self, checker: Checker) -> None:
+        super().__init__(checker)
+        self._before: dict[int, Configuration] = {}
+        self._now: dict[int, Configuration] = {}
+
+    def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """Keep the configuration that was in force before this step."""
+        number = host.number
+        self._before[number] = self._now.get(number, node.configuration)
+        self._now[number] = node.configuration
+
     def commits(self, host: Host, node: Node, old: int, new: int) -> None:
         """Only a leader decides; the others were told."""
         if node.role is not Role.LEADER:
@@ -24,13 +39,17 @@ class CommitQuorum(Invariant):
         term = self.checker.shadow[host.number].term(new)  # type: ignore[arg-type]
         if term != node.term:
             self.fail(f"leader {host.number} of term {node.term} counts copies of {new} of term {term} (§3.6.2)")
-        configuration = node.configuration
+        # A step may append a CONFIG after it commits: the rule that decided is the one before or after the step.
+        choices = [node.configuration, self._before.get(host.number, node.configuration)]
+        if all(self._short(configuration, new, term) for configuration in choices):
+            self.fail(f"leader {host.number} commits {new} without a durable quorum of {choices[0].voter_ids}")
+
+    def _short(self, configuration: Configuration, index: int, term: int | None) -> bool:
         for voters in (configuration.voter_ids, configuration.outgoing):
-            if not voters:
-                continue
-            copies = sum(self._holds(member, new, term) for member in voters)
-            if copies <= len(voters) // 2:
-                self.fail(f"leader {host.number} commits {new} with {copies} durable of {len(voters)} voters")
+            copies = sum(self._holds(member, index, term) for member in voters)
+            if voters and copies <= len(voters) // 2:
+                return True
+        return False
 
     def _holds(self, member_id: int, index: int, term: int | None) -> bool:
         for host in self.checker.cluster.hosts:

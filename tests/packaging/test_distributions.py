@@ -69,7 +69,9 @@ def test_version_is_the_changelogs(folder: str) -> None:
 
 @pytest.mark.parametrize(("folder", "package"), [("raft", "lockmaster_raft"), ("service", "lockmaster")])
 def test_wheel_builds_and_holds_the_package(folder: str, package: str, tmp_path: Path) -> None:
-    subprocess.run([UV, "build", "--wheel", "--out-dir", str(tmp_path), str(ROOT / folder)], check=True, capture_output=True)
+    subprocess.run(
+        [UV, "build", "--wheel", "--out-dir", str(tmp_path), str(ROOT / folder)], check=True, capture_output=True
+    )
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == f"{package}-{VERSION}-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()

@@ -91,16 +91,19 @@ def test_an_invalid_frame_above_the_mark_is_the_end() -> None:
 
 
 def test_an_invalid_frame_with_a_valid_one_after_it_is_corruption_whatever_the_mark() -> None:
-    files, _ = _new(*FOUR, close=False)
-    path = _segments(files)[0]
+    files, _ = _new(FOUR[0], close=False)
+    guard, journal = jm.boot(files, 2)
+    early = bytes(files.names["/d/guard"].data)
+    for write in FOUR[1:]:
+        _do(journal, write)
+    files.names["/d/guard"].data[:] = early
+    assert guard.state.mark == 3
+    path = _segments(files)[-1]
     data = bytes(files.names[path].data)
-    last = data.rindex(FRAME_MAGIC)
-    third = data.rindex(FRAME_MAGIC, 0, last)
-    for slot in (0, 1):  # an old mark in both slots
-        files.names["/d/guard"].data[slot * SLOT_DISTANCE :][:0] = b""
+    third = data.rindex(FRAME_MAGIC, 0, data.rindex(FRAME_MAGIC))
     files.names[path].data[third + 60] ^= 1
-    with pytest.raises(CorruptLog, match=f"offset {third}"):
-        jm.boot(files, 2)
+    with pytest.raises(CorruptLog, match=f"offset {third}: frame 3 is damaged; a valid frame follows"):
+        jm.boot(files, 3)
 
 
 def test_a_payload_that_looks_like_a_frame_does_not_count_as_one() -> None:

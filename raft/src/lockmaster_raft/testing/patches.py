@@ -1,0 +1,334 @@
+"""The table of mutants: one small patch each. Rows are those of reference/raft-bugs.md, rules those of the design."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
+
+CORE: Final = "lockmaster_raft/"
+
+CORE_MUTANTS: Final = (
+    Mutant(
+        "vote_answered_before_its_sync",
+        "row 2",
+        (
+            Edit(
+                CORE + "election.py",
+                "    reply = RequestVoteReply(core.header(sender), not reason, reason, core.log.last_index, "
+                "core.log.last_term)\n    core.send(reply, after=core.after())",
+                "    reply = RequestVoteReply(core.header(sender), not reason, reason, core.log.last_index, "
+                "core.log.last_term)\n    core.send(reply)",
+            ),
+        ),
+    ),
+    Mutant(
+        "votes_asked_before_own_vote_is_durable",
+        "row 2",
+        (
+            Edit(
+                CORE + "election.py",
+                "core.log.last_index, core.log.last_term, transfer), after=core.after()",
+                "core.log.last_index, core.log.last_term, transfer)",
+            ),
+        ),
+    ),
+    Mutant(
+        "step_down_clears_the_vote",
+        "row 3",
+        (
+            Edit(
+                CORE + "roles.py",
+                "    core.role = resting_role(core)\n    core.leader_id = leader_id\n",
+                "    core.voted_for = NO_NODE\n    core.role = resting_role(core)\n    core.leader_id = leader_id\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "hard_state_not_saved",
+        "row 11",
+        (Edit(CORE + "core.py", "        self._hard_dirty = True\n", "        self._hard_dirty = False\n"),),
+    ),
+    Mutant(
+        "vote_without_a_log_check",
+        "§3.6.1",
+        (
+            Edit(
+                CORE + "election.py",
+                '        elif not _log_is_current(core, m.last_term, m.last_index):\n            reason = "log"\n'
+                "        elif core.voted_for == NO_NODE:",
+                "        elif core.voted_for == NO_NODE:",
+            ),
+        ),
+    ),
+    Mutant(
+        "logs_compared_by_index_alone",
+        "§3.6.1, I3",
+        (
+            Edit(
+                CORE + "election.py",
+                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
+                "    return last_index >= core.log.last_index",
+            ),
+        ),
+    ),
+    Mutant(
+        "election_majority_one_too_small",
+        "§3.4",
+        (Edit(CORE + "quorum.py", "    return count // 2 + 1", "    return max(1, count // 2)"),),
+    ),
+    Mutant(
+        "commit_majority_one_too_small",
+        "§3.5",
+        (
+            Edit(
+                CORE + "quorum.py",
+                "    return sorted(values)[(len(values) - 1) // 2]",
+                "    return sorted(values)[min(len(values) - 1, (len(values) + 1) // 2)]",
+            ),
+        ),
+    ),
+    Mutant(
+        "commit_without_own_term_entry",
+        "row 23",
+        (
+            Edit(
+                CORE + "commit.py",
+                "    if index <= core.commit_index or core.log.term(index) != core.term:",
+                "    if index <= core.commit_index:",
+            ),
+        ),
+    ),
+    Mutant(
+        "leader_counts_its_unsynced_copy",
+        "row 32",
+        (
+            Edit(
+                CORE + "commit.py",
+                "    matches[core.node_id] = core.log.durable_index",
+                "    matches[core.node_id] = core.log.last_index",
+            ),
+        ),
+    ),
+    Mutant(
+        "commit_index_may_fall",
+        "row 24",
+        (
+            Edit(
+                CORE + "commit.py",
+                "    if index <= old:\n        return\n    core.commit_index = index",
+                "    core.commit_index = index",
+            ),
+            Edit(
+                CORE + "follower.py",
+                "    commit = min(m.commit, core.log.last_index)\n    if commit > core.commit_index:",
+                "    commit = min(m.commit, core.log.last_index)\n    if commit != core.commit_index:",
+            ),
+        ),
+    ),
+    Mutant(
+        "durable_by_index_instead_of_by_write",
+        "raft.md §1",
+        (
+            Edit(
+                CORE + "log.py",
+                "        for write in self._writes:\n            write.last = min(write.last, self.last_index)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "ack_before_its_flush",
+        "S2",
+        (Edit(CORE + "follower.py", "        after=core.after(match),\n", ""),),
+    ),
+    Mutant(
+        "empty_append_truncates",
+        "row 27",
+        (
+            Edit(
+                CORE + "follower.py",
+                "    if m.entries:\n        _merge(core, m.entries)\n",
+                "    if m.entries:\n        _merge(core, m.entries)\n"
+                "    elif match < log.last_index and match >= core.commit_index:\n"
+                "        core.truncate(Index(match + 1))\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "append_truncates_without_a_conflict",
+        "row 27",
+        (
+            Edit(
+                CORE + "follower.py",
+                "            if index > core.commit_index and log.term(index) != entry.term:",
+                "            if index > core.commit_index:",
+            ),
+        ),
+    ),
+    Mutant(
+        "joint_not_compared",
+        "§3.5",
+        (
+            Edit(
+                CORE + "follower.py",
+                "    if prev > core.commit_index and log.term(prev) != m.prev_term:",
+                "    if prev > core.commit_index and log.term(prev) is None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "heartbeat_commits_beyond_the_match",
+        "row 26",
+        (
+            Edit(
+                CORE + "replication.py",
+                "        commit = min(core.commit_index, p.match)\n",
+                "        commit = core.commit_index\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "append_commits_beyond_its_entries",
+        "row 26",
+        (
+            Edit(
+                CORE + "follower.py",
+                "    commit = min(m.commit, match)\n",
+                "    commit = min(m.commit, log.last_index)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "read_at_believed_leader",
+        "row 76",
+        (
+            Edit(
+                CORE + "reads.py",
+                "    reads.pending_count += 1\n    reads.waiting.append((origin, read_id))\n    kick(core)\n",
+                "    _answer(core, origin, read_id, core.commit_index)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "read_joins_a_round_already_started",
+        "row 78",
+        (
+            Edit(
+                CORE + "reads.py",
+                "    reads.waiting.append((origin, read_id))\n    kick(core)\n",
+                "    if reads.rounds:\n        reads.rounds[-1][2].append((origin, read_id))\n        return\n"
+                "    reads.waiting.append((origin, read_id))\n    kick(core)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "read_without_own_term_commit",
+        "§6.4",
+        (
+            Edit(
+                CORE + "reads.py",
+                "    if reads.waiting and core.own_term_committed and not reads.rounds:",
+                "    if reads.waiting and not reads.rounds:",
+            ),
+            Edit(
+                CORE + "reads.py",
+                "    if reads.waiting and core.own_term_committed:\n",
+                "    if reads.waiting:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "change_before_own_term_commit",
+        "row 38",
+        (
+            Edit(
+                CORE + "members.py",
+                "    if not core.own_term_committed:\n"
+                '        return NotReady("no entry of this leader\'s term is committed yet")\n',
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "two_changes_at_once",
+        "I10",
+        (
+            Edit(
+                CORE + "members.py",
+                "    if core.log.configuration_index > core.commit_index:\n        return NotReady(",
+                "    if core.log.configuration_index > core.log.last_index:\n        return NotReady(",
+            ),
+        ),
+    ),
+    Mutant(
+        "base_at_an_uncommitted_index",
+        "service.md §5",
+        (
+            Edit(
+                CORE + "snapshot.py",
+                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling = core.log.durable_index\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "base_above_the_flush",
+        "row 58",
+        (
+            Edit(
+                CORE + "snapshot.py",
+                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling = min(core.commit_index, core.applied)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "old_snapshot_installed_over_newer_state",
+        "row 59",
+        (
+            Edit(
+                CORE + "snapshot.py",
+                "    if m.last_index <= core.commit_index:\n        _reply(core, m, installed=True)\n        return\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "idle_learner_is_never_promoted",
+        "found here, seed 4",
+        (
+            Edit(
+                CORE + "members.py",
+                "    if p.match >= p.catch_target:\n        # Nothing was",
+                "    if False:\n        # Nothing was",
+            ),
+        ),
+    ),
+    Mutant(
+        "joiner_takes_old_configuration_for_removal",
+        "found here, seed 9",
+        (
+            Edit(
+                CORE + "commit.py",
+                "    if core.node_id >= configuration.next_member_id:\n        return",
+                "    if False:\n        return",
+            ),
+        ),
+    ),
+    Mutant(
+        "cluster_clock_restarts_with_the_leader",
+        "row 88",
+        (
+            Edit(
+                CORE + "roles.py",
+                "    core.clock = ClusterClock(max(core.log.last_time, core.leader_time), now",
+                "    core.clock = ClusterClock(type(core.log.last_time)(0), now",
+            ),
+        ),
+    ),
+)
+
+MUTANTS: Final[tuple[Mutant, ...]] = (*CORE_MUTANTS, *SERVICE_MUTANTS)
+"""All of them."""

@@ -24,6 +24,8 @@ CONNECT_METHOD = "/lockmaster.v1.Sessions/Connect"
 CONNECT_SECONDS_MAX = 2.0
 TLS_CHECK_SECONDS = 10.0
 CHANNELS_MAX = 8
+AVOID_SECONDS = 0.5
+AVOIDED_MAX = 64
 END_OF_STREAM: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs lack it)
 
 
@@ -104,7 +106,11 @@ class Connection:
         self._ticking: asyncio.TimerHandle | None = None
         self._tls_checked = clock()
         self._closed = False
+        self._rotated = False
         self._fruitless = 0
+        # Leaders that were named since the last success; at most as many as there are members.
+        self._hints: dict[str, None] = {}
+        self._avoid_until: dict[str, float] = {}
 
     def wake(self) -> None:
         """There is something to send. Called by the core, at most once per frame."""
@@ -123,8 +129,8 @@ class Connection:
         if now - self._tls_checked > TLS_CHECK_SECONDS:
             self._tls_checked = now
             if self._channels.rotated():
+                self._rotated = True
                 self.core.redirect = Redirect(self.address, 0.0)
-                self._loop.create_task(self._channels.close())
         if self.core.redirect is not None and self._stream_call is not None:
             self._stream_call.cancel()
         if not self._closed and (not self.core.idle or self.core.session is not None):
@@ -149,29 +155,53 @@ class Connection:
             except asyncio.CancelledError:
                 # grpc.aio raises this too where we cancelled the call, not the task.
                 redirect = self.core.redirect
-                if redirect is None or self._closed:
+                task = asyncio.current_task()
+                if redirect is None or self._closed or (task is not None and task.cancelling()):
                     raise
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError) as error:
                 self.core.trouble = f"{address}: {_text_of(error)}"
+                self._remember_failure(address)
                 await self._channels.drop(address)
             finally:
                 self._stream_call = None
                 self.core.disconnected(self._clock())
             self._leader = redirect.address if redirect is not None else ""
             self._fruitless += 1
-            delay = redirect.delay if redirect is not None else 0.0
-            if redirect is None or self._fruitless > 2 * len(self._endpoints) + 2:
-                delay = max(delay, backoff(max(1, self._fruitless - len(self._endpoints)), random.random()))
+            if self._rotated:
+                self._rotated = False
+                await self._channels.close()
+            delay = self._delay(redirect)
             if delay:
                 await asyncio.sleep(delay)
             await self._channels.shrink(self._leader)
 
+    def _delay(self, redirect: Redirect | None) -> float:
+        """Seconds before the next attempt; none before one at a leader that was not named since the last success."""
+        if redirect is not None and redirect.address and redirect.address not in self._hints:
+            self._hints[redirect.address] = None
+            return 0.0
+        delay = redirect.delay if redirect is not None else 0.0
+        patience = len(self._endpoints)
+        if redirect is None or self._fruitless > 2 * patience + 2:
+            delay = max(delay, backoff(max(1, self._fruitless - patience), random.random()))
+        return delay
+
     def _next_address(self) -> str:
         leader, self._leader = self._leader, ""
-        if leader:
+        now = self._clock()
+        if leader and self._avoid_until.get(leader, 0.0) <= now:
             return leader
-        self._turn = (self._turn + 1) % len(self._endpoints)
+        for _ in self._endpoints:
+            self._turn = (self._turn + 1) % len(self._endpoints)
+            if self._avoid_until.get(self._endpoints[self._turn], 0.0) <= now:
+                break
         return self._endpoints[self._turn]
+
+    def _remember_failure(self, address: str) -> None:
+        """For a moment, nobody's hint leads back to a member that was just seen to be down."""
+        if len(self._avoid_until) >= AVOIDED_MAX:
+            self._avoid_until.clear()
+        self._avoid_until[address] = self._clock() + AVOID_SECONDS
 
     async def _ready(self, channel: grpc.aio.Channel) -> None:
         """Returns once the channel is connected; a refused or broken attempt raises at once."""
@@ -204,7 +234,9 @@ class Connection:
                     return core.redirect
                 if core.has_retries:
                     self._tick_sooner()
-                self._fruitless = 0
+                if self._fruitless:
+                    self._fruitless = 0
+                    self._hints.clear()
         finally:
             writer.cancel()
             call.cancel()

@@ -73,8 +73,11 @@ class Keepalive:
         self._answered_at = self._clock()
 
     def _run(self) -> None:
-        due = self._clock() + self._interval
-        while not self._session.ended:
+        session = self._session
+        # An open that had to be repeated has used up some of the session's time: renew at once then.
+        late = session.valid_until - self._clock() < session.ttl / 2
+        due = self._clock() + (0.0 if late else self._interval)
+        while not session.ended and not self._loop.is_closed():
             # Short sleeps: the condition's clock stands still while the machine is suspended, ours doesn't.
             left = due - self._clock()
             if self._stop.wait(min(max(left, 0.0), SLEEP_SECONDS_MAX)):

@@ -62,6 +62,7 @@ class Progress:
         "request_id",
         "rtt_ns",
         "rtt_var_ns",
+        "sampled",
         "state",
     )
 
@@ -80,6 +81,7 @@ class Progress:
         self.reachable = True
         self.rtt_ns = rtt_ns
         self.rtt_var_ns = rtt_ns // 2
+        self.sampled = False
         self.backoff = 1
         self.commit_told: int = 0
         self.applied: Index = Index(0)
@@ -104,6 +106,10 @@ class Progress:
 
     def sample_rtt(self, rtt_ns: int) -> None:
         """RFC 6298 smoothing of the measured request time, the member's sync included."""
+        if not self.sampled:
+            self.sampled = True
+            self.rtt_ns, self.rtt_var_ns = rtt_ns, rtt_ns // 2
+            return
         delta = rtt_ns - self.rtt_ns
         self.rtt_ns += delta >> 3
         self.rtt_var_ns += (abs(delta) - self.rtt_var_ns) >> 2

@@ -1,4 +1,4 @@
-"""RaftLog against a dumb twin that remembers every write: appends, truncations, syncs in order, base moves, eviction."""
+"""RaftLog against a dumb twin that remembers every write: appends, truncations, syncs, base moves, eviction."""
 
 from __future__ import annotations
 

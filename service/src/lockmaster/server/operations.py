@@ -238,7 +238,8 @@ class Operations:
             session_id = origin.session_id
             if session_id not in origin.known:
                 self.own_session(origin, session_id)
-            dedup = Dedup(session_id, seq, origin.first_incomplete, command_digest(operation))
+            # Nothing is known to be received: every answer from the first on is kept.
+            dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation))
         self._engine.propose(Command(operation, dedup), done, reserved=reserved)
 
     def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query) -> None:

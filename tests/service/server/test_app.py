@@ -1,0 +1,96 @@
+"""The process: one-line errors with their exit codes, restart, telemetry, SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from lockmaster.server.app import Server, StartFailed, dev_settings
+from lockmaster.server.exit_codes import ExitCode
+from lockmaster.server.telemetry import JsonFormatter
+
+
+async def failure(settings: object) -> StartFailed:
+    with pytest.raises(StartFailed) as caught:
+        await Server(settings).start()  # type: ignore[arg-type]  # Settings, of whatever kind
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+async def test_a_port_in_use_is_one_line(server: Server, tmp_path: Path) -> None:
+    error = await failure(dev_settings(tmp_path / "other", listen_client=server.bound_address))
+    assert error.code is ExitCode.ADDRESS_IN_USE
+    assert server.bound_address in str(error)
+
+
+async def test_a_peer_port_in_use_is_one_line(server: Server, tmp_path: Path) -> None:
+    error = await failure(dev_settings(tmp_path / "other", listen_peer=server.engine.peer_address))
+    assert error.code is ExitCode.ADDRESS_IN_USE
+    assert "listen_peer" in str(error)
+
+
+async def test_a_directory_in_use_is_one_line(server: Server) -> None:
+    error = await failure(dev_settings(server.settings.data_dir))
+    assert error.code is ExitCode.BUSY
+
+
+async def test_a_directory_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    error = await failure(dev_settings(tmp_path / "file"))
+    assert error.code in (ExitCode.WRONG_DIRECTORY, ExitCode.STORAGE_FAILED)
+    assert str(tmp_path / "file") in str(error)
+
+
+async def test_metrics_are_served_and_name_no_key(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    settings = dev_settings(tmp_path / "data").model_copy(update={"metrics_listen": address})
+    running = Server(settings)
+    await running.start()
+    try:
+        running.telemetry.refresh()
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{address}/metrics").read().decode())
+    finally:
+        await running.stop()
+    assert "lockmaster_raft_term" in page
+    assert "lockmaster_sessions" in page
+
+
+def test_json_log_lines_are_json() -> None:
+    record = logging.LogRecord("a", logging.INFO, "f", 1, "says %s", ("hello\nworld",), None)
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "says hello\nworld"
+
+
+async def test_sigterm_ends_the_process_with_0(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from lockmaster.server.app import serve_dev;"
+        "sys.exit(serve_dev(Path(sys.argv[1]), '127.0.0.1:0'))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(tmp_path / "data"), stderr=asyncio.subprocess.PIPE, env=dict(os.environ)
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    async with asyncio.timeout(30):
+        while not any("serves clients on" in line for line in lines):
+            lines.append((await process.stderr.readline()).decode())
+            assert lines[-1], lines
+        process.send_signal(signal.SIGTERM)
+        rest = (await process.stderr.read()).decode()
+        code = await process.wait()
+    assert code == ExitCode.OK, rest
+    assert "Traceback" not in rest
+
+
+def test_exit_codes_are_distinct() -> None:
+    assert len({code.value for code in ExitCode}) == len(ExitCode.__members__)

@@ -1,4 +1,4 @@
-"""One Engine in its own process, driven by lines on stdin: for tests that kill -9. Arguments: DIR ADDRESS NAME [PROFILE].
+"""One Engine in its own process, driven by lines on stdin, to be killed. Arguments: DIR ADDRESS NAME [PROFILE].
 
 Commands, one per line, each answered by one line of JSON: bootstrap FULL_MIN | add NAME PEER_ADDRESS INCARNATION |
 open | put KEY VALUE | get KEY | status | drive CALLERS SECONDS | acquire SESSION SEQ NAME | quit.

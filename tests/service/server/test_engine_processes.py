@@ -196,3 +196,24 @@ async def test_leadership_moves_on_request(cluster: Cluster) -> None:
     leader = await cluster.leader()
     assert leader is not first
     assert (await first.ask("put k v"))["error"] == "NotLeader"
+
+
+async def test_a_member_joins_by_snapshot_of_several_chunks(cluster: Cluster) -> None:
+    first = await cluster.add()
+    await first.ask("bootstrap 1")
+    await until(lambda: _leads(first))
+    assert (await first.ask("fill 300 10000"))["done"] == 300
+    assert await first.ask("snapshot") == {}
+    assert (await first.ask("put after snapshot"))["status"] == "OK"
+    second = await cluster.join(first)
+
+    async def same() -> bool:
+        one, two = await first.ask("status"), await second.ask("status")
+        return bool(one["applied"] == two["applied"] and one["hash"] == two["hash"] != 0)
+
+    await until(same)
+    assert (await second.ask("get fill/299"))["value"] == "x" * 10000
+    assert (await second.ask("get after"))["value"] == "snapshot"
+    await second.kill()
+    await second.start()
+    await until(same)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lockmaster.errors import LockmasterError
-from lockmaster.statemachine.commands import Command, Result
+from lockmaster.statemachine.commands import CancelAcquire, CloseSession, Command, Compact, Delete, Release, Result
 
 Done = Callable[[Result | LockmasterError], None]
 
@@ -90,6 +90,14 @@ class ProposalQueue:
         self._waiting.clear()
         self.size = 0
         return dones
+
+
+_FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release)
+
+
+def admitted_when_full(command: Command, reserved: bool) -> bool:
+    """May this be proposed on a nearly full disk? Reserved kinds, and what frees room (service.md §5, Space)."""
+    return reserved or isinstance(command.operation, _FREES_ROOM)
 
 
 def may_form(writes_in_flight: int, commit_index: int, last_index: int) -> bool:

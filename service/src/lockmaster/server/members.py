@@ -5,61 +5,77 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.membership import MEMBERS_MAX, Configuration, Levels, Member
 
 from lockmaster import errors as public
+from lockmaster.errors import LockmasterError
 from lockmaster.server.peers.address import split_address
+from lockmaster.server.peers.handshake import ADDRESS_BYTES_MAX, INCARNATION_BYTES
+from lockmaster.server.peers.hub import Me
+from lockmaster.server.questions import Questions
+from lockmaster.server.status import EngineSettings
+from lockmaster.server.waiting import AdminCalls
 
 if TYPE_CHECKING:
-    from lockmaster.server.runtime import Engine
+    from lockmaster.server.snapshots import SnapshotHost
 
 NAME_BYTES_MAX: Final = 253
-ADDRESS_BYTES_MAX: Final = 261
 ADMIN_TIMEOUT: Final = 30.0
 """Seconds after which an administrative call gives up waiting: its entry may still be applied."""
 
 
-class MemberCalls:
-    """The engine's administrative coroutines."""
+class Administration(Questions):
+    """The administrative half of the engine; what it needs of the other half is abstract here."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self._admin = AdminCalls()
+        self._proposal_id = 0
+        self._snapshots: SnapshotHost | None = None
 
-    def genesis(self, full_min: int) -> tuple[bytes, NodeId]:
-        """Write the first state of a new cluster into this blank directory, synced. The node does not run yet."""
+    def step(self, event: events.Event) -> None:
+        """Step the node and do what it asks."""
+        raise NotImplementedError
+
+    def _build_node(self) -> None:
+        raise NotImplementedError
+
+    async def bootstrap(self, full_min: int = 2) -> tuple[bytes, int]:
+        """Genesis on a blank member: (cluster id, member id). PreconditionFailed if it is not blank."""
+        if self._node is not None or self.directory.identity.member_id:
+            raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
         if not 1 <= full_min <= MEMBERS_MAX:
             raise public.InvalidRequest("full_min", f"must be 1 to {MEMBERS_MAX}")
-        engine = self._engine
         cluster_id, member_id = secrets.token_bytes(16), NodeId(1)
-        me = Member(
-            member_id,
-            engine.settings.name,
-            engine.peer_address,
-            engine.settings.advertise_client,
-            engine.incarnation,
-            voter=True,
+        names = (self.settings.name, self.peer_address, self.settings.advertise_client)
+        configuration = Configuration(
+            1, (Member(member_id, *names, self.incarnation, voter=True),), NodeId(2), full_min
         )
-        configuration = Configuration(1, (me,), NodeId(2), full_min)
-        revision = int(time.time()) << 20  # the one use of the wall clock (service.md §1)
-        engine.directory.genesis(
+        self.directory.genesis(
             cluster_id=cluster_id,
             member_id=member_id,
             configuration=configuration,
             levels=Levels(),
-            revision=revision,
+            revision=int(time.time()) << 20,  # the one use of the wall clock (service.md §1)
         )
+        if self._hub is not None:
+            self._hub.me = Me(cluster_id, member_id, self.incarnation)
+        self._build_node()
         return cluster_id, member_id
 
-    async def add(
+    async def add_member(
         self,
         name: str,
         peer_address: str,
         client_address: str,
         incarnation: bytes,
+        *,
         learner: bool = False,
         expected_epoch: int | None = None,
     ) -> int:
@@ -71,36 +87,53 @@ class MemberCalls:
                 split_address(address)
             except ValueError as error:
                 raise public.InvalidRequest(field, str(error)) from error
-        if len(incarnation) != 16:
+        if len(incarnation) != INCARNATION_BYTES:
             raise public.InvalidRequest("incarnation", "must be the 16 bytes of the blank member's status")
-        return await self._wait(
-            self._engine.administer(
-                lambda proposal_id: events.AddMember(
-                    proposal_id, name, peer_address, client_address, incarnation, not learner, expected_epoch
-                )
-            )
-        )
+        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch)
+        return await self._administer(lambda proposal_id: events.AddMember(proposal_id, *where))
 
-    async def remove(self, member_id: int, expected_epoch: int | None) -> None:
+    async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
         """Returns once the removal is committed."""
-        await self._wait(
-            self._engine.administer(
-                lambda proposal_id: events.RemoveMember(proposal_id, NodeId(member_id), expected_epoch)
-            )
-        )
+        member = NodeId(member_id)
+        await self._administer(lambda proposal_id: events.RemoveMember(proposal_id, member, expected_epoch))
 
-    async def transfer(self, target: int) -> int:
-        """Hand over; the new leader's id as far as known."""
-        await self._wait(
-            self._engine.administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
-        )
-        return self._engine.leader_id
+    async def transfer(self, target: int = 0) -> int:
+        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
+        await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
+        return self.leader_id
 
-    async def _wait(self, future: asyncio.Future[int]) -> int:
+    async def make_snapshot(self) -> None:
+        """Make a snapshot of this member's state now; returns once it can be served."""
+        if self._snapshots is None:
+            raise public.Unavailable("this member has no state yet")
+        await asyncio.shield(self._snapshots.make())
+
+    async def _administer(self, make: Callable[[int], events.Event]) -> int:
+        """Step an administrative proposal and wait until its entry is applied."""
+        if not self._leading:
+            raise self._not_leader()
+        self._proposal_id += 1
+        call = self._admin.add(self._proposal_id)
+        self.step(make(self._proposal_id))
         try:
-            return await asyncio.wait_for(future, ADMIN_TIMEOUT)
+            return await asyncio.wait_for(call.future, ADMIN_TIMEOUT)
         except TimeoutError as error:
             raise public.Indeterminate("not committed in time: it may still be") from error
+
+    def _not_leader(self) -> LockmasterError:
+        if self._node is None:
+            return public.Unavailable("this member is blank: it waits to be joined to a cluster")
+        return public.NotLeader(self.leader_address())
+
+    def _translate(self, error: raft_errors.ProposalRefused) -> LockmasterError:
+        """The core's refusal as the error a caller meets."""
+        if isinstance(error, raft_errors.NotLeader):
+            return self._not_leader()
+        if isinstance(error, raft_errors.Overloaded):
+            return public.Overloaded(str(error), error.retry_after_ns / 1e9)
+        if isinstance(error, raft_errors.ChangeRefused):
+            return public.PreconditionFailed(str(error))
+        return public.Unavailable(str(error))
 
 
 def _check_text(field: str, value: str, bytes_max: int) -> None:

@@ -23,6 +23,7 @@ import gc
 import logging
 import os
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -38,15 +39,14 @@ from lockmaster_raft.node import Node
 from lockmaster import errors as public
 from lockmaster.errors import LockmasterError
 from lockmaster.server.applying import Applier, Listener
-from lockmaster.server.batching import Batch, Done, ProposalQueue, may_form
-from lockmaster.server.members import MemberCalls
+from lockmaster.server.batching import Batch, Done, ProposalQueue, admitted_when_full, may_form
+from lockmaster.server.members import Administration
 from lockmaster.server.peers.hub import Contact, Me, PeerHub
 from lockmaster.server.persisting import Persister
-from lockmaster.server.questions import Questions
 from lockmaster.server.snapshots import SnapshotHost
 from lockmaster.server.state_keeper import StateKeeper
 from lockmaster.server.status import EXIT_INVARIANT, EngineSettings
-from lockmaster.server.waiting import AdminCalls, KeepAliveCalls, KeepAliveDone, ReadBarrier, ReadDone
+from lockmaster.server.waiting import KeepAliveCalls, KeepAliveDone, ReadBarrier, ReadDone
 from lockmaster.statemachine.apply import StateMachine
 from lockmaster.statemachine.codec import encode_command, join_commands
 from lockmaster.statemachine.commands import Command, KeepAlive, Result
@@ -60,6 +60,9 @@ __all__ = ["Done", "Engine", "KeepAliveDone", "Listener", "ReadDone", "RoleListe
 RoleListener = Callable[[bool, str], None]
 
 LOG: Final = logging.getLogger("lockmaster.server")
+SPACE_RETRY_AFTER: Final = 1.0
+SWITCH_INTERVAL: Final = 0.001
+"""Seconds after which a busy loop gives way to the sync thread; the default 5 ms would be paid twice per write."""
 ALARMS_MAX: Final = 64
 """Most distinct alarm codes remembered."""
 HAND_OVER_TIMEOUT: Final = 2.0
@@ -71,7 +74,7 @@ def boot_clock() -> Nanos:
     return Nanos(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
-class Engine(Questions):
+class Engine(Administration):
     """One member. All methods are for the loop's thread only."""
 
     def __init__(self, settings: EngineSettings, *, exit_process: Callable[[int], object] = os._exit) -> None:
@@ -80,15 +83,11 @@ class Engine(Questions):
         self._exit_process = exit_process
         self._dead = False
         self._stopping = False
-        self._snapshots: SnapshotHost | None = None
         self._duties = LeaderDuties(settings.raft.election_timeout_ns, settings.raft.heartbeat_interval_ns)
         self._queue = ProposalQueue()
         self._proposed: dict[int, Batch] = {}
-        self._proposal_id = 0
         self._reads = ReadBarrier()
         self._keep_alives = KeepAliveCalls()
-        self._admin = AdminCalls()
-        self._members = MemberCalls(self)
         self._listeners: list[Listener] = []
         self._events: deque[events.Event] = deque()
         self._stepping = False
@@ -97,7 +96,7 @@ class Engine(Questions):
         self._own_term_told = False
         self._durable_seq = 0
         self._held: deque[ready.Send] = deque()
-        # invariant: held sends are in order of `after`, all above _durable_seq
+        # order of sending: one may wait for a later write than its own, so that nothing overtakes on a channel
         self._node_deadline = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -125,6 +124,7 @@ class Engine(Questions):
         except BaseException:
             await self.stop()
             raise
+        sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
         gc.freeze()
 
@@ -193,6 +193,9 @@ class Engine(Questions):
         """
         if not self._leading or self._stopping:
             self._loop.call_soon(done, self._not_leader())
+            return
+        if self.keeper.space_low and not admitted_when_full(command, reserved):
+            self._loop.call_soon(done, public.Overloaded("the leader's disk is nearly full", SPACE_RETRY_AFTER))
             return
         try:
             encoded = encode_command(command)
@@ -366,7 +369,7 @@ class Engine(Questions):
                 batch.term = outcome.term
                 self._applier.own[outcome.index] = batch
         elif isinstance(outcome, ready.Refused):
-            error = self.translate(outcome.error)
+            error = self._translate(outcome.error)
             batch = self._proposed.pop(outcome.proposal_id, None)
             if batch is None:
                 self._admin.refused(outcome.proposal_id, error)
@@ -480,26 +483,19 @@ class Engine(Questions):
             for read_done in self._reads.drain():
                 read_done(refused)
 
-    def _not_leader(self) -> LockmasterError:
-        if self._node is None:
-            return public.Unavailable("this member is blank: it waits to be joined to a cluster")
-        return public.NotLeader(self.leader_address())
-
-    def translate(self, error: raft_errors.ProposalRefused) -> LockmasterError:
-        """The core's refusal as the error a caller meets."""
-        if isinstance(error, raft_errors.NotLeader):
-            return self._not_leader()
-        if isinstance(error, raft_errors.Overloaded):
-            return public.Overloaded(str(error), error.retry_after_ns / 1e9)
-        if isinstance(error, raft_errors.ChangeRefused):
-            return public.PreconditionFailed(str(error))
-        return public.Unavailable(str(error))
-
     def _alarm(self, alarm: ready.Alarm) -> None:
         LOG.warning("alarm %s: %s", alarm.code, alarm.text)
         self.counters["alarms"] = self.counters.get("alarms", 0) + 1
         if alarm.code in self.alarms or len(self.alarms) < ALARMS_MAX:
             self.alarms[alarm.code] = alarm.text
+
+    def space_changed(self, low: bool, free_bytes: int) -> None:
+        """The disk became nearly full, or has room again."""
+        if low:
+            self._alarm(ready.Alarm("disk_nearly_full", f"{free_bytes >> 20} MiB free: writes are refused"))
+        else:
+            self.alarms.pop("disk_nearly_full", None)
+            LOG.info("the disk has room again: %d MiB free", free_bytes >> 20)
 
     def _fail(self, error: BaseException) -> None:
         """Law 3: one line, and out."""
@@ -558,53 +554,3 @@ class Engine(Questions):
         """For the engine's own parts: hand a message to the transport."""
         if self._hub is not None:
             self._hub.send(to, message, channel)
-
-    # ------------------------------------------------------------------ administration
-
-    def administer(self, make: Callable[[int], events.Event]) -> asyncio.Future[int]:
-        """Step an administrative proposal; the future resolves when its entry is applied. For members.py."""
-        if self._node is None:
-            raise public.Unavailable("this member is blank: it waits to be joined to a cluster")
-        if not self._leading:
-            raise self._not_leader()
-        self._proposal_id += 1
-        call = self._admin.add(self._proposal_id)
-        self._step(make(self._proposal_id))
-        return call.future
-
-    async def bootstrap(self, full_min: int = 2) -> tuple[bytes, int]:
-        """Genesis on a blank member: (cluster id, member id). PreconditionFailed if it is not blank."""
-        if self._node is not None or self.directory.identity.member_id:
-            raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
-        cluster_id, member_id = self._members.genesis(full_min)
-        if self._hub is not None:
-            self._hub.me = Me(cluster_id, member_id, self._hub.me.incarnation)
-        self._build_node()
-        return cluster_id, member_id
-
-    async def add_member(
-        self,
-        name: str,
-        peer_address: str,
-        client_address: str,
-        incarnation: bytes,
-        *,
-        learner: bool = False,
-        expected_epoch: int | None = None,
-    ) -> int:
-        """Its member id, once the change is committed. Idempotent by incarnation."""
-        return await self._members.add(name, peer_address, client_address, incarnation, learner, expected_epoch)
-
-    async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
-        """Returns once the removal is committed."""
-        await self._members.remove(member_id, expected_epoch)
-
-    async def make_snapshot(self) -> None:
-        """Make a snapshot of this member's state now; returns once it can be served."""
-        if self._snapshots is None:
-            raise public.Unavailable("this member has no state yet")
-        await asyncio.shield(self._snapshots.make())
-
-    async def transfer(self, target: int = 0) -> int:
-        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
-        return await self._members.transfer(target)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lockmaster.server.applying import Applier
     from lockmaster.server.runtime import Engine
 
+REPORT_INTERVAL: Final = 5.0
+"""Seconds between two looks at the disk's free space."""
 STORE_SLICE_NS: Final = 3_000_000
 """Longest time of the loop that one run of storing takes (plus the one batch that passes it)."""
 
@@ -22,7 +24,9 @@ class StateKeeper:
     """One per node. Any error ends the process."""
 
     def __init__(self, engine: Engine, applier: Applier, member_id: int) -> None:
-        self.free_bytes = engine.directory.space.free_bytes
+        self.free_bytes = 0
+        self.space_low = False
+        """Below max(10 %, 512 MiB) free: only what frees room or keeps sessions is admitted (service.md §5)."""
         self.schedule = FlushSchedule(member_id, time.monotonic())
         self.exclusive = asyncio.Lock()
         """Held while the state is flushed, cut for a snapshot or switched."""
@@ -32,6 +36,7 @@ class StateKeeper:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._closed = False
+        self._report_timer = self._loop.call_later(REPORT_INTERVAL, self._report_again)
 
     def applied(self) -> None:
         """Something was applied: store it within STORE_INTERVAL."""
@@ -79,13 +84,25 @@ class StateKeeper:
     def report(self) -> None:
         """Tell the node what the disk holds and how it does."""
         engine = self._engine
-        self.free_bytes = engine.directory.space.free_bytes
+        space = engine.directory.space
+        self.free_bytes = space.free_bytes
+        if space.low is not self.space_low:
+            self.space_low = space.low
+            engine.space_changed(space.low, space.free_bytes)
         flushed = engine.directory.state.applied_flushed
         engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns))
+
+    def _report_again(self) -> None:
+        self._report_timer = self._loop.call_later(REPORT_INTERVAL, self._report_again)
+        try:
+            self.report()
+        except Exception as error:
+            self._engine.fail(error)
 
     async def close(self) -> None:
         """No storing from here on; waits for a flush that runs."""
         self._closed = True
+        self._report_timer.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if self._flushing is not None:

@@ -35,9 +35,9 @@ class Operation:
     """One operation. Which fields mean something depends on the kind:
 
     read value · write value · cas expected -> value (ok) · get value (None = absent), revision · put value, revision,
-    if_revision (ok False: compare failed, `revision` is the current one, 0 = absent) · delete revision (ok False:
-    nothing was there) · acquire token (ok False: busy) · release token (ok False: not held) · lost token: the hold may
-    have ended by itself at any time after `call`.
+    if_revision (ok False: compare failed, `revision` is the current one, 0 = absent) · delete revision (ok False with a
+    revision: compare failed; without: nothing was there) · acquire token (ok False: busy) · release token (ok False:
+    not held) · lost token: the hold may have ended by itself at any time after `call`.
     """
 
     process: str

@@ -10,7 +10,10 @@ operation at which no explanation is left.
 Laws.
 1. Operations without known outcome stay pending for ever and may take effect at any time, or never.
 2. Observers (models.py) are taken as soon as they fit and change nothing known; nothing else ever is.
-3. No answer within the step budget is red: undecided is not ok.
+3. Of operations without known outcome that would do the same, the one called first is tried first; one that would
+   change nothing is not tried; and a configuration is dropped if another of the same state has used fewer of them:
+   whatever continues the one continues the other.
+4. No answer within the step budget is red: undecided is not ok.
 """
 
 from __future__ import annotations
@@ -86,6 +89,10 @@ class _Sweep:
         """Pending operations by slot bit, in the order of their calls."""
         self.observers: dict[int, Operation] = {}
         self.free_bits: list[int] = []
+        self.unknown_mask = 0
+        self.twins: dict[int, int] = {}
+        """Bit of an operation without known outcome -> bit of the one before it that would do the same."""
+        self._alike: dict[Hashable, int] = {}
         self.bits_count = 0
 
     def call(self, op: Operation) -> int:
@@ -99,6 +106,12 @@ class _Sweep:
             self.configurations = {self._absorb(state, mask) for state, mask in self.configurations}
         else:
             self.mutators[bit] = op
+            if op.returned is None:
+                self.unknown_mask |= bit
+                effect = (op.kind, op.value, op.expected, op.if_revision, op.token)
+                if effect in self._alike:
+                    self.twins[bit] = self._alike[effect]
+                self._alike[effect] = bit
         return bit
 
     def _absorb(self, state: Hashable, mask: int) -> Configuration:
@@ -132,20 +145,39 @@ class _Sweep:
                 forced = self._absorb(after, mask | bit)
                 done.add((forced[0], forced[1] & ~bit))
             for other_bit, other in self.mutators.items():
-                if other_bit == bit or mask & other_bit:
+                if other_bit == bit or mask & other_bit or self._must_wait(other_bit, mask):
                     continue
                 self._count()
                 moved = self.model.step(state, other)
-                if moved is None:
+                if moved is None or (moved == state and other.returned is None):
                     continue
                 self._note(self._absorb(moved, mask | other_bit), bit, seen, todo, done)
             self._pin(state, mask, bit, seen, todo, done)
         self.mutators.pop(bit, None)
         self.observers.pop(bit, None)
         self.free_bits.append(bit)
-        self.configurations = done
         self.peak = max(self.peak, len(done), len(seen))
+        self.configurations = self._undominated(done) if self.unknown_mask and len(done) > 1 else done
         return bool(done)
+
+    def _must_wait(self, bit: int, mask: int) -> bool:
+        """Whether an operation that would do the same comes first and has not been used."""
+        twin = self.twins.get(bit)
+        return twin is not None and not mask & twin
+
+    def _undominated(self, configurations: set[Configuration]) -> set[Configuration]:
+        """Without those that differ from another only in having used more of the unknown operations."""
+        groups: dict[Configuration, list[int]] = {}
+        for state, mask in configurations:
+            groups.setdefault((state, mask & ~self.unknown_mask), []).append(mask)
+        kept: set[Configuration] = set()
+        for (state, _), masks in groups.items():
+            fewest: list[int] = []
+            for mask in sorted(masks, key=int.bit_count):
+                if not any(mask & other == other for other in fewest):
+                    fewest.append(mask)
+                    kept.add((state, mask))
+        return kept
 
     def _pin(
         self,

@@ -65,7 +65,7 @@ class ConfigKey:
         if op.kind == "get":
             return self._see(state, op.value, op.revision)
         if not op.ok:
-            if op.kind == "delete":
+            if op.kind == "delete" and op.revision is None:
                 return state if state[0] is None else None
             return self._see_revision(state, op.revision)
         if op.if_revision is not None and self._see_revision(state, op.if_revision) is None:
@@ -116,7 +116,7 @@ class FencedLock:
             if holder > 0:
                 return None
             if op.token is None:
-                return (-1, last)
+                return (-1, last) if not holder else None
             return (op.token, op.token) if op.token > last else None
         if op.kind == "release" and not op.ok:
             return state if holder != op.token else None

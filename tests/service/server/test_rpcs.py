@@ -171,7 +171,8 @@ async def config_history(c: Caller) -> None:
 
 async def admin_status(c: Caller) -> None:
     status = await c.call("Admin.Status", admin_pb2.StatusRequest())
-    assert (status.role, status.name, status.sessions) == ("leader", "dev", 1)
+    assert (status.role, status.name) == ("leader", "dev")
+    assert status.sessions >= 1
 
 
 async def admin_list_members(c: Caller) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -88,6 +89,9 @@ class Server:
             peer_tls = tls.peer_tls(self.settings, self._member_hosts)
         except tls.CertificateError as error:
             raise StartFailed(ExitCode.CERTIFICATE, str(error)) from None
+        # Before anything is written; gRPC would print lines of its own about a port that is taken.
+        probe("listen_client", self.settings.listen_client)
+        probe("listen_peer", self.settings.listen_peer)
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
         self._listen(credentials)
         self.engine = Engine(
@@ -256,6 +260,21 @@ class Server:
             return ()
         member = self.engine.node.configuration.member(member_id)  # type: ignore[arg-type]  # ids are plain ints here
         return () if member is None else (split_address(member.peer_address)[0],)
+
+
+def probe(setting: str, address: str) -> None:
+    """Raises StartFailed unless this address can be listened on now."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(where)
+            # Two sockets may bind one port with SO_REUSEADDR; only one of them may listen.
+            trial.listen()
+    except OSError as error:
+        text = f"{setting}: cannot listen on {address}: {error.strerror or error}"
+        raise StartFailed(ExitCode.ADDRESS_IN_USE, text) from None
 
 
 def storage_exit_code(error: StorageFailed) -> ExitCode:

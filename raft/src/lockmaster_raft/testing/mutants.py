@@ -46,7 +46,7 @@ class Mutant:
     source: str
     edits: tuple[Edit, ...]
     directed: str = ""
-    """Dotted name of a module whose `python -m` exits with 1 if it finds the bug; empty: seeds of the simulator."""
+    """Arguments of a `python -m` that exits with 1 if it finds the bug; empty: seeds of the simulator."""
 
 
 class StaleMutant(Exception):
@@ -126,7 +126,7 @@ def hunt_once(mutant: Mutant, start: int, seeds_max: int) -> Found:
     with mutated(mutant) as environment:
         base = [sys.executable, "-m"]
         if mutant.directed:
-            command = [*base, mutant.directed]
+            command = [*base, *mutant.directed.split()]
         else:
             count = ["--start", str(start), "--seeds", str(seeds_max)]
             command = [*base, "lockmaster_raft.testing", "run", "--workers", "1", "--stop", *count]
@@ -136,7 +136,10 @@ def hunt_once(mutant: Mutant, start: int, seeds_max: int) -> Found:
     if done.returncode == 0:
         return Found(0, seeds_max)
     if mutant.directed:
-        return Found(1, 1, done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "directed")
+        if done.returncode != 1:
+            raise RuntimeError(f"mutant {mutant.name} did not run: {done.stdout[-400:]} {done.stderr[-400:]}")
+        failed = re.search(r"FAILED (\S+)", done.stdout)
+        return Found(1, 1, failed[1].rsplit("/", 1)[-1] if failed else "directed")
     hit = re.search(r"FAILED (.*)\n.*--seed (\d+)", done.stdout)
     if hit is None:
         raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
@@ -192,7 +195,7 @@ def write_records(chosen: list[Mutant], results: dict[str, list[Found]], recorde
     for mutant in chosen:
         found = results[mutant.name]
         count = "directed" if mutant.directed else str(median(one.tried for one in found))
-        rule = found[0].rule.split(":")[-1].strip() if mutant.directed else _rule(found[0].rule)
+        rule = found[0].rule if mutant.directed else _rule(found[0].rule)
         lines.append(f"| {mutant.name} | {mutant.source} | {count} | {rule or 'not found'} |")
     path = Path("docs/mutants.md")
     if path.parent.is_dir():

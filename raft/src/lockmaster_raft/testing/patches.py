@@ -6,6 +6,7 @@ from typing import Final
 
 from lockmaster_raft.testing.mutants import Edit, Mutant
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
+from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
 
 CORE: Final = "lockmaster_raft/"
 
@@ -46,9 +47,15 @@ CORE_MUTANTS: Final = (
         ),
     ),
     Mutant(
-        "hard_state_not_saved",
+        "vote_not_saved_with_its_term",
         "row 11",
-        (Edit(CORE + "core.py", "        self._hard_dirty = True\n", "        self._hard_dirty = False\n"),),
+        (
+            Edit(
+                CORE + "core.py",
+                "            HardState(self.term, self.voted_for) if",
+                "            HardState(self.term, NO_NODE) if",
+            ),
+        ),
     ),
     Mutant(
         "vote_without_a_log_check",
@@ -56,9 +63,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                '        elif not _log_is_current(core, m.last_term, m.last_index):\n            reason = "log"\n'
-                "        elif core.voted_for == NO_NODE:",
-                "        elif core.voted_for == NO_NODE:",
+                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
+                "    return True",
             ),
         ),
     ),
@@ -330,5 +336,5 @@ CORE_MUTANTS: Final = (
     ),
 )
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*CORE_MUTANTS, *SERVICE_MUTANTS)
+MUTANTS: Final[tuple[Mutant, ...]] = (*CORE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
 """All of them."""

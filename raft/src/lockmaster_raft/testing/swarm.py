@@ -99,7 +99,7 @@ def draw_mix(seed: int) -> Mix:
         drift_ppm=draw.choice([0, 200, 4_000]),
         faults=weights,
         session_ttl_ns=5 * config.election_timeout_ns + draw.choice([0, 2, 5]) * SECOND,
-        operation_interval_ns=draw.choice([50, 100, 150]) * MILLISECOND,
+        operation_interval_ns=draw.choice([100, 200, 300]) * MILLISECOND,
         store_interval_ns=draw.choice([20, 100, 400]) * MILLISECOND,
         flush_interval_ns=draw.choice([300, 2_000, 10_000]) * MILLISECOND,
     )

@@ -50,7 +50,9 @@ def execute_once(context: Context, kind: Kind, operation: Operation, dedup: Dedu
     context.window, context.window_id = window, session_id
     result = kind.execute(context, operation, dedup)
     if context.window_id:  # else the operation ended this very session, and its records with it
-        view.put(COMPLETIONS, (session_id, seq), Completion(dedup.digest, result.status, result.revision, result.extra))
+        view.insert(
+            COMPLETIONS, (session_id, seq), Completion(dedup.digest, result.status, result.revision, result.extra)
+        )
         view.put(WINDOWS, session_id, window)
         context.window, context.window_id = None, 0
     return result

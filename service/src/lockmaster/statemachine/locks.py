@@ -138,7 +138,7 @@ def execute_acquire(context: Context, operation: Acquire, dedup: Dedup | None) -
     lock.granted_at = context.cluster_time
     lock.delay_until = 0
     view.put(LOCKS, name, lock)
-    view.put(CLAIMS, (dedup.session_id, dedup.seq), Claim(name, token, 0))
+    view.insert(CLAIMS, (dedup.session_id, dedup.seq), Claim(name, token, 0))
     return Result(ResultStatus.OK, token)
 
 
@@ -163,7 +163,7 @@ def enqueue(context: Context, operation: Acquire, dedup: Dedup, lock: Lock, wind
     lock.tail = ticket
     lock.waiting += 1
     view.put(LOCKS, name, lock)
-    view.put(CLAIMS, (dedup.session_id, dedup.seq), Claim(name, 0, ticket))
+    view.insert(CLAIMS, (dedup.session_id, dedup.seq), Claim(name, 0, ticket))
     if deadline:
         context.expiry.add_waiter(deadline, name, ticket)
     return Result(ResultStatus.QUEUED, 0, lock.waiting)

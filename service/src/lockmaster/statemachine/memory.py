@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, TypeVar, cast
 
+from lockmaster_raft.errors import InvariantViolation
+
 from lockmaster.statemachine.records import ALL_TABLES
 from lockmaster.statemachine.view import Table
 
@@ -65,6 +67,12 @@ class DictView:
         if key not in rows.records:
             rows.added[key] = None
         rows.records[key] = value
+
+    def insert(self, table: Table[K, V], key: K, value: V) -> None:
+        """Write a record that does not exist."""
+        if key in self._rows[table].records:
+            raise InvariantViolation(f"table {table.name}: insert of {key!r}, which exists")
+        self.put(table, key, value)
 
     def delete(self, table: Table[K, V], key: K) -> None:
         """Remove a record."""

@@ -46,6 +46,9 @@ class StateView(Protocol):
     def put(self, table: Table[K, V], key: K, value: V) -> None:
         """Write a record."""
 
+    def insert(self, table: Table[K, V], key: K, value: V) -> None:
+        """Write a record that certainly does not exist; a put that spares the look-up."""
+
     def delete(self, table: Table[K, V], key: K) -> None:
         """Remove a record; no error if it is absent."""
 

@@ -48,13 +48,15 @@ from lockmaster.storage.rocks import Database, WriteBatch
 K = TypeVar("K")
 V = TypeVar("V")
 
-GENERATION_KEYS_MAX: Final = 512
-GENERATION_BYTES_MAX: Final = 96 << 10
+GENERATION_KEYS_MAX: Final = 2048
+GENERATION_BYTES_MAX: Final = 128 << 10
 """A generation is closed at the first entry boundary at which it has this many keys or (estimated) bytes."""
 PARTS_PER_STORE: Final = 4
 """Parts of large values (64 KiB each) written by one `store`: 1 MiB in one go would hold the loop for 13 ms."""
-RECORD_WEIGHT: Final = 192
-"""Estimated bytes of a record that was not encoded yet."""
+RECORD_WEIGHT: Final = 64
+"""Estimated bytes of a batch that a record which was not encoded yet takes."""
+CACHED_WEIGHT: Final = 192
+"""Estimated bytes of a record in the read cache."""
 CACHE_WEIGHT_MAX: Final = 64 << 20
 HASH_MASK: Final = (1 << 64) - 1
 
@@ -148,11 +150,23 @@ class StateStore:
         else:
             state.open[key] = None
 
+    def insert(self, table: Table[K, V], key: K, value: V) -> None:
+        """Write a record that does not exist: it costs no look-up, and nothing if it is deleted before it is stored."""
+        state = self._tables.get(table)
+        if state is None:
+            state = self._table(table)
+        if key not in state.dirty:
+            state.hashes.setdefault(key, 0)
+        self.put(table, key, value)
+
     def delete(self, table: Table[K, V], key: K) -> None:
         """Remove a record; no error if it is absent."""
         state = self._tables.get(table)
         if state is None:
             state = self._table(table)
+        if key in state.open and state.hashes.get(key) == 0 and key not in state.pending:
+            self._forget(state, key)
+            return
         if state.order is not None and key not in state.dirty:
             insort(state.order, (table.encode_key(key), key))
         state.dirty[key] = None
@@ -297,6 +311,15 @@ class StateStore:
         state = self._tables[table] = _TableState(table)
         return state
 
+    def _forget(self, state: _TableState, key: Any) -> None:
+        """Made and removed between two batches: as if it had never been."""
+        del state.dirty[key]
+        del state.open[key]
+        if key not in state.clean:
+            del state.hashes[key]
+        if state.order is not None:
+            del state.order[bisect_left(state.order, state.table.encode_key(key), key=_key_bytes)]
+
     def _fetch(self, state: _TableState, key: Any) -> Any:
         value = state.old.pop(key, _MISSING)
         if value is _MISSING:
@@ -423,7 +446,7 @@ class StateStore:
                 continue
             del state.pending[key]
             if key not in state.open:
-                self._keep(state, key, state.dirty.pop(key), RECORD_WEIGHT)
+                self._keep(state, key, state.dirty.pop(key), CACHED_WEIGHT)
                 touched.add(id(state))
         for state in self._tables.values():
             if state.order is not None and id(state) in touched:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Final
 
 from lockmaster.api import admin_pb2
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
+
+
+LEADER_KNOWN_S: Final = 2.0
+"""After leadership left this member: how long the next leader may take to make itself known."""
 
 
 class AdminCalls:
@@ -92,8 +98,23 @@ class AdminCalls:
         self, request: admin_pb2.TransferLeadershipRequest
     ) -> admin_pb2.TransferLeadershipResponse:
         """Returns once another member leads."""
-        leader_id = await self._engine.transfer(request.target)
+        leader_id = await self._engine.transfer(request.target) or await self._known_leader()
         return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
+
+    async def _known_leader(self) -> int:
+        """The leader's id once it has made itself known; 0 if it has not within LEADER_KNOWN_S."""
+        known = asyncio.Event()
+        unsubscribe = self._engine.subscribe_role(lambda leading, address: known.set())
+        try:
+            async with asyncio.timeout(LEADER_KNOWN_S):
+                while not self._engine.leader_id:
+                    known.clear()
+                    await known.wait()
+        except TimeoutError:
+            pass
+        finally:
+            unsubscribe()
+        return self._engine.leader_id
 
 
 def _write_member(target: admin_pb2.MemberInfo, member: MemberStatus, now: StatusSnapshot) -> None:

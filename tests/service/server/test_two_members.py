@@ -1,0 +1,139 @@
+"""Two members in one process: joining, relaying, reading at a follower, `moved` when the lead goes over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from lockmaster.api import admin_pb2, config_pb2, session_pb2, status_pb2
+from lockmaster.server.app import Server, dev_settings
+from lockmaster.server.joining import JoinRefused, join
+from lockmaster.server.unary import FAILURE_KEY
+
+S = status_pb2
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Server, Server]]:
+    """(leader, follower), both voters."""
+    first = Server(dev_settings(tmp_path / "first"))
+    await first.start()
+    joining = {"name": "second", "bootstrap": False, "join": (first.bound_address,)}
+    second = Server(dev_settings(tmp_path / "second").model_copy(update=joining))
+    await second.start()
+    await until(lambda: sum(member.voter for member in first.engine.status().members) == 2)
+    await until(lambda: first.engine.admits_writes and second.engine.ready)
+    yield first, second
+    await second.stop()
+    await first.stop()
+
+
+async def call(address: str, path: str, request: Any, response: Any, metadata: Any = ()) -> Any:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = channel.unary_unary(path, type(request).SerializeToString, response.FromString)
+        return await stub(request, timeout=10, metadata=metadata)
+
+
+async def put(address: str, value: bytes, metadata: Any = ()) -> Any:
+    request = config_pb2.PutRequest(namespace="n", key="k", value=value)
+    return await call(address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse, metadata)
+
+
+async def get(address: str) -> Any:
+    request = config_pb2.GetRequest(namespace="n", key="k")
+    return await call(address, "/lockmaster.v1.Config/Get", request, config_pb2.GetResponse)
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> status_pb2.Failure:
+    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
+    return status_pb2.Failure.FromString(trailing[FAILURE_KEY])
+
+
+async def test_a_follower_relays_writes_one_hop_and_reads_what_was_written(pair: tuple[Server, Server]) -> None:
+    leader, follower = pair
+    written = await put(follower.bound_address, b"1")
+    assert (await get(follower.bound_address)).item.mod_revision == written.revision
+    assert (await get(leader.bound_address)).item.value == b"1"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await put(follower.bound_address, b"2", (("lockmaster-relayed-for-bin", b""),))
+    failure = failure_of(caught.value)
+    assert (failure.status, failure.leader.address) == (S.STATUS_NOT_LEADER, leader.client_address)
+    request = config_pb2.PutRequest(namespace="n", key="k", if_revision=5)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(follower.bound_address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse)
+    failure = failure_of(caught.value)
+    assert (failure.status, failure.current_revision) == (S.STATUS_COMPARE_FAILED, written.revision)
+
+
+async def test_a_follower_serves_watches_and_tells_streams_where_the_leader_is(pair: tuple[Server, Server]) -> None:
+    leader, follower = pair
+    async with grpc.aio.insecure_channel(follower.bound_address) as channel:
+        stub: Any = channel.stream_stream(
+            "/lockmaster.v1.Sessions/Connect",
+            session_pb2.ClientFrame.SerializeToString,
+            session_pb2.ServerFrame.FromString,
+        )
+        stream = stub()
+        watch = session_pb2.Request(id=1, watch={"namespace": "n", "key": "k", "watch_id": 1})
+        opening = session_pb2.Request(id=2, open_session={"nonce": os.urandom(16)})
+        await stream.write(session_pb2.ClientFrame(requests=[watch, opening]))
+        answers: dict[int, session_pb2.Response] = {}
+        while len(answers) < 2:
+            answers |= {answer.id: answer for answer in (await stream.read()).responses}
+        assert answers[1].status == S.STATUS_OK
+        assert answers[2].status == S.STATUS_NOT_LEADER
+        assert answers[2].failure.leader.address == leader.client_address
+        await put(leader.bound_address, b"watched")
+        seen: list[bytes] = []
+        while not seen:
+            for event in (await stream.read()).events:
+                seen += [change.item.value for change in event.watch.changes]
+        assert seen == [b"watched"]
+        stream.cancel()
+
+
+async def test_a_stream_is_told_to_move_when_the_lead_goes_over(pair: tuple[Server, Server]) -> None:
+    leader, follower = pair
+    async with grpc.aio.insecure_channel(leader.bound_address) as channel:
+        stub: Any = channel.stream_stream(
+            "/lockmaster.v1.Sessions/Connect",
+            session_pb2.ClientFrame.SerializeToString,
+            session_pb2.ServerFrame.FromString,
+        )
+        stream = stub()
+        opening = session_pb2.Request(id=1, open_session={"nonce": os.urandom(16)})
+        await stream.write(session_pb2.ClientFrame(requests=[opening]))
+        session_id = (await stream.read()).responses[0].open_session.session_id
+        attach = session_pb2.Request(id=2, attach={})
+        await stream.write(session_pb2.ClientFrame(session_id=session_id, requests=[attach]))
+        assert (await stream.read()).responses[0].HasField("attach")
+        transfer = admin_pb2.TransferLeadershipRequest()
+        path = "/lockmaster.v1.Admin/TransferLeadership"
+        moved = await call(leader.bound_address, path, transfer, admin_pb2.TransferLeadershipResponse)
+        assert moved.leader_id == follower.engine.member_id
+        assert (await stream.read()).moved.address == follower.client_address
+        stream.cancel()
+
+
+async def test_a_member_that_is_refused_says_why(pair: tuple[Server, Server], tmp_path: Path) -> None:
+    leader, _ = pair
+    blank = Server(dev_settings(tmp_path / "third").model_copy(update={"bootstrap": False, "name": "third"}))
+    await blank.start()
+    try:
+        settings = blank.settings.model_copy(update={"join": (leader.bound_address,)})
+        with pytest.raises(JoinRefused, match="client_address"):
+            await join(blank.engine, settings, "nowhere", None)
+        assert blank.engine.is_blank
+    finally:
+        await blank.stop()

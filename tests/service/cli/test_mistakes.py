@@ -8,7 +8,7 @@ import io
 import pytest
 from lockmaster import errors
 from lockmaster.cli import exit_codes
-from lockmaster.cli.main import cli, invoke
+from lockmaster.cli.application import cli, invoke
 
 MISTAKES = [
     ["nonsense"],

@@ -14,8 +14,8 @@ from rich.table import Table
 
 Row = Mapping[str, Any]
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+WIDTH_OF_FILES = 200
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
 def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +54,7 @@ def print_rows(rows: Sequence[Row], columns: Mapping[str, str], output: str, *, 
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(key, "")) for key in columns))
-    stdout.print(table)
+    stdout.print(table, crop=False)
 
 
 def text_of(value: bytes) -> str:

@@ -110,14 +110,16 @@ WORDS = {
     "also if this task is cancelled": "also if this thread is interrupted",
     "async with": "with",
     "for one event loop": "for any number of threads",
-    "an answer of the event loop": "an answer of the client's own thread",
+    "without an answer of the event loop": "without any call of any thread (`held.valid` counts)",
+    "(default 2 x ttl)": "(default: never, since a thread may work long without calling)",
 }
 FACADES = {"Lock", "Held", "Config", "Watch", "Locks", "Admin"}
 
 
 @dataclass(frozen=True)
 class Facade:
-    """One class to generate. `on_loop`: plain methods that must run on the loop's thread."""
+    """One class to generate. `on_loop`: plain methods that must run on the loop's thread; `touching`: those that tell
+    the keepalive that the caller is not stuck."""
 
     module: str
     source: str
@@ -126,6 +128,7 @@ class Facade:
     doc: str = ""
     skip: frozenset[str] = frozenset()
     on_loop: frozenset[str] = frozenset()
+    touching: frozenset[str] = frozenset()
     state: str = ""
     extra: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
@@ -139,6 +142,7 @@ PLAN = (
         "Held",
         skip=frozenset({"lost", "cancel_on_lost"}),
         on_loop=frozenset({"on_lost", "on_jeopardy"}),
+        touching=frozenset({"remaining", "valid", "ensure"}),
         state=HELD_STATE,
         extra=HELD_EXTRA,
     ),
@@ -183,6 +187,8 @@ def _method(facade: Facade, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str
     returns = ast.unparse(node.returns) if node.returns is not None else "None"
     decorated = {ast.unparse(each) for each in node.decorator_list}
     doc = _docstring(node, "        ")
+    if node.name in facade.touching:
+        doc += "        self._portal.touch()\n"
     if "property" in decorated:
         return f"    @property\n    def {node.name}(self) -> {returns}:\n{doc}        return self._inner.{node.name}\n"
     call = f"self._inner.{node.name}({passed})"
@@ -223,6 +229,8 @@ def _client_init(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return (
         f"    def __init__({signature}) -> None:\n        self._inner = AsyncClient({passed})\n"
         "        self._portal = Portal()\n"
+        "        if stall_max is not None:\n"
+        "            self._inner.touched = self._portal.touched\n"
         "        self.locks = Locks(self._portal, self._inner.locks)\n"
         "        self.admin = Admin(self._portal, self._inner.admin)\n"
     )

@@ -46,7 +46,7 @@ async def test_locks_exclude_and_tokens_rise(server: Server, client: AsyncClient
 async def test_timeout_try_and_inspect(server: Server, client: AsyncClient) -> None:
     async with AsyncClient(server.bound_address, label="the other") as other, client.lock("x") as held:
         assert await other.lock("x").try_acquire() is None
-        task = asyncio.create_task(other.lock("x", timeout=0.1).acquire())
+        task = asyncio.create_task(other.lock("x", timeout=1.0).acquire())
         while not (status := await client.locks.inspect("x")).queue:
             assert not task.done()
         assert status.holder is not None

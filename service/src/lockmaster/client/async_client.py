@@ -99,6 +99,8 @@ class AsyncClient:
         self.operation_timeout = operation_timeout
         self.clock: Callable[[], float] = suspend_clock
         self.telemetry = telemetry_if_on()
+        # When a thread of the user last called, by `clock`; None: only the loop is asked (the sync client sets it).
+        self.touched: Callable[[], float] | None = None
         self.forked = False
         self.locks = Locks(self)
         self.admin = Admin(self)
@@ -194,6 +196,7 @@ class AsyncClient:
             stall_max=self._stall_max,
             expired=self._expired,
             clock=self.clock,
+            touched=self.touched,
         )
         self._keepalive.start()
 

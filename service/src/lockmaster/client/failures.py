@@ -61,7 +61,8 @@ def error_of(status: int, failure: status_pb2.Failure) -> LockmasterError:
     if status == status_pb2.STATUS_COMPACTED:
         return Compacted(failure.current_revision)
     if status == status_pb2.STATUS_INVALID_REQUEST:
-        return InvalidRequest(failure.field or "request", failure.message or "invalid")
+        field = failure.field or "request"
+        return InvalidRequest(field, failure.message.removeprefix(f"{field}: ") or "invalid")
     kind = _PLAIN.get(status)
     if kind is None:
         return Indeterminate(f"the server answered with status {status}, which this client does not know: upgrade it")

@@ -38,6 +38,7 @@ class Keepalive:
         stall_max: float,
         expired: Callable[[Session], None],
         clock: Callable[[], float],
+        touched: Callable[[], float] | None = None,
         interval: float | None = None,
     ) -> None:
         self.stalled = False
@@ -49,6 +50,7 @@ class Keepalive:
         self._stall_max = stall_max
         self._expired = expired
         self._clock = clock
+        self._touched = touched
         self._interval = interval if interval is not None else session.ttl / 3
         self._answered_at = clock()
         self._stop = threading.Event()
@@ -94,7 +96,8 @@ class Keepalive:
     def _loop_answers(self) -> bool:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._answered)
-        self.stalled = self._clock() - self._answered_at > self._stall_max
+        last = self._answered_at if self._touched is None else min(self._answered_at, self._touched())
+        self.stalled = self._clock() - last > self._stall_max
         return not self.stalled
 
     def _renew(self) -> bool:

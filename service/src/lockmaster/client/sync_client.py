@@ -49,11 +49,13 @@ class Held:
     @property
     def remaining(self) -> float:
         """Seconds for which it is certainly held without another renewal; 0.0 if it is not."""
+        self._portal.touch()
         return self._inner.remaining
 
     @property
     def valid(self) -> bool:
         """True while it is certainly held."""
+        self._portal.touch()
         return self._inner.valid
 
     @property
@@ -66,6 +68,7 @@ class Held:
 
         Raises LockLost if it is lost, NotHeld after release, LockJeopardy if less validity remains than asked for.
         """
+        self._portal.touch()
         self._inner.ensure(min_remaining)
 
     def on_lost(self, callback: Callable[[LockLost], object]) -> None:
@@ -340,6 +343,8 @@ class Client:
             operation_timeout=operation_timeout,
         )
         self._portal = Portal()
+        if stall_max is not None:
+            self._inner.touched = self._portal.touched
         self.locks = Locks(self._portal, self._inner.locks)
         self.admin = Admin(self._portal, self._inner.admin)
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockmaster.client import locks as async_locks
+from lockmaster.client.clock import suspend_clock
 from lockmaster.client.config import Watch as AsyncWatch
 from lockmaster.client.watching import Change
 from lockmaster.errors import ForkedClient, LockBusy, LockmasterError, LockTimeout, NotHeld, Unavailable
@@ -37,6 +38,15 @@ class Portal:
         self._closed = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._touched_at = suspend_clock()
+
+    def touch(self) -> None:
+        """A thread of the user shows that it is not stuck."""
+        self._touched_at = suspend_clock()
+
+    def touched(self) -> float:
+        """When one last did, on the clock that validity is counted on."""
+        return self._touched_at
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The running loop; the thread starts with the first call. Raises ForkedClient, Unavailable if closed."""
@@ -44,6 +54,7 @@ class Portal:
             raise ForkedClient("this client was made before a fork: make a new one in the child")
         if self._closed:
             raise Unavailable("this client is closed")
+        self._touched_at = suspend_clock()
         if self._loop is None:
             with self._lock:
                 if self._loop is None:

@@ -139,6 +139,11 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
     p.reachable = True
     p.level_min, p.level_max = m.header.level_min, m.header.level_max
     p.applied = max(p.applied, m.applied)
+    if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not ProgressState.CATCHUP:
+        # It is back after a silence: what was sent into it is lost, and the wait for its answer grew with every loss.
+        p.backoff = 1
+        if p.inflight:
+            p.restart(p.match + 1 if p.match else p.inflight[0].prev_index + 1)
     p.contact = max(p.contact, m.sent_at)
     if m.round_id > p.acked_round:
         p.acked_round = m.round_id

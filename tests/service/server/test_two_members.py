@@ -10,12 +10,14 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from lockmaster.api import admin_pb2, config_pb2, session_pb2, status_pb2
 from lockmaster.server.app import Server, dev_settings
 from lockmaster.server.joining import JoinRefused, join
 from lockmaster.server.unary import FAILURE_KEY
 
 S = status_pb2
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -24,19 +26,28 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[tuple[Server, Server]]:
-    """(leader, follower), both voters."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def members(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Server, Server]]:
+    """Two members, both voters: forming takes seconds, so all tests share them."""
+    tmp_path = tmp_path_factory.mktemp("pair")
     first = Server(dev_settings(tmp_path / "first"))
     await first.start()
     joining = {"name": "second", "bootstrap": False, "join": (first.bound_address,)}
     second = Server(dev_settings(tmp_path / "second").model_copy(update=joining))
     await second.start()
     await until(lambda: sum(member.voter for member in first.engine.status().members) == 2)
-    await until(lambda: first.engine.admits_writes and second.engine.ready)
     yield first, second
     await second.stop()
     await first.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(members: tuple[Server, Server]) -> tuple[Server, Server]:
+    """(leader, follower), as they stand when the test begins."""
+    first, second = members
+    await until(lambda: any(member.engine.admits_writes for member in members))
+    await until(lambda: first.engine.ready and second.engine.ready)
+    return (first, second) if first.engine.is_leader else (second, first)
 
 
 async def call(address: str, path: str, request: Any, response: Any, metadata: Any = ()) -> Any:

@@ -11,7 +11,6 @@ from lockmaster.api import admin_pb2
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
 
-
 LEADER_KNOWN_S: Final = 2.0
 """After leadership left this member: how long the next leader may take to make itself known."""
 

@@ -150,6 +150,8 @@ def edit_command(target: Target, namespace: str, key: str, comment: str) -> int:
         edited = click.edit(before.decode(), extension=Path(key).suffix or ".txt")
     except UnicodeDecodeError:
         raise Refused(f"{key!r} is not text: use config get and config put --file", USAGE) from None
+    if edited is not None and not before.endswith(b"\n"):
+        edited = edited.removesuffix("\n")  # editors end the last line; the value didn't
     if edited is None or edited.encode() == before:
         stdout.print("nothing changed")
         return OK

@@ -124,10 +124,9 @@ class Applier:
         batch.dones = []
 
     def installed(self, machine: StateMachine) -> None:
-        """A snapshot's state was switched in: entries up to its index are part of it."""
+        """A snapshot's state was switched in; the core hands out again what follows its index."""
         self.machine = machine
-        while self._queue and self._queue[0].index <= machine.applied:
-            self._queue.popleft()
+        self._queue.clear()
         for index in [i for i in self.own if i <= machine.applied]:
             self._lost(self.own.pop(index))
         self.installing = False

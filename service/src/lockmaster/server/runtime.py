@@ -95,6 +95,7 @@ class Engine(Administration):
         self._leading = False
         self._own_term_told = False
         self._durable_seq = 0
+        self._apply_due = False
         self._held: deque[ready.Send] = deque()
         # order of sending: one may wait for a later write than its own, so that nothing overtakes on a channel
         self._node_deadline = 0
@@ -311,7 +312,9 @@ class Engine(Administration):
         finally:
             self._stepping = False
         if form and self._queue:
-            self._form()
+            self._form()  # before applying: followers write the next entry while this member applies the last
+        if self._apply_due:
+            self._apply_guarded()
         self._arm()
 
     def _perform(self, todo: ready.Ready) -> None:
@@ -332,7 +335,8 @@ class Engine(Administration):
             self._durable(todo.persist.seq)
         if todo.apply:
             applier.extend(todo.apply)
-            self._apply_some()
+            # A follower that is writing applies after its ack: until then its leader waits for it.
+            self._apply_due = self._leading or persister.in_flight == 0
         for read in todo.reads:
             dones, failed = self._reads.told(read.request_id, read.index, applier.applied)
             error = public.Unavailable("no leader confirmed the read; try again") if failed else None
@@ -351,8 +355,9 @@ class Engine(Administration):
             self._loop.call_soon(self._pump)
 
     def _durable(self, seq: int) -> None:
-        """Write `seq` is durable: send what waited for it, then tell the node."""
+        """Write `seq` is durable: send what waited for it, then tell the node, then apply what waited."""
         self._durable_seq = seq
+        self._apply_due = self._applier is not None and self._applier.waiting > 0
         held, hub = self._held, self._hub
         while held and held[0].after <= seq:
             send = held.popleft()
@@ -393,6 +398,7 @@ class Engine(Administration):
             self._loop.call_soon(self._apply_guarded)
 
     def _apply_guarded(self) -> None:
+        self._apply_due = False
         try:
             self._apply_some()
         except Exception as error:

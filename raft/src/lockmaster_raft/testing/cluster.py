@@ -199,11 +199,14 @@ class Cluster:
         if not 0 < number <= len(self.hosts):
             return
         target = self.hosts[number - 1]
+        # Only a committed configuration may give a blank directory its id: an uncommitted one may be rolled back and
+        # the id minted again for another (found here: two directories became member 6, seed 9).
+        may_join = node.committed_configuration.member(to) is not None
 
         def deliver() -> None:
             if not target.running or target.removed:
                 return
-            if target.member_id == 0:
+            if target.member_id == 0 and may_join:
                 self._numbers[to] = number
                 target.join(to)
                 self.count("joined")

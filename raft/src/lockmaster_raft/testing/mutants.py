@@ -122,28 +122,41 @@ class Found:
 
 
 def hunt_once(mutant: Mutant, start: int, seeds_max: int) -> Found:
-    """Run seeds from `start` on until one fails."""
+    """Run seeds from `start` on until one fails that does not fail without the mutant."""
     with mutated(mutant) as environment:
-        base = [sys.executable, "-m"]
         if mutant.directed:
-            command = [*base, *mutant.directed.split()]
-        else:
-            count = ["--start", str(start), "--seeds", str(seeds_max)]
-            command = [*base, "lockmaster_raft.testing", "run", "--workers", "1", "--stop", *count]
-        done = subprocess.run(
-            command, env=environment, check=False, capture_output=True, text=True, timeout=HUNT_SECONDS_MAX
-        )
+            return _hunt_directed(mutant, environment)
+        first, stop = start, start + seeds_max
+        while first < stop:  # ends: `first` rises
+            count = ["--start", str(first), "--seeds", str(stop - first)]
+            done = _python(["lockmaster_raft.testing", "run", "--workers", "1", "--stop", *count], environment)
+            if done.returncode == 0:
+                break
+            hit = re.search(r"FAILED (.*)\n.*--seed (\d+)", done.stdout)
+            if hit is None:
+                raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
+            seed = int(hit[2])
+            if _python(["lockmaster_raft.testing", "run", "--seed", str(seed)], dict(os.environ)).returncode == 0:
+                return Found(seed, seed - start + 1, hit[1][:110])
+            first = seed + 1
+    return Found(0, seeds_max)
+
+
+def _python(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, env=environment, check=False, capture_output=True, text=True, timeout=HUNT_SECONDS_MAX
+    )
+
+
+def _hunt_directed(mutant: Mutant, environment: dict[str, str]) -> Found:
+    done = _python(mutant.directed.split(), environment)
     if done.returncode == 0:
-        return Found(0, seeds_max)
-    if mutant.directed:
-        if done.returncode != 1:
-            raise RuntimeError(f"mutant {mutant.name} did not run: {done.stdout[-400:]} {done.stderr[-400:]}")
-        failed = re.search(r"FAILED (\S+)", done.stdout)
-        return Found(1, 1, failed[1].rsplit("/", 1)[-1] if failed else "directed")
-    hit = re.search(r"FAILED (.*)\n.*--seed (\d+)", done.stdout)
-    if hit is None:
-        raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
-    return Found(int(hit[2]), int(hit[2]) - start + 1, hit[1][:110])
+        return Found(0, 1)
+    if done.returncode != 1:
+        raise RuntimeError(f"mutant {mutant.name} did not run: {done.stdout[-400:]} {done.stderr[-400:]}")
+    failed = re.search(r"FAILED (\S+)", done.stdout)
+    return Found(1, 1, failed[1].rsplit("/", 1)[-1] if failed else "directed")
 
 
 def hunt(only: str | None, seeds_max: int, workers: int, write: bool) -> int:

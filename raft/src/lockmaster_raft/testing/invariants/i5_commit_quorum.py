@@ -9,7 +9,7 @@ from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
     from lockmaster_raft.events import Event
-    from lockmaster_raft.membership import Configuration
+    from lockmaster_raft.membership import Configuration, Member
     from lockmaster_raft.node import Node
     from lockmaster_raft.ready import Ready
     from lockmaster_raft.testing.checker import Checker
@@ -46,14 +46,15 @@ class CommitQuorum(Invariant):
 
     def _short(self, configuration: Configuration, index: int, term: int | None) -> bool:
         for voters in (configuration.voter_ids, configuration.outgoing):
-            copies = sum(self._holds(member, index, term) for member in voters)
+            members = [configuration.member(voter) for voter in voters]
+            copies = sum(self._holds(member, index, term) for member in members if member is not None)
             if voters and copies <= len(voters) // 2:
                 return True
         return False
 
-    def _holds(self, member_id: int, index: int, term: int | None) -> bool:
+    def _holds(self, member: Member, index: int, term: int | None) -> bool:
         for host in self.checker.cluster.hosts:
-            if host.member_id == member_id and host.disk is not None:
+            if host.incarnation == member.incarnation and host.disk is not None:
                 store = host.disk.store
                 return store.base.index >= index or store.term(index) == term  # type: ignore[arg-type]
         return False

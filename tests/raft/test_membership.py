@@ -424,3 +424,23 @@ def test_three_hundred_writes_reach_everyone_in_order() -> None:
     assert [e.index for e in logs[0]] == list(range(2, len(logs[0]) + 2))
     assert Term(0) < logs[0][0].term
     assert Index(2) == logs[0][0].index
+
+
+def test_a_removed_learner_hears_of_it_though_the_first_word_is_lost() -> None:
+    cluster = grown(3)
+    cluster.step(1, replace(add(4), promote_when_caught_up=False))
+    cluster.run(SECOND // 20)
+    cluster.boot(4)
+    cluster.run(SECOND)
+    lost = [2]
+
+    def cut(sender: int, receiver: int, message: object) -> bool:
+        lost[0] -= isinstance(message, Removed)
+        return receiver == 4 and lost[0] >= 0
+
+    cluster.cut = cut
+    cluster.step(1, RemoveMember(1, NodeId(4)))
+    cluster.run(2 * SECOND)
+    assert cluster.nodes[4].role is Role.REMOVED
+    told = [s for s in cluster.sends if isinstance(s.message, Removed)]
+    assert len(told) == 10

@@ -6,6 +6,8 @@ when durable, while the index may run ahead of it when the others make a quorum 
 
 from __future__ import annotations
 
+from typing import Final
+
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
@@ -41,13 +43,25 @@ def set_commit(core: Core, index: Index) -> None:
             _committed(core)
 
 
+REMOVED_TOLD_MAX: Final = 10
+"""How often a leader tells a member of its removal, once per heartbeat: the word may be lost on the way."""
+
+
+def tell_departed(core: Core) -> None:
+    """Leader: tell members whose removal is committed; bounded, for they may be gone for good."""
+    for member_id in sorted(m for m, (at, _) in core.departing.items() if at <= core.commit_index):
+        at, count = core.departing[member_id]
+        core.departing[member_id] = (at, count + 1)
+        if count + 1 >= REMOVED_TOLD_MAX:
+            del core.departing[member_id]
+        core.send(Removed(core.header(member_id), core.committed_configuration.epoch), after=core.after())
+
+
 def _committed(core: Core) -> None:
     """Tell removed members; learn of the own removal."""
     configuration = core.committed_configuration
     if core.role is Role.LEADER:
-        for member_id in sorted(m for m, at in core.departing.items() if at <= core.commit_index):
-            del core.departing[member_id]
-            core.send(Removed(core.header(member_id), configuration.epoch), after=core.after())
+        tell_departed(core)
     if core.node_id >= configuration.next_member_id:
         return  # a joiner replays configurations from before its id was minted (simulator seed 9)
     minted = core.node_id < configuration.next_member_id  # a joiner replays configurations from before its time

@@ -165,7 +165,8 @@ class Core:
     def _start_leadership_fields(self) -> None:
         """What only a leader uses, and what reads and snapshots keep."""
         self.progress: dict[NodeId, Progress] = {}
-        self.departing: dict[NodeId, Index] = {}
+        self.departing: dict[NodeId, tuple[Index, int]] = {}
+        """Removed members to tell: (index of the removal, how often told)."""
         self.clock = ClusterClock(Nanos(0), self.now, self.config.heartbeat_interval_ns)
         self.round_id = 0
         self.confirmed_round = 0

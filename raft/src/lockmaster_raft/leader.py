@@ -7,7 +7,7 @@ voters were silent for an election timeout stops leading before it looks at anyt
 from __future__ import annotations
 
 from lockmaster_raft import members, reads, transfer
-from lockmaster_raft.commit import advance
+from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import EntryTooLarge, NotLeader, NotReady, Overloaded, ProposalRefused
@@ -189,6 +189,8 @@ def tick(core: Core) -> None:
 
 def _heartbeat(core: Core) -> None:
     reads.begin_round(core)
+    if core.departing:
+        tell_departed(core)
     members.promote_learners(core)
     transfer.pursue(core)
     if core.transfer is None and core.own_term_committed and is_disk_behind(core):

@@ -96,7 +96,7 @@ def sync_progress(core: Core) -> None:
     ids.discard(core.node_id)
     for gone in sorted(set(core.progress) - ids):
         del core.progress[gone]
-        core.departing[gone] = core.log.configuration_index
+        core.departing[gone] = (core.log.configuration_index, 0)
     for member_id in sorted(ids - set(core.progress)):
         p = Progress(member_id, core.log.last_index + 1, core.now, core.config.heartbeat_interval_ns)
         p.catch_target = core.log.last_index

@@ -168,3 +168,37 @@ async def test_renewals_keep_a_lock_valid_beyond_its_ttl(cluster: Any) -> None:
         while cluster.model.renewals < 6:
             await client.locks.inspect("x")
         assert held.valid
+
+
+async def test_a_callback_that_fails_is_logged_and_harms_nobody(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with cluster.client() as client:
+        held = await client.lock("x").acquire()
+        held.on_lost(lambda lost: 1 // 0)
+        told: list[LockLost] = []
+        held.on_lost(told.append)
+        await client.locks.force_release("x", "test")
+        await held.lost.wait()
+        assert len(told) == 1
+        async with client.lock("y", timeout=5):
+            pass
+    assert "a callback of a lock failed" in caplog.text
+
+
+async def test_a_malformed_message_costs_the_stream_not_the_calls(
+    cluster: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster.client() as client:
+        async with client.lock("x"):
+            pass
+        for stream in cluster.member.streams:
+            stream.send(Garbage())
+        async with client.lock("y", timeout=5):
+            pass
+        while cluster.member.connects < 2:
+            await client.locks.inspect("x")
+    assert "failed" in caplog.text
+
+
+class Garbage:
+    def SerializeToString(self) -> bytes:
+        return b"\xff\xff\xff"

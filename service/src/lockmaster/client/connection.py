@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ import grpc.aio
 from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
 from lockmaster.client.policy import backoff
 from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
+
+logger = logging.getLogger(__name__)
 
 CONNECT_METHOD = "/lockmaster.v1.Sessions/Connect"
 CONNECT_SECONDS_MAX = 2.0
@@ -161,6 +164,10 @@ class Connection:
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError) as error:
                 self.core.trouble = f"{address}: {_text_of(error)}"
                 self._remember_failure(address)
+                await self._channels.drop(address)
+            except Exception:
+                # A bug or a malformed message: said loudly, but the calls of this client go on.
+                logger.exception("the stream to %s failed", address)
                 await self._channels.drop(address)
             finally:
                 self._stream_call = None

@@ -7,6 +7,7 @@ the difference of the clocks' rates and the time from a check to the act it allo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MARGIN_SHARE = 0.1
 MARGIN_SECONDS_MAX = 1.0
+
+logger = logging.getLogger(__name__)
 
 LossCallback = Callable[[LockLost], object]
 
@@ -81,7 +84,7 @@ class Hold:
             return
         self.lost = lost
         for callback in self.callbacks or ():
-            callback(lost)
+            _guarded(callback, lost)
 
     def jeopardise(self) -> None:
         """Tells once that renewals are not being confirmed; a confirmed renewal arms it again."""
@@ -89,4 +92,12 @@ class Hold:
             return
         self.in_jeopardy = True
         for callback in self.jeopardy_callbacks or ():
-            callback()
+            _guarded(callback)
+
+
+def _guarded(callback: Callable[..., object], *args: object) -> None:
+    """A user's callback that fails is logged: it must not keep the others, or the session, from being served."""
+    try:
+        callback(*args)
+    except Exception:
+        logger.exception("a callback of a lock failed")

@@ -40,11 +40,13 @@ class AcquireSpan:
 
 
 class Telemetry:
-    """Spans and instruments of one client."""
+    """Spans and instruments of one client, from the given providers or the global ones."""
 
-    def __init__(self) -> None:
-        self.tracer = trace.get_tracer(SCOPE)
-        meter = metrics.get_meter(SCOPE)
+    def __init__(
+        self, traces: trace.TracerProvider | None = None, measures: metrics.MeterProvider | None = None
+    ) -> None:
+        self.tracer = trace.get_tracer(SCOPE, tracer_provider=traces)
+        meter = metrics.get_meter(SCOPE, meter_provider=measures)
         self.wait = meter.create_histogram(
             "lockmaster.client.lock.wait", unit="s", description="From the call of acquire to its end."
         )

@@ -16,7 +16,7 @@ Laws.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ _MISSING: Final[Any] = object()
 class _TableState:
     """One table's records in memory."""
 
-    __slots__ = ("clean", "dirty", "hashes", "old", "open", "order", "pending", "table")
+    __slots__ = ("added", "clean", "dirty", "hashes", "old", "open", "order", "pending", "table")
 
     def __init__(self, table: Table[Any, Any]) -> None:
         self.table = table
@@ -81,8 +81,18 @@ class _TableState:
         self.clean: dict[Any, Any] = {}
         self.old: dict[Any, Any] = {}
         """Two ages of clean records: a hit in the old one moves to the young one; the old one is dropped whole."""
-        self.order: list[tuple[bytes, Any]] | None = None
-        """Dirty keys in order of their bytes; kept from the first scan of the table on."""
+        self.order: list[tuple[bytes, Any]] = []
+        self.added: dict[Any, None] = {}
+        """Dirty keys in order of their bytes, brought up to date by `ordered`; those that came since."""
+
+    def ordered(self) -> list[tuple[bytes, Any]]:
+        """Dirty keys in order. Only a scan pays for it, not every write."""
+        encode_key, dirty = self.table.encode_key, self.dirty
+        kept = [item for item in self.order if item[1] in dirty and item[1] not in self.added]
+        kept.extend([(encode_key(key), key) for key in self.added if key in dirty])
+        kept.sort(key=_key_bytes)
+        self.order, self.added = kept, {}
+        return kept
 
 
 @dataclass(slots=True)
@@ -140,8 +150,8 @@ class StateStore:
         state = self._tables.get(table)
         if state is None:
             state = self._table(table)
-        if state.order is not None and key not in state.dirty:
-            insort(state.order, (table.encode_key(key), key))
+        if key not in state.dirty:
+            state.added[key] = None
         state.dirty[key] = value
         if table.large_values:
             encoded = table.encode_value(value)
@@ -167,8 +177,8 @@ class StateStore:
         if key in state.open and state.hashes.get(key) == 0 and key not in state.pending:
             self._forget(state, key)
             return
-        if state.order is not None and key not in state.dirty:
-            insort(state.order, (table.encode_key(key), key))
+        if key not in state.dirty:
+            state.added[key] = None
         state.dirty[key] = None
         state.open[key] = None
 
@@ -179,11 +189,10 @@ class StateStore:
         state = self._tables.get(table)
         if state is None:
             state = self._table(table)
-        if state.order is None:
-            state.order = sorted((table.encode_key(key), key) for key in state.dirty)
-        low = bisect_left(state.order, first, key=_key_bytes)
-        high = len(state.order) if stop is None else bisect_left(state.order, stop, key=_key_bytes)
-        overlay = [(raw, key, state.dirty[key]) for raw, key in state.order[low:high]]
+        order = state.ordered()
+        low = bisect_left(order, first, key=_key_bytes)
+        high = len(order) if stop is None else bisect_left(order, stop, key=_key_bytes)
+        overlay = [(raw, key, state.dirty[key]) for raw, key in order[low:high]]
         prefix = table.prefix
         stop_key = prefix + stop if stop is not None else bytes([prefix[0] + 1])
         if reverse:
@@ -317,8 +326,7 @@ class StateStore:
         del state.open[key]
         if key not in state.clean:
             del state.hashes[key]
-        if state.order is not None:
-            del state.order[bisect_left(state.order, state.table.encode_key(key), key=_key_bytes)]
+        state.added.pop(key, None)
 
     def _fetch(self, state: _TableState, key: Any) -> Any:
         value = state.old.pop(key, _MISSING)
@@ -440,17 +448,13 @@ class StateStore:
 
     def _settle(self, generation: Generation) -> None:
         """Records that nothing changed since are clean now."""
-        touched: set[int] = set()
         for state, key in generation.keys:
             if state.pending.get(key) != generation.number:
                 continue
             del state.pending[key]
             if key not in state.open:
                 self._keep(state, key, state.dirty.pop(key), CACHED_WEIGHT)
-                touched.add(id(state))
-        for state in self._tables.values():
-            if state.order is not None and id(state) in touched:
-                state.order = [item for item in state.order if item[1] in state.dirty]
+                state.added.pop(key, None)
 
     def _merge(
         self,

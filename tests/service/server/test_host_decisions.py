@@ -118,9 +118,9 @@ def test_a_read_that_arrives_later_is_never_released_by_an_earlier_round() -> No
 def test_a_keepalive_of_many_sessions_is_answered_once_with_the_expired_ones() -> None:
     calls, answers = KeepAliveCalls(), list[object]()
     assert calls.add([1, 2, 3], answers.append) is None
-    calls.renewed([1, 3], [3])
+    calls.take([1, 3]).renewed([3])
     assert answers == []
-    calls.renewed([2], [])
+    calls.take([2]).renewed([])
     assert answers == [(3,)]
 
 
@@ -128,10 +128,33 @@ def test_a_failed_keepalive_is_answered_once() -> None:
     calls, answers = KeepAliveCalls(), list[object]()
     calls.add([1, 2], answers.append)
     error = NotLeader()
-    calls.fail([1], error)
+    batch = calls.take([1])
+    batch.fail(error)
     calls.fail(None, error)
-    calls.renewed([1, 2], [])
+    calls.take([1, 2]).renewed([])
     assert answers == [error]
+
+
+def test_a_keepalive_is_not_answered_by_an_entry_proposed_before_it() -> None:
+    """Its client counts validity from the sending: an earlier entry's stamp would be too old for that."""
+    calls, answers = KeepAliveCalls(), list[object]()
+    calls.add([7], lambda _: answers.append("first"))
+    batch = calls.take([7])
+    calls.add([7], lambda _: answers.append("second"))
+    batch.renewed([])
+    assert answers == ["first"]
+    calls.take([7]).renewed([])
+    assert answers == ["first", "second"]
+
+
+def test_waiting_keepalives_are_bounded_also_for_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "KEEP_ALIVES_MAX", 2)
+    calls = KeepAliveCalls()
+    assert calls.add([7], lambda _: None) is None
+    assert calls.add([7], lambda _: None) is None
+    assert isinstance(calls.add([7], lambda _: None), Overloaded)
+    calls.take([7]).renewed([])
+    assert calls.add([7], lambda _: None) is None
 
 
 async def test_an_admin_call_ends_when_its_entry_is_applied() -> None:

@@ -447,11 +447,13 @@ class Engine(Administration):
         self._schedule_pump()
 
     def _keep_alive_done(self, operation: KeepAlive) -> Done:
+        batch = self._keep_alives.take(operation.session_ids)
+
         def done(outcome: Result | LockmasterError) -> None:
             if isinstance(outcome, Result):
-                self._keep_alives.renewed(operation.session_ids, outcome.expired)
+                batch.renewed(outcome.expired)
             else:
-                self._keep_alives.fail(operation.session_ids, outcome)
+                batch.fail(outcome)
 
         return done
 

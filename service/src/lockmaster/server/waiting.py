@@ -85,43 +85,72 @@ class _KeepAliveCall:
 
 
 class KeepAliveCalls:
-    """Who waits for which session's keepalive; one call may name many sessions."""
+    """Who waits for which session's keepalive; one call may name many sessions.
+
+    Law: a call is answered only by an entry that was proposed after it came. Its client counts validity from the
+    moment it sent the call, so an earlier entry's stamp would make the client's deadline later than the cluster's.
+    """
 
     def __init__(self) -> None:
         self._by_session: dict[int, list[_KeepAliveCall]] = {}
+        self._count = 0
+        """(call, session) pairs that wait, those in an entry included."""
 
     def add(self, session_ids: Sequence[int], done: KeepAliveDone) -> LockmasterError | None:
         """Wait for all of them; an error when the maximum is reached."""
-        if len(self._by_session) + len(session_ids) > KEEP_ALIVES_MAX:
-            return Overloaded("too many keepalives wait")
         wanted = set(session_ids)
+        if self._count + len(wanted) > KEEP_ALIVES_MAX:
+            return Overloaded("too many keepalives wait")
+        self._count += len(wanted)
         call = _KeepAliveCall(done, len(wanted))
         for session_id in wanted:
             self._by_session.setdefault(session_id, []).append(call)
         return None
 
-    def renewed(self, session_ids: Sequence[int], expired: Sequence[int]) -> None:
-        """A coalesced entry was applied: answer the calls of which it was the last."""
+    def take(self, session_ids: Sequence[int]) -> KeepAliveBatch:
+        """The calls that an entry proposed now answers; whoever comes later waits for the next one."""
+        taken = {session_id: self._by_session.pop(session_id, []) for session_id in session_ids}
+        return KeepAliveBatch(self, taken)
+
+    def fail(self, session_ids: Sequence[int] | None, error: LockmasterError) -> None:
+        """Fail the calls that name any of these (None: all of them) and are in no entry yet."""
+        chosen = list(self._by_session) if session_ids is None else list(session_ids)
+        self.take(chosen).fail(error)
+
+    def left(self, count: int) -> None:
+        """So many pairs wait no more."""
+        self._count -= count
+
+
+class KeepAliveBatch:
+    """The calls that one entry answers."""
+
+    __slots__ = ("_by_session", "_calls")
+
+    def __init__(self, calls: KeepAliveCalls, by_session: dict[int, list[_KeepAliveCall]]) -> None:
+        self._calls = calls
+        self._by_session = by_session
+
+    def renewed(self, expired: Sequence[int]) -> None:
+        """The entry was applied: answer the calls of which it was the last."""
         dead = set(expired)
-        for session_id in session_ids:
-            for call in self._by_session.pop(session_id, ()):
-                call.left -= 1
+        for session_id, calls in self._by_session.items():
+            self._calls.left(len(calls))
+            for call in calls:
                 if session_id in dead:
                     call.expired.append(session_id)
+                call.left -= 1
                 if call.left == 0:
                     call.done(tuple(sorted(call.expired)))
 
-    def fail(self, session_ids: Sequence[int] | None, error: LockmasterError) -> None:
-        """Fail the calls that name any of these (None: all of them)."""
-        chosen = list(self._by_session) if session_ids is None else list(session_ids)
-        calls: dict[int, _KeepAliveCall] = {}
-        for session_id in chosen:
-            for call in self._by_session.pop(session_id, ()):
-                calls[id(call)] = call
-        for call in calls.values():
-            if call.left > 0:
-                call.left = 0
-                call.done(error)
+    def fail(self, error: LockmasterError) -> None:
+        """The entry was refused, or is unknown: all its calls fail, once each."""
+        for calls in self._by_session.values():
+            self._calls.left(len(calls))
+            for call in calls:
+                if call.left > 0:
+                    call.left = 0
+                    call.done(error)
 
 
 @dataclass(slots=True, eq=False)

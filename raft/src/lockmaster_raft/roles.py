@@ -91,8 +91,14 @@ def become_leader(core: Core) -> None:
 
 
 def sync_progress(core: Core) -> None:
-    """One Progress per other member of the latest configuration; a member that left is told once that commits."""
-    ids = {m.member_id for m in core.configuration.members} | set(core.outgoing)
+    """One Progress per other member of the latest configuration; a member that left is told once that commits.
+
+    A learner whose addition is not committed gets nothing yet: were it rolled back, the next leader would mint the
+    same id for another directory, and two would live under one id (I12).
+    """
+    known = core.committed_configuration
+    ids = {m.member_id for m in core.configuration.members if m.voter or known.member(m.member_id) is not None}
+    ids.update(core.outgoing)
     ids.discard(core.node_id)
     for gone in sorted(set(core.progress) - ids):
         del core.progress[gone]

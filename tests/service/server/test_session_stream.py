@@ -116,6 +116,15 @@ async def test_answers_to_one_frame_travel_together(client: Client) -> None:
     assert {answer.acquire.state for answer in frame.responses} == {lock_pb2.ACQUIRE_STATE_GRANTED}
 
 
+async def test_a_frame_of_too_many_requests_ends_the_stream(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_stream, "REQUESTS_PER_FRAME_MAX", 3)
+    client.send(*(acquire(number) for number in range(1, 5)))
+    with pytest.raises(Aborted) as aborted:
+        await asyncio.wait_for(client.task, 5)
+    assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert client.engine.proposed == []
+
+
 async def test_a_retry_gets_the_same_token(client: Client) -> None:
     first = (await client.ask(acquire(1)))[0]
     again = (await client.ask(acquire(7, seq=1)))[0]

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
+from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, session_pb2
 from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded, SessionExpired
@@ -31,9 +33,13 @@ from lockmaster.server.translate import Response, SessionBound
 from lockmaster.server.watches import Watch, WatchHub
 from lockmaster.statemachine import commands
 
+_log = logging.getLogger(__name__)
+
 OUTSTANDING_MAX: Final = 4096
 OUTBOUND_BYTES_MAX: Final = 8 << 20
 EVENTS_MAX: Final = 10_000
+REQUESTS_PER_FRAME_MAX: Final = 2 * OUTSTANDING_MAX
+"""A frame with more ends the stream: a message of 4 MiB could hold a million, and the loop for seconds."""
 FRAME_BYTES: Final = 512 << 10
 """A frame is closed once it has this many bytes; one answer may be larger (3 MiB)."""
 FRAME_ITEMS: Final = 4096
@@ -87,6 +93,10 @@ class SessionStream:
             if reader.done() and not reader.cancelled() and (error := reader.exception()) is not None:
                 if isinstance(error, InvalidRequest):
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                if isinstance(error, RaftError):
+                    self._engine.fail(error)  # storage errors and broken laws stop the member
+                elif not isinstance(error, (grpc.RpcError, grpc.aio.BaseError)):
+                    _log.error("a session stream ended by a bug; please report this", exc_info=error)
         finally:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -131,6 +141,8 @@ class SessionStream:
         origin.session_id = frame.session_id
         origin.first_incomplete = frame.first_incomplete
         requests = frame.requests
+        if len(requests) > REQUESTS_PER_FRAME_MAX:
+            raise InvalidRequest("requests", f"are {len(requests)}; at most {REQUESTS_PER_FRAME_MAX} fit into a frame")
         room = 2 * OUTSTANDING_MAX - self._outstanding
         self._outstanding += len(requests)
         handlers = self._handlers

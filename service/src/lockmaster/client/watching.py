@@ -113,6 +113,7 @@ class Watching:
         self._next_id = next_id
         self._id = 0
         self._page: dict[str, config_pb2.Change] | None = None
+        self._page_revision = 0
 
     def begin(self, core: SessionCore) -> None:
         """Registers the watch under a fresh id and asks for everything after `delivered`."""
@@ -175,8 +176,9 @@ class Watching:
         self.changes.append(change)
 
     def _take_page(self, events: config_pb2.WatchEvents) -> None:
-        if self._page is None:
-            self._page = {}
+        if self._page is None or self._page_revision != events.reset_revision:
+            # Also where the server began again at a newer revision: what the older pages told may be gone.
+            self._page, self._page_revision = {}, events.reset_revision
         for change in events.changes:
             self._page[change.item.key] = change
         if not events.reset_last:

@@ -264,6 +264,18 @@ def test_locks_are_lost_when_validity_runs_out_and_are_given_back(rig: Rig) -> N
     assert [each.WhichOneof("operation") for each in rig.sent().requests] == ["attach", "release"]
 
 
+def test_a_grant_that_is_read_after_validity_ran_out_is_no_lock(rig: Rig) -> None:
+    """The process stood still with the answer in its socket: the body must not begin."""
+    _, waiter = rig.acquire()
+    (request,) = rig.sent().requests
+    rig.core.now = 14.0
+    granted = lock_pb2.AcquireResponse(state=lock_pb2.ACQUIRE_STATE_GRANTED, token=99)
+    rig.answer(Response(id=request.id, acquire=granted))
+    assert isinstance(waiter.error, LockLost)
+    assert not rig.session.holds
+    assert [each.WhichOneof("operation") for each in rig.sent().requests] == ["release"]
+
+
 def test_the_end_of_a_session_ends_holds_and_waits(rig: Rig) -> None:
     hold = rig.hold()
     _, waiter = rig.acquire()

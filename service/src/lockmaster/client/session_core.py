@@ -345,6 +345,10 @@ class SessionCore:
             call.fail(LockLost(call.name, token, "the session ended"))
         elif call.given_up:
             self.give_back(session, call.name, token)
+        elif session.valid_until <= self.now:
+            # This process stood still: the session may be over by now, so nobody may begin to rely on the lock.
+            call.fail(LockLost(call.name, token, "the session was not renewed in time"))
+            self.give_back(session, call.name, token)
         else:
             call.hold = hold
             session.holds[token] = hold

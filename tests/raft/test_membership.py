@@ -450,8 +450,8 @@ def test_i12_nothing_is_sent_to_a_member_whose_addition_is_not_committed() -> No
     """Rolled back, its id would be minted again for another directory."""
     rig = leading()
     rig.step(add(4))
-    request = to(rig, 2)[0]
     rig.tick(rig.config.heartbeat_interval_ns)
+    request = to(rig, 2)[0]  # sent again: a heartbeat's time is long for an answer
     assert {s.to for s in rig.ready.send} <= {2, 3}
     assert set(rig.node.progress_view()) == {2, 3}
     rig.synced()

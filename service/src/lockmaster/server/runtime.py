@@ -404,6 +404,10 @@ class Engine(Administration):
         except Exception as error:
             self._fail(error)
 
+    def state_moved(self) -> None:
+        """For the engine's own parts: a snapshot was installed; reads that waited for its index go now."""
+        self._apply_guarded()
+
     # ------------------------------------------------------------------ time and duties
 
     def _arm(self) -> None:

@@ -199,6 +199,7 @@ class SnapshotHost:
         self.installed += 1
         LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
         engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term))
+        engine.state_moved()
 
     async def close(self) -> None:
         """Wait for what runs; begin nothing more."""

@@ -8,10 +8,13 @@ import pytest
 from lockmaster.errors import Indeterminate, LockmasterError, NotLeader, Overloaded
 from lockmaster.server import batching, waiting
 from lockmaster.server.batching import BATCH_OPERATIONS_MAX, ProposalQueue, may_form
+from lockmaster.server.contacts import contacts_of
 from lockmaster.server.persisting import moved_average, sync_inline
 from lockmaster.server.storing import FLUSH_COMMANDS, FlushSchedule
 from lockmaster.server.waiting import AdminCalls, KeepAliveCalls, ReadBarrier
 from lockmaster.statemachine.commands import CloseSession, Command
+from lockmaster_raft.ids import NodeId
+from lockmaster_raft.membership import Configuration, Member
 
 COMMAND = Command(CloseSession(1))
 
@@ -181,3 +184,20 @@ async def test_admin_calls_are_bounded_and_fail_together(monkeypatch: pytest.Mon
     calls.fail(error)
     with pytest.raises(NotLeader):
         await asyncio.wait_for(call.future, 1)
+
+
+def _configuration(*members: tuple[int, str]) -> Configuration:
+    made = tuple(Member(NodeId(i), f"m{i}", address, "c:1", bytes([i]) * 16, True) for i, address in members)
+    return Configuration(1, made, NodeId(9))
+
+
+def test_a_member_is_first_dialled_when_the_configuration_that_names_it_is_committed() -> None:
+    committed, latest = _configuration((1, "a:1")), _configuration((1, "a:1"), (2, "b:1"))
+    assert list(contacts_of(committed, latest, {})) == [1]
+    assert list(contacts_of(latest, latest, {})) == [1, 2]
+
+
+def test_a_leaving_member_is_dialled_until_that_is_committed_and_an_address_changes_at_once() -> None:
+    committed, latest = _configuration((1, "a:1"), (2, "b:1")), _configuration((1, "a:2"))
+    found = contacts_of(committed, latest, contacts_of(committed, committed, {}))
+    assert {member_id: contact.address for member_id, contact in found.items()} == {1: "a:2", 2: "b:1"}

@@ -17,10 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from lockmaster.server.contacts import Contact
 from lockmaster.server.peers import handshake, inbound
 from lockmaster.server.peers.address import join_address, split_address
 from lockmaster.server.peers.handshake import Hello, Verdict
-from lockmaster.server.peers.hub import Contact, Me, PeerHub
+from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.status import PeerTls
 from lockmaster_raft import messages as m
 from lockmaster_raft.ids import Index, NodeId, Term
@@ -106,6 +107,15 @@ async def test_another_incarnation_behind_the_address_is_refused() -> None:
     async with asyncio.timeout(10), hub(1) as (one, _), hub(2) as (two, _):
         one.set_members({NodeId(2): Contact(two.address, b"w" * 16)})
         while not two.counters.get("peer_hello_wrong_incarnation"):
+            await asyncio.sleep(0.01)
+        assert not one.is_up(NodeId(2))
+
+
+async def test_a_sender_with_another_incarnation_than_the_configuration_knows_is_refused() -> None:
+    async with asyncio.timeout(10), hub(1) as (one, _), hub(2) as (two, _):
+        two.set_members({NodeId(1): Contact(one.address, b"w" * 16)})
+        one.set_members({NodeId(2): _contact(two)})
+        while not two.counters.get("peer_hello_unknown_sender"):
             await asyncio.sleep(0.01)
         assert not one.is_up(NodeId(2))
 

@@ -40,8 +40,9 @@ from lockmaster import errors as public
 from lockmaster.errors import LockmasterError
 from lockmaster.server.applying import Applier, Listener
 from lockmaster.server.batching import Batch, Done, ProposalQueue, admitted_when_full, may_form
+from lockmaster.server.contacts import FAREWELL, Contact, contacts_of
 from lockmaster.server.members import Administration
-from lockmaster.server.peers.hub import Contact, Me, PeerHub
+from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.persisting import Persister
 from lockmaster.server.snapshots import SnapshotHost
 from lockmaster.server.state_keeper import StateKeeper
@@ -102,6 +103,8 @@ class Engine(Administration):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._configuration: object = None
+        self._committed_configuration: object = None
+        self._contacts: dict[NodeId, Contact] = {}
         self._role_listeners: list[RoleListener] = []
 
     # ------------------------------------------------------------------ start and stop
@@ -301,7 +304,10 @@ class Engine(Administration):
                 if self._leading:
                     self._duties.turn(now)
                 self._perform(node.step(self._events.popleft(), now, random.getrandbits(64)))
-            if self._configuration is not node.configuration:
+            if (
+                self._configuration is not node.configuration
+                or self._committed_configuration is not node.committed_configuration
+            ):
                 self._contacts_changed()
             if self._leading and not self._own_term_told and node.own_term_committed:
                 self._own_term_told = True
@@ -560,7 +566,19 @@ class Engine(Administration):
         if node is None or hub is None:
             return
         self._configuration = node.configuration
-        hub.set_members({m.member_id: Contact(m.peer_address, m.incarnation) for m in node.configuration.members})
+        self._committed_configuration = node.committed_configuration
+        before, self._contacts = (
+            self._contacts,
+            contacts_of(node.committed_configuration, node.configuration, self._contacts),
+        )
+        leaving = {member_id: contact for member_id, contact in before.items() if member_id not in self._contacts}
+        hub.set_members({**leaving, **self._contacts})
+        if leaving:
+            self._loop.call_later(FAREWELL, self._farewell_over)
+
+    def _farewell_over(self) -> None:
+        if self._hub is not None and self._node is not None:
+            self._hub.set_members(self._contacts)
 
     def send(self, to: NodeId, message: Message, channel: ready.Channel) -> None:
         """For the engine's own parts: hand a message to the transport."""

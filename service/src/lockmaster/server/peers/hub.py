@@ -13,6 +13,7 @@ from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
+from lockmaster.server.contacts import Contact
 from lockmaster.server.peers.address import join_address, split_address
 from lockmaster.server.peers.handshake import Hello, Verdict, judge_hello
 from lockmaster.server.peers.inbound import HELLO_TIMEOUT, Acceptor
@@ -21,14 +22,6 @@ from lockmaster.server.status import PeerTls
 
 LEARNED_MAX: Final = 32
 """Most senders whose addresses are kept from their Hello alone (needed until the configuration is known)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """Where a member is dialled, and which data directory must be behind it."""
-
-    address: str
-    incarnation: bytes
 
 
 @dataclass(slots=True)
@@ -142,6 +135,9 @@ class PeerHub:
         )
         if verdict is not Verdict.ACCEPTED:
             return verdict
+        known = self._contacts.get(hello.sender)
+        if known is not None and known.incarnation != hello.sender_incarnation:
+            return Verdict.UNKNOWN_SENDER
         if self._tls is not None and not self.check_certificate(hello.sender, certificate):
             return Verdict.BAD_CERTIFICATE
         if me.member_id is None:

@@ -311,6 +311,28 @@ async def test_acquire_waits_until_the_lock_is_granted(server: Server, channel: 
     assert granted.token > token
 
 
+async def test_the_end_of_a_call_leaves_the_place_of_its_retry(server: Server, channel: grpc.aio.Channel) -> None:
+    holder, waiter = Caller(channel), Caller(channel)
+    await holder.open_session()
+    await waiter.open_session()
+    token = (await holder.acquire("one")).token
+    inspect = lock_pb2.InspectLockRequest(name="one")
+    first = asyncio.create_task(waiter.acquire("one"))
+    while (await holder.call("Locks.Inspect", inspect)).lock.queue_length == 0:
+        pass
+    waiter.seq -= 1
+    retry = asyncio.create_task(waiter.acquire("one"))
+    for _ in range(20):  # reads behind it on the same channel: it has taken the first call's place
+        await holder.call("Locks.Inspect", inspect)
+    first.cancel()
+    await asyncio.wait({first})
+    for _ in range(20):  # and the end of the first call has been noticed
+        assert (await holder.call("Locks.Inspect", inspect)).lock.queue_length == 1
+    request = lock_pb2.ReleaseRequest(name="one", token=token, header=holder.header())
+    await holder.call("Locks.Release", request)
+    assert (await retry).state == lock_pb2.ACQUIRE_STATE_GRANTED
+
+
 async def test_an_acquire_that_ends_early_withdraws_its_place(server: Server, channel: grpc.aio.Channel) -> None:
     holder, waiter = Caller(channel), Caller(channel)
     await holder.open_session()

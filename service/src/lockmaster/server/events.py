@@ -60,14 +60,16 @@ class EventHub:
         self._acquire_count += seq not in waiting
         waiting[seq] = told
 
-    def forget_acquire(self, session_id: int, seq: int, told: Callable[[AcquireEnd], None]) -> None:
-        """Undo wait_acquire, unless another call waits under this seq since."""
+    def forget_acquire(self, session_id: int, seq: int, told: Callable[[AcquireEnd], None]) -> bool:
+        """Undo wait_acquire; False if it has been told, or another call waits under this seq since."""
         waiting = self._acquires.get(session_id)
-        if waiting is not None and waiting.get(seq) is told:
-            del waiting[seq]
-            self._acquire_count -= 1
-            if not waiting:
-                del self._acquires[session_id]
+        if waiting is None or waiting.get(seq) is not told:
+            return False
+        del waiting[seq]
+        self._acquire_count -= 1
+        if not waiting:
+            del self._acquires[session_id]
+        return True
 
     def listen(self, events: Sequence[Event], revision: int) -> None:
         """The engine's listener."""

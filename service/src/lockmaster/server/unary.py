@@ -292,8 +292,9 @@ class Unary:
             settled = True
             raise
         finally:
-            self._events.forget_acquire(origin.session_id, seq, told)
-            if not settled:
+            # A retry under the same seq may have taken this call's place: then the place in the queue is the retry's.
+            waited = self._events.forget_acquire(origin.session_id, seq, told)
+            if waited and not settled:
                 self._withdraw(origin.session_id, request.name, seq)
 
     def _withdraw(self, session_id: int, name: str, seq: int) -> None:

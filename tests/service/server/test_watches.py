@@ -286,3 +286,16 @@ def test_the_number_of_watches_is_bounded(engine: Any) -> None:
     hub.make(config_pb2.WatchRequest(namespace="n", key="k"), lambda: None)
     with pytest.raises(QuotaExceeded):
         hub.make(config_pb2.WatchRequest(namespace="n", key="k"), lambda: None)
+
+
+def test_a_change_that_a_scan_has_told_is_not_told_again_when_its_listener_comes_later(setup: Setup) -> None:
+    first = setup.engine.revision
+    heard: list[tuple[Any, int]] = []
+    setup.engine.listeners[:] = [lambda events, revision: heard.append((events, revision))]
+    setup.engine.apply(put("a"))
+    reader = setup.watch(key="a", from_revision=first + 1)
+    reader.drain()
+    for events, revision in heard:
+        setup.hub.listen(events, revision)
+    reader.drain()
+    assert len(reader.told) == 1

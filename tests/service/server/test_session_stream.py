@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from lockmaster.api import lock_pb2, session_pb2, status_pb2
+from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import Indeterminate, NotLeader, Overloaded
 from lockmaster.server import session_stream
 from lockmaster.server.events import EventHub, RevisionWaiters
@@ -59,7 +59,8 @@ class Client:
         self.hub = WatchHub(engine, 100)
         self.events.changes = self.hub.listen
         engine.subscribe(self.events.listen)
-        operations = Operations(engine, RevisionWaiters(), ELECTION_TIMEOUT_NS)
+        self.events.revision_waiters = RevisionWaiters()
+        operations = Operations(engine, self.events.revision_waiters, ELECTION_TIMEOUT_NS)
         self.stream = SessionStream(operations, engine, self.events, self.hub, Origin(principal))
         self.task = asyncio.create_task(self.stream.run(self.context))  # type: ignore[arg-type]
         self.session_id = 0
@@ -123,6 +124,23 @@ async def test_a_frame_of_too_many_requests_ends_the_stream(client: Client, monk
         await asyncio.wait_for(client.task, 5)
     assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert client.engine.proposed == []
+
+
+async def test_a_linearizable_read_pinned_in_the_future_is_refused(client: Client) -> None:
+    revision = client.engine.revision + 1
+    get = config_pb2.GetRequest(namespace="n", key="k", at_revision=revision)
+    page = config_pb2.RangeRequest(namespace="n", at_revision=revision)
+    for answer in await client.ask(Request(id=1, get=get), Request(id=2, range=page)):
+        assert (answer.status, answer.failure.field) == (S.STATUS_INVALID_REQUEST, "at_revision")
+
+
+async def test_an_eventual_read_pinned_at_a_revision_waits_until_it_is_applied_here(client: Client) -> None:
+    get = config_pb2.GetRequest(namespace="n", key="k", at_revision=client.engine.revision + 1)
+    get.read.consistency = S.CONSISTENCY_EVENTUAL
+    put = config_pb2.PutRequest(namespace="n", key="k", value=b"v")
+    first, second = await client.ask(Request(id=1, get=get), Request(id=2, put=put, seq=1))
+    assert second.put.revision == get.at_revision
+    assert first.get.item.value == b"v"
 
 
 async def test_a_retry_gets_the_same_token(client: Client) -> None:

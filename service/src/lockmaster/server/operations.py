@@ -133,12 +133,13 @@ class Operations:
     def get(self, request: config_pb2.GetRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """One key."""
         admit(request)
-        self._read(request.read, reply, lambda reply: reads.get(self._engine, request, reply))
+        self._read(request.read, reply, lambda reply: reads.get(self._engine, request, reply), request.at_revision)
 
     def range(self, request: config_pb2.RangeRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """A page of keys."""
         admit(request)
-        self._read(request.read, reply, lambda reply: reads.range_page(self._engine, request, reply))
+        at_revision = request.at_revision
+        self._read(request.read, reply, lambda reply: reads.range_page(self._engine, request, reply), at_revision)
 
     def history(self, request: config_pb2.HistoryRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """A page of changes, newest first."""
@@ -242,23 +243,29 @@ class Operations:
             dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation))
         self._engine.propose(Command(operation, dedup), done, reserved=reserved)
 
-    def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query) -> None:
+    def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query, at_revision: int = 0) -> None:
         def ready(error: LockmasterError | None) -> None:
             if error is None:
                 error = run_query(query, reply)
             if error is not None:
                 translate.write_error(reply(0), error)
 
-        self.barrier(options, ready)
+        self.barrier(options, ready, at_revision)
 
-    def barrier(self, options: status_pb2.ReadOptions, ready: Callable[[LockmasterError | None], None]) -> None:
-        """Calls `ready` when this member's state is fresh enough, or with why it cannot be."""
+    def barrier(
+        self, options: status_pb2.ReadOptions, ready: Callable[[LockmasterError | None], None], at_revision: int = 0
+    ) -> None:
+        """Calls `ready` when this member's state is fresh enough, or with why it cannot be.
+
+        A read pinned at a revision that another member gave out waits until it is applied here as well.
+        """
+        revision_min = max(options.revision_min, at_revision)
         if options.consistency == status_pb2.CONSISTENCY_LINEARIZABLE:
             self._engine.read_index(ready)
-        elif self._engine.revision >= options.revision_min:
+        elif self._engine.revision >= revision_min:
             ready(None)
         else:
-            self._waiters.wait(options.revision_min, ready)
+            self._waiters.wait(revision_min, ready)
 
 
 def run_query(query: Callable[[Any], None], argument: Any) -> LockmasterError | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lockmaster.api import config_pb2, lock_pb2, session_pb2
-from lockmaster.errors import NotFound
+from lockmaster.errors import InvalidRequest, NotFound
 from lockmaster.server.admission import PAGE_LIMIT_DEFAULT
 from lockmaster.server.runtime import Engine
 from lockmaster.server.translate import MILLISECOND, Response, write_change, write_item
@@ -29,9 +29,16 @@ def item_size(item: KeyValue) -> int:
     return ITEM_OVERHEAD_BYTES + len(item.key) + len(item.namespace) + len(item.value) + len(item.comment)
 
 
+def _need_past(at_revision: int, revision: int) -> None:
+    """An answer for a revision that is yet to come would not be the answer for it later."""
+    if at_revision > revision:
+        raise InvalidRequest("at_revision", f"is in the future: the revision is {revision}")
+
+
 def get(engine: Engine, request: config_pb2.GetRequest, reply: Reply) -> None:
     """Fill in one key, or nothing where there is none."""
     machine = engine.machine
+    _need_past(request.at_revision, machine.revision)
     item = machine.get(request.namespace, request.key, request.at_revision)
     target = reply(0 if item is None else len(item.value)).get
     target.revision = machine.revision
@@ -42,6 +49,7 @@ def get(engine: Engine, request: config_pb2.GetRequest, reply: Reply) -> None:
 def range_page(engine: Engine, request: config_pb2.RangeRequest, reply: Reply) -> None:
     """Fill in a page of keys, pinned to the revision it names."""
     machine = engine.machine
+    _need_past(request.at_revision, machine.revision)
     limit = request.limit or PAGE_LIMIT_DEFAULT
     page = machine.range(
         request.namespace, request.prefix, request.after, limit, request.at_revision, request.keys_only

@@ -236,7 +236,7 @@ class SessionStream:
                 continue
             await context.write(frame.SerializeToString())
             self._outbound_bytes -= size
-            self._pending_events = 0 if not self._frames else self._pending_events
+            self._pending_events -= len(frame.events)
             room = self._room
             if room is not None and not room.done() and self._outbound_bytes <= OUTBOUND_BYTES_MAX:
                 room.set_result(None)
@@ -270,6 +270,7 @@ class SessionStream:
             self._open_bytes += size
             self._outbound_bytes += size
             self._open_items += 1
+            self._pending_events += 1
             if watch.has_more:
                 self._ready[watch_id] = watch
 

@@ -20,12 +20,12 @@ from lockmaster_raft.testing.mutants import (
 from lockmaster_raft.testing.runner import Totals, run_seeds
 from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN
 
-SEEDS = int(os.environ.get("LOCKMASTER_SIM_SEEDS", "60"))
+SEEDS = int(os.environ.get("LOCKMASTER_SIM_SEEDS", "30"))
 TWICE_EVERY = 10
 REGRESSIONS = (4, 9, 17, 26)
 """Seeds that found bugs of the product: an idle cluster that never formed, a joiner that took an old configuration
 for its removal, a request that told a term before it was durable."""
-SAMPLE_EVERY = 8
+SAMPLE_EVERY = 12
 """One recorded mutant in so many is replayed here; `make mutants` replays them all."""
 
 
@@ -43,6 +43,8 @@ def test_service_holds_its_invariants_on_seeded_clusters() -> None:
     assert totals.simulated_ns >= totals.seeds * SIMULATED_SECONDS_MIN * 10**9
     assert totals.operations >= totals.seeds * OPERATIONS_MIN
     assert totals.faults >= totals.seeds * FAULTS_MIN
+    for event in ("crashed at a sync", "snapshot installed", "elections won", "sessions expired", "waits", "joined"):
+        assert totals.counts[event] > 0, f"the seeds never meet: {event}"
 
 
 def test_registers_hold_their_invariants_on_seeded_clusters() -> None:
@@ -53,12 +55,6 @@ def test_same_seed_twice_gives_the_same_trace() -> None:
     for seed in range(1, SEEDS + 1, TWICE_EVERY):
         first, second = (Cluster(seed, load_application("service")).run() for _ in range(2))
         assert first.trace == second.trace, f"seed {seed} ran differently the second time"
-
-
-def test_rare_events_are_covered() -> None:
-    totals = _run("service", list(range(201, 201 + SEEDS // 3)))
-    for event in ("crashed at a sync", "snapshot installed", "elections won", "sessions expired", "waits", "joined"):
-        assert totals.counts[event] > 0, event
 
 
 def test_every_mutant_still_matches_the_source() -> None:

@@ -46,6 +46,11 @@ class Nemesis:
             "reconnect": self._reconnect,
         }
 
+    def _time(self, choices: list[float]) -> int:
+        """A drawn duration; shorter where faults come faster, so that they don't pile up without end."""
+        scale = min(1.0, self._cluster.mix.fault_interval_ns / (4 * SECOND))
+        return int(self._draw.choice(choices) * SECOND * (0.5 + self._draw.random()) * scale)
+
     def start(self) -> None:
         """Begin with faults."""
         self._active = True
@@ -98,7 +103,7 @@ class Nemesis:
             return False
         host.crash(self._draw.random() < 0.6)
         if down is None:
-            down = int(self._draw.choice([0.05, 0.5, 3, 10]) * SECOND * (0.5 + self._draw.random()))
+            down = self._time([0.05, 0.5, 3, 10])
 
         def back() -> None:
             if not host.running:
@@ -135,14 +140,14 @@ class Nemesis:
     def _pause(self, host: Host | None) -> bool:
         if host is None or not host.running or host.paused_until:
             return False
-        host.pause(int(self._draw.choice([0.2, 1.2, 4, 12]) * SECOND * (0.5 + self._draw.random())))
+        host.pause(self._time([0.2, 1.2, 4, 12]))
         return True
 
     # --- the network --------------------------------------------------------------------------------------------
 
     def _cut(self, pairs: set[tuple[int, int]]) -> bool:
         self._cluster.network.cut |= pairs
-        duration = int(self._draw.choice([0.3, 2, 6, 12]) * SECOND * (0.5 + self._draw.random()))
+        duration = self._time([0.3, 2, 6, 12])
 
         def mend() -> None:
             self._cluster.network.cut -= pairs

@@ -168,6 +168,9 @@ class ServiceClient:
 
     def _quiet(self, life: int) -> None:
         """The process hangs: no keepalives until the session is dead, then a new life."""
+        if self._cluster.healing:
+            self._pause(life)
+            return
         self._life += 1
         self._cluster.count("clients fell silent")
         ttl = self._cluster.mix.session_ttl_ns

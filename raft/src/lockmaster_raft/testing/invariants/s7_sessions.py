@@ -62,21 +62,22 @@ class SessionLife(Invariant):
         return 3 * self.checker.cluster.mix.config.election_timeout_ns
 
     def content(self) -> bool:
-        """After healing every silent session goes away."""
-        return not self._overdue(1)
+        """After healing every silent session goes away: those left are being renewed (each TTL / 3)."""
+        now = self.checker.cluster.scheduler.now
+        return all(now - self._renewed[session][0] < 0.8 * ttl for session, ttl in self._ttl.items())
 
     def finished(self) -> None:
         """None is left over."""
-        late = self._overdue(2)
+        late = self._overdue()
         if late:
             self.fail(f"sessions {late[:3]} are silent and never expire")
 
-    def _overdue(self, factor: int) -> list[int]:
+    def _overdue(self) -> list[int]:
         now, healed = self.checker.cluster.scheduler.now, self.checker.healed_at
         slack = 2 * SECOND + 4 * self.checker.cluster.mix.config.election_timeout_ns
         late = []
         for session, ttl in self._ttl.items():
             last = max(self._renewed[session][0], healed)
-            if now - last > ttl * 1.5 + slack * factor:
+            if now - last > ttl * 1.5 + slack:
                 late.append(session)
         return late

@@ -479,6 +479,8 @@ class Engine(Administration):
         elif was_leading and not self._leading:
             self._duties.stopped()
             self._fail_waiting(self._not_leader(), public.Indeterminate("leadership was lost before it was committed"))
+        if change.leader_id:
+            self.alarms.pop("quorum_lost", None)  # somebody was elected: there is a quorum again
         self._loop.call_soon(self._tell_role)
 
     def _tell_role(self) -> None:

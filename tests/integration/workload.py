@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lockmaster import AsyncClient, Indeterminate, LockmasterError, LockTimeout, SessionExpired
 from lockmaster.client.watching import Change
+from lockmaster.testing import linearizability
+from lockmaster.testing.history import Operation
 
 NAMESPACE = "load"
 
@@ -172,45 +175,25 @@ async def check(client: AsyncClient, record: Record) -> None:
                 assert stored.get(write.revision) == write.value, f"acknowledged write lost: {write}"
         known = {write.value for write in writes}
         assert set(values) <= known, f"{key}: values nobody wrote: {set(values) - known}"
-        _check_real_time(key, record, stored)
-    check_holds(record.holds)
+    report = linearizability.check(list(operations(record)))
+    assert report.ok, "\n".join(report.lines())
 
 
-def _check_real_time(key: str, record: Record, stored: dict[int, bytes]) -> None:
-    """Operations on one key that did not overlap keep their order: revisions make the register's order known, so a
-    sweep over returns and calls is exact (reliability.md, layer 6)."""
-    points: list[tuple[int, int, int]] = []  # (time, 0 call | 1 return, revision)
-    for write in record.writes:
-        if write.key == key and write.revision:
-            points += [(write.called, 0, -write.revision), (write.returned, 1, write.revision)]
-    for read in record.reads:
-        if read.key == key:
-            if read.revision:
-                assert stored.get(read.revision) == read.value, f"a read saw what was never there: {read}"
-            points += [(read.called, 2, read.revision), (read.returned, 1, read.revision)]
-    # A call takes the highest revision returned before it as its floor; its own revision must not be below.
-    floors: dict[int, int] = {}
-    highest = 0
-    for at, kind, revision in sorted(points):
-        if kind == 1:
-            highest = max(highest, revision)
-        else:
-            floors[at] = highest
-    for write in record.writes:
-        if write.key == key and write.revision:
-            assert write.revision > floors[write.called], f"a write went behind one that had ended: {write}"
-    for read in record.reads:
-        if read.key == key:
-            assert read.revision >= floors[read.called], f"stale read: {read}"
-
-
-def check_holds(holds: list[Hold]) -> None:
-    """Fenced locks: in token order each grant can follow the release before it (raft-bugs.md, checkers)."""
-    for name in sorted({hold.name for hold in holds}):
-        ordered = sorted((hold for hold in holds if hold.name == name), key=lambda hold: hold.token)
-        assert len({hold.token for hold in ordered}) == len(ordered), f"{name}: one token for two holds"
-        at = 0
-        for hold in ordered:
-            at = max(at, hold.called)
-            assert at <= hold.granted, f"{name}: token {hold.token} granted before the one below it was given back"
-            at = max(at, hold.release_called)
+def operations(record: Record) -> Iterator[Operation]:
+    """The record as the checkers want it (lockmaster.testing.history)."""
+    for number, write in enumerate(record.writes):
+        revision = write.revision or None
+        returned = write.returned if revision else None
+        value = write.value.decode()
+        yield Operation(f"w{number}", "put", write.key, write.called, returned, value=value, revision=revision)
+    for number, read in enumerate(record.reads):
+        value_seen = read.value.decode() if read.revision else None
+        yield Operation(
+            f"r{number}", "get", read.key, read.called, read.returned, value=value_seen, revision=read.revision
+        )
+    for number, hold in enumerate(record.holds):
+        process = f"h{number}"
+        yield Operation(process, "acquire", hold.name, hold.called, hold.granted, token=hold.token)
+        if hold.release_called:
+            returned = hold.released or None
+            yield Operation(process, "release", hold.name, hold.release_called, returned, token=hold.token)

@@ -143,6 +143,24 @@ async def test_an_eventual_read_pinned_at_a_revision_waits_until_it_is_applied_h
     assert first.get.item.value == b"v"
 
 
+async def test_many_watches_that_read_history_share_the_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = config_pb2.PutRequest(namespace="n", key="k", value=b"v")
+    (first,) = await client.ask(Request(id=1, put=put, seq=1))
+    await client.ask(*(Request(id=number, put=put, seq=number) for number in range(2, 11)))
+    monkeypatch.setattr(session_stream, "PULL_SLICE_NS", -1)
+    watch = config_pb2.WatchRequest(namespace="n", key="k", from_revision=first.put.revision)
+    for number in range(1, 6):
+        watch.watch_id = number
+        client.send(Request(id=number, watch=watch))
+    told: dict[int, int] = {}
+    while sum(told.values()) < 50:
+        events = (await client.frame()).events
+        assert len(events) <= 1  # one page, then everybody else
+        for event in events:
+            told[event.watch.watch_id] = told.get(event.watch.watch_id, 0) + len(event.watch.changes)
+    assert told == dict.fromkeys(range(1, 6), 10)
+
+
 async def test_a_retry_gets_the_same_token(client: Client) -> None:
     first = (await client.ask(acquire(1)))[0]
     again = (await client.ask(acquire(7, seq=1)))[0]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,6 +44,8 @@ REQUESTS_PER_FRAME_MAX: Final = 2 * OUTSTANDING_MAX
 FRAME_BYTES: Final = 512 << 10
 """A frame is closed once it has this many bytes; one answer may be larger (3 MiB)."""
 FRAME_ITEMS: Final = 4096
+PULL_SLICE_NS: Final = 3_000_000
+"""Longest time of the loop that pulling watches into one frame takes (plus the one page that passes it)."""
 WATCHES_PER_STREAM_MAX: Final = 10_000
 SESSIONS_PER_STREAM_MAX: Final = 10_000
 END: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in the stubs
@@ -255,9 +258,12 @@ class SessionStream:
         return frame, size
 
     def _pull_watches(self) -> None:
-        """One page of each ready watch in turn, up to a frame."""
+        """One page of each ready watch in turn, up to a frame or a slice of the loop's time."""
+        stop = time.perf_counter_ns() + PULL_SLICE_NS
         for _ in range(len(self._ready)):
             if self._open_bytes >= FRAME_BYTES or self._open_items >= FRAME_ITEMS:
+                return
+            if self._open_items and time.perf_counter_ns() > stop:
                 return
             watch_id = next(iter(self._ready))
             watch = self._ready.pop(watch_id)

@@ -17,6 +17,7 @@ A page's `revision` is the position after it.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
@@ -36,6 +37,8 @@ PAGE_EVENTS: Final = 256
 PAGE_BYTES: Final = 1 << 20
 """A page ends after the revision that takes it over this."""
 STEP_ITEMS: Final = 64
+SCAN_SLICE_NS: Final = 3_000_000
+"""Longest time of the loop that reading one page from history takes (plus the one step that passes it)."""
 K = TypeVar("K")
 PROGRESS_ROUNDS: Final = 10
 """An idle watch gets a progress mark once in so many ticks of the hub (one a second)."""
@@ -192,6 +195,7 @@ class Watch:
         machine = self._engine.machine
         page = config_pb2.WatchEvents(watch_id=self.watch_id)
         size = 0
+        stop = time.perf_counter_ns() + SCAN_SLICE_NS
         while True:
             found = machine.changes(self.namespace, self.key, self.position + 1, STEP_ITEMS, prefix=self.prefix)
             for change in found.changes:
@@ -203,8 +207,8 @@ class Watch:
                 self._clear()
                 self.mode = Mode.LIVE
                 break
-            if len(page.changes) >= PAGE_EVENTS or size >= PAGE_BYTES:
-                break
+            if len(page.changes) >= PAGE_EVENTS or size >= PAGE_BYTES or time.perf_counter_ns() > stop:
+                break  # a page without changes is a progress mark
         page.revision = self.position
         return page
 

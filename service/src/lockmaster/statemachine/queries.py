@@ -31,6 +31,8 @@ from lockmaster.statemachine.wire import U64
 PAGE_BYTES_MAX: Final = 3 * 1024 * 1024
 QUEUE_COUNT_MAX: Final = 1_000
 INDEX_MAX: Final = 2**63 - 1
+CHANGES_LOOKED_MAX: Final = 4_000
+"""Most changes that one call of `changes` looks at, wanted or not: a few milliseconds."""
 SCAN_COUNT_MAX: Final = 100_000
 """Records that one question looks at, at most; its page then ends early with `more`."""
 
@@ -253,7 +255,7 @@ class Queries:
         size = looked = complete = 0
         for (_, revision), record in self.view.scan(CHANGES, stem + U64.pack(from_revision), after_stem(stem)):
             looked += 1
-            if len(found) >= limit or size >= PAGE_BYTES_MAX or looked > SCAN_COUNT_MAX:
+            if len(found) >= limit or size >= PAGE_BYTES_MAX or looked > CHANGES_LOOKED_MAX:
                 return Changes(found, True, complete, self.compacted(namespace))
             complete = revision
             if record.key != key and not (prefix and record.key.startswith(key)):

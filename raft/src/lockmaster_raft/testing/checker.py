@@ -77,13 +77,16 @@ class Checker:
         shadow = self.shadow[number]
         if ready.persist is not None:
             shadow.persist(ready.persist)
+            for one in self._stepped:
+                one.stepped(host, node, event, ready)
         kind = type(event).__name__.encode()[:16]
         word = _TRACE.pack(self.cluster.scheduler.now, number, node.term, node.commit_index, shadow.last_index, kind)
         self.cluster.trace.update(word)
-        for one in self._stepped:
-            one.stepped(host, node, event, ready)
         role = (node.role, node.term)
-        if self._role.get(number) != role:
+        before = self._role.get(number)
+        if before != role:
+            if before is not None and before[1] > node.term:
+                raise Violation("S1 no regress", f"host {number} falls from term {before[1]} to {node.term}")
             if role[0] is Role.LEADER:
                 self.cluster.count("elections won")
                 for one in self._led:

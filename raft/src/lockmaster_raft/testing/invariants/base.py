@@ -39,7 +39,7 @@ class Invariant:
         """A host is about to start from what its disks hold."""
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
-        """A node was stepped; its shadow log has the Ready's Persist already."""
+        """A step asked for a Persist; the shadow log has it already. (Others change neither term, log nor members.)"""
 
     def led(self, host: Host, node: Node) -> None:
         """A node became leader of a term."""

@@ -22,7 +22,6 @@ class NoRegress(Invariant):
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)
-        self._term: dict[int, int] = {}
         self._told_term: dict[int, int] = {}
         self._votes: dict[tuple[int, int], int] = {}
         self._acked: dict[int, tuple[int, int]] = {}
@@ -35,7 +34,6 @@ class NoRegress(Invariant):
         vote = self._votes.get((number, hard.term), 0)
         if vote and hard.voted_for != vote:
             self.fail(f"host {number} boots with vote {hard.voted_for} in term {hard.term}, gave it to {vote}")
-        self._term[number] = hard.term
         index, term = self._acked.get(number, (0, 0))
         if host.disk is not None and index > host.disk.store.base.index:
             found = host.disk.store.term(index)  # type: ignore[arg-type]
@@ -43,11 +41,8 @@ class NoRegress(Invariant):
                 self.fail(f"host {number} acknowledged ({index}, {term}) and boots with {found} there")
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
-        """Within a boot, and the acknowledged log when it is overwritten by a later term."""
+        """The acknowledged log gives way only where a later term overwrites it."""
         number = host.number
-        if node.term < self._term[number]:
-            self.fail(f"host {number} falls from term {self._term[number]} to {node.term}")
-        self._term[number] = node.term
         write = ready.persist
         if write is not None and write.truncate_from is not None:
             if write.truncate_from <= self._acked.get(number, (0, 0))[0]:

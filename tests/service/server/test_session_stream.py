@@ -11,7 +11,7 @@ import grpc
 import pytest
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import Indeterminate, NotLeader, Overloaded
-from lockmaster.server import session_stream
+from lockmaster.server import operations, session_stream
 from lockmaster.server.events import EventHub, RevisionWaiters
 from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.session_stream import SessionStream
@@ -60,8 +60,8 @@ class Client:
         self.events.changes = self.hub.listen
         engine.subscribe(self.events.listen)
         self.events.revision_waiters = RevisionWaiters()
-        operations = Operations(engine, self.events.revision_waiters, ELECTION_TIMEOUT_NS)
-        self.stream = SessionStream(operations, engine, self.events, self.hub, Origin(principal))
+        handlers = Operations(engine, self.events.revision_waiters, ELECTION_TIMEOUT_NS)
+        self.stream = SessionStream(handlers, engine, self.events, self.hub, Origin(principal))
         self.task = asyncio.create_task(self.stream.run(self.context))  # type: ignore[arg-type]
         self.session_id = 0
 
@@ -159,6 +159,15 @@ async def test_many_watches_that_read_history_share_the_loop(client: Client, mon
         for event in events:
             told[event.watch.watch_id] = told.get(event.watch.watch_id, 0) + len(event.watch.changes)
     assert told == dict.fromkeys(range(1, 6), 10)
+
+
+async def test_reads_beyond_a_turns_slice_are_answered_in_later_turns(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "READ_SLICE_NS", 0)
+    get = config_pb2.GetRequest(namespace="n", key="k")
+    answers = await client.ask(*(Request(id=number, get=get) for number in range(1, 51)))
+    assert [answer.id for answer in answers] == list(range(1, 51))
 
 
 async def test_a_retry_gets_the_same_token(client: Client) -> None:

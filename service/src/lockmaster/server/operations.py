@@ -8,14 +8,17 @@ is made per operation. A handler that raises LockmasterError has proposed nothin
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
-from lockmaster.errors import InvalidRequest, LockmasterError, PermissionDenied, Unavailable
+from lockmaster.errors import InvalidRequest, LockmasterError, Overloaded, PermissionDenied, Unavailable
 from lockmaster.server import admission, reads, translate
 from lockmaster.server.admission import TIMEOUT_MS_MAX, admit, admit_name, need_sequence, need_session
 from lockmaster.server.events import RevisionWaiters
@@ -29,6 +32,10 @@ from lockmaster.statemachine.commands import Command, Dedup, Result
 _log = logging.getLogger(__name__)
 
 KNOWN_SESSIONS_MAX: Final = 4096
+READ_SLICE_NS: Final = 5_000_000
+"""Longest time of the loop that answering reads takes in one turn (plus the one read that passes it)."""
+DEFERRED_MAX: Final = 65_536
+"""Most reads that wait for a later turn."""
 Writer = Callable[[Response, Result], None]
 Query = Callable[[Reply], None]
 
@@ -56,6 +63,9 @@ class Operations:
         self._engine = engine
         self._waiters = waiters
         self._election_timeout_ns = election_timeout_ns
+        self._deferred: deque[tuple[Query, Reply]] = deque()
+        self._slice_stop = 0
+        """When this turn's reads have had their time; 0: no read yet in this turn."""
         self.handlers: Final[dict[str, Handler]] = {
             "acquire": self.acquire,
             "release": self.release,
@@ -246,11 +256,44 @@ class Operations:
     def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query, at_revision: int = 0) -> None:
         def ready(error: LockmasterError | None) -> None:
             if error is None:
-                error = run_query(query, reply)
-            if error is not None:
+                self._answer(query, reply)
+            else:
                 translate.write_error(reply(0), error)
 
         self.barrier(options, ready, at_revision)
+
+    def _answer(self, query: Query, reply: Reply) -> None:
+        """Run a query whose barrier is passed: now, or in a later turn when this one has had its slice.
+
+        Later is as good: the state is only fresher then.
+        """
+        if not self._slice_stop:
+            self._slice_stop = time.perf_counter_ns() + READ_SLICE_NS
+            asyncio.get_running_loop().call_soon(self._next_slice)
+        if self._deferred or time.perf_counter_ns() > self._slice_stop:
+            if len(self._deferred) >= DEFERRED_MAX:
+                translate.write_error(reply(0), Overloaded("too many reads wait", 0.1))
+            else:
+                self._deferred.append((query, reply))
+        elif (error := run_query(query, reply)) is not None:
+            translate.write_error(reply(0), error)
+
+    def _next_slice(self) -> None:
+        self._slice_stop = 0
+        deferred = self._deferred
+        if not deferred:
+            return
+        self._slice_stop = stop = time.perf_counter_ns() + READ_SLICE_NS
+        asyncio.get_running_loop().call_soon(self._next_slice)
+        try:
+            while deferred:  # ends: each turn of it answers one
+                query, reply = deferred.popleft()
+                if (error := run_query(query, reply)) is not None:
+                    translate.write_error(reply(0), error)
+                if time.perf_counter_ns() > stop:
+                    break
+        except RaftError as broken:
+            self._engine.fail(broken)
 
     def barrier(
         self, options: status_pb2.ReadOptions, ready: Callable[[LockmasterError | None], None], at_revision: int = 0

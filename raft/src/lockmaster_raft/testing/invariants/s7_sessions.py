@@ -36,8 +36,9 @@ class SessionLife(Invariant):
                 self._ttl[seen.session] = seen.ttl_ns
                 self._renewed[seen.session] = (now, entry.leader_time)
             elif isinstance(seen, SessionRenewed):
-                if seen.session in self._ttl:
-                    self._renewed[seen.session] = (now, entry.leader_time)
+                if seen.session not in self._ttl:
+                    self.fail(f"{entry.index}: dead session {seen.session} is renewed")
+                self._renewed[seen.session] = (now, entry.leader_time)
             elif isinstance(seen, SessionOver):
                 self._over(seen, now, entry)
             elif isinstance(seen, Executed | Lifted):

@@ -137,9 +137,9 @@ def _remove(context: Context, namespace: str, key: str, head: Head, author: str,
 def _record(context: Context, item: KeyValue, previous: KeyValue | None, keys_added: int) -> None:
     """Store a version or deletion and list it as a change."""
     view, namespace, revision = context.view, item.namespace, item.mod_revision
-    view.put(VERSIONS, (namespace, item.key, revision), item)
+    view.insert(VERSIONS, (namespace, item.key, revision), item)
     superseded = previous.mod_revision if previous is not None else 0
-    view.put(CHANGES, (namespace, revision), Change(item.key, superseded))
+    view.insert(CHANGES, (namespace, revision), Change(item.key, superseded))
     record = view.get(NAMESPACES, namespace) or Namespace(0, 0, 0, 0)
     record.last_revision = revision
     record.keys_count += keys_added

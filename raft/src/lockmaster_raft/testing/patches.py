@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.testing.mutants import Edit, Mutant
@@ -336,26 +337,33 @@ CORE_MUTANTS: Final = (
     ),
 )
 
-EVERY_MUTANT: Final[tuple[Mutant, ...]] = (*CORE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+RULE_TESTS: Final = "pytest -q -x -p no:cacheprovider "
+DIRECTED: Final = {
+    "step_down_clears_the_vote": RULE_TESTS + "tests/raft",
+    "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft",
+    "empty_append_truncates": RULE_TESTS + "tests/raft",
+    "joint_not_compared": RULE_TESTS + "tests/raft",
+    "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft",
+    "read_at_believed_leader": RULE_TESTS + "tests/raft",
+    "read_joins_a_round_already_started": RULE_TESTS + "tests/raft",
+    "cluster_clock_restarts_with_the_leader": RULE_TESTS + "tests/raft",
+    "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine",
+    "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine",
+    "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine",
+}
+"""Mutants that seeds find too seldom: the rule's own tests are their search."""
+EVERY_MUTANT: Final[tuple[Mutant, ...]] = tuple(
+    replace(mutant, directed=DIRECTED.get(mutant.name, mutant.directed))
+    for mutant in (*CORE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+)
 """All of them."""
 OPEN: Final = frozenset(
     {
-        "step_down_clears_the_vote",
-        "durable_by_index_instead_of_by_write",
-        "empty_append_truncates",
-        "joint_not_compared",
-        "append_commits_beyond_its_entries",
-        "read_at_believed_leader",
-        "read_joins_a_round_already_started",
         "read_without_own_term_commit",
         "old_snapshot_installed_over_newer_state",
         "idle_learner_is_never_promoted",
         "joiner_takes_old_configuration_for_removal",
-        "cluster_clock_restarts_with_the_leader",
-        "expiry_grants_as_it_removes",
         "acquire_barges_past_the_queue",
-        "keepalive_of_the_dead_is_answered_ok",
-        "expiry_is_never_retried",
     }
 )
 """Not found by the first few seeds on this version: each needs a longer hunt or a sharper invariant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from lockmaster import TLS, AsyncClient, Client, Unavailable
+from lockmaster import TLS, AsyncClient, Client, LockmasterError, Unavailable
 from lockmaster.client import connection
 from lockmaster.server.app import Server, dev_settings
 
@@ -82,6 +83,18 @@ async def test_a_client_without_a_certificate_is_not_served(server: Server, auth
     async with AsyncClient(server.bound_address, tls=TLS(authority.ca), operation_timeout=0.3) as client:
         with pytest.raises(Unavailable):
             await client.config("a").get("k")
+
+
+async def test_closing_ends_at_whatever_moment_of_a_refused_attempt_it_comes(
+    server: Server, authority: Authority
+) -> None:
+    for number in range(400):
+        client = AsyncClient(server.bound_address, tls=TLS(authority.ca), operation_timeout=0.3)
+        call = asyncio.ensure_future(client.config("a").get("k"))
+        await asyncio.wait({call}, timeout=number % 100 * 0.0002)
+        await asyncio.wait_for(client.close(), 5)
+        with contextlib.suppress(LockmasterError, asyncio.CancelledError):
+            await call
 
 
 async def test_new_certificates_make_new_channels_and_lose_nothing(

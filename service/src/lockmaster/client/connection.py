@@ -147,7 +147,9 @@ class Connection:
             self._ticking = self._loop.call_at(sooner, self._tick)
 
     async def _run(self) -> None:
-        while True:
+        # wait_for and grpc.aio can swallow the cancellation of `close` or turn it into an error of their own, so
+        # every round, and the wait at its end, begins with a look at `_closed`.
+        while not self._closed:
             if self.core.idle:
                 self._wanted.clear()
                 await self._wanted.wait()
@@ -178,7 +180,7 @@ class Connection:
                 self._rotated = False
                 await self._channels.close()
             delay = self._delay(redirect)
-            if delay:
+            if delay and not self._closed:
                 await asyncio.sleep(delay)
             await self._channels.shrink(self._leader)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+COMMAND_SECONDS_MAX = 900
+"""A command that hangs is ended and counts as failed: no part takes a third of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ PARTS = (
 )
 
 
+def run_bounded(command: tuple[str, ...], environment: dict[str, str]) -> int:
+    """The command's exit code; 124 and a line where it had to be ended after COMMAND_SECONDS_MAX."""
+    try:
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=COMMAND_SECONDS_MAX).returncode
+    except subprocess.TimeoutExpired:
+        print(f"   ended: it ran for more than {COMMAND_SECONDS_MAX} s", flush=True)
+        return 124
+
+
 def run(part: Part) -> tuple[bool, float]:
     """Runs one part's commands, all of them even if one fails. Returns whether all passed, and the seconds it took."""
     started = time.monotonic()
@@ -65,7 +76,7 @@ def run(part: Part) -> tuple[bool, float]:
     print(f"\n== {part.name}", flush=True)
     environment = {**os.environ, "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
     for command in part.commands:
-        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        code = run_bounded(command, environment)
         if code:
             shown = " ".join(Path(word).name if word.startswith("/") else word for word in command)
             print(f"   failed with exit code {code}: {shown}", flush=True)

@@ -94,7 +94,7 @@ def _merge(core: Core, entries: tuple[Entry, ...]) -> None:
         configuration_changed(core)
 
 
-def _mismatch(core: Core, m: AppendEntries, conflict_term: Term, conflict_first: Index) -> None:
+def _mismatch(core: Core, m: AppendEntries, conflict_term: Term, conflict_first: Index, reason: str = "") -> None:
     log = core.log
     core.send(
         AppendEntriesReply(
@@ -110,6 +110,7 @@ def _mismatch(core: Core, m: AppendEntries, conflict_term: Term, conflict_first:
             conflict_term,
             conflict_first,
             core.free_bytes,
+            reason,
         ),
         after=core.after(),
     )
@@ -117,24 +118,7 @@ def _mismatch(core: Core, m: AppendEntries, conflict_term: Term, conflict_first:
 
 def refuse_append(core: Core, m: AppendEntries, reason: str) -> None:
     """A reply that moves nothing: a stale term (the header carries ours) or a message that is out of range."""
-    core.send(
-        AppendEntriesReply(
-            core.header(m.header.sender),
-            m.stream_epoch,
-            m.request_id,
-            False,
-            Index(0),
-            core.log.last_index,
-            core.commit_index,
-            Index(core.log.base.index + 1),
-            core.applied,
-            Term(0),
-            Index(0),
-            core.free_bytes,
-            reason,
-        ),
-        after=core.after(),
-    )
+    _mismatch(core, m, Term(0), Index(0), reason)
 
 
 def _commit(core: Core, index: Index) -> None:

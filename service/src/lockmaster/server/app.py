@@ -301,6 +301,7 @@ async def _run(settings: Settings) -> int:
     _log.info(
         "member %s serves clients on %s, peers on %s", settings.name, server.bound_address, server.engine.peer_address
     )
+    gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     waiter = asyncio.create_task(stopping.wait())

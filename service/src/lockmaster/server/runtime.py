@@ -19,7 +19,6 @@ Laws.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -129,8 +128,6 @@ class Engine(Administration):
             await self.stop()
             raise
         sys.setswitchinterval(SWITCH_INTERVAL)
-        gc.collect()
-        gc.freeze()
 
     def _build_node(self) -> None:
         """Make state machine and node from what the directory holds; this member has an id now."""

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from typing import Any, TypeVar, cast
 
 from lockmaster_raft.errors import InvariantViolation
 
 from lockmaster.statemachine.records import ALL_TABLES
-from lockmaster.statemachine.view import Table
+from lockmaster.statemachine.view import Table, record_hash
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-def record_hash(key: bytes, value: bytes) -> int:
-    """64 bits of one record for the state hash; `key` is with its table's prefix. Never 0 ("no record")."""
-    return int.from_bytes(blake2b(len(key).to_bytes(4, "big") + key + value, digest_size=8).digest(), "big") or 1
 
 
 class _Rows:

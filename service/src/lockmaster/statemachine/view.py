@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 
 K = TypeVar("K")
@@ -35,6 +36,11 @@ class Table(Generic[K, V]):
     decode_value: Callable[[bytes], V]
     large_values: bool = False
     """Values may exceed 64 KiB: stored ahead of their batch under a key that nothing reaches before it."""
+
+
+def record_hash(key: bytes, value: bytes) -> int:
+    """64 bits of one record for the state hash; `key` is with its table's prefix. Never 0 ("no record")."""
+    return int.from_bytes(blake2b(len(key).to_bytes(4, "big") + key + value, digest_size=8).digest(), "big") or 1
 
 
 class StateView(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 from lockmaster.storage.errors import CorruptLog
@@ -22,16 +21,9 @@ _POINTER_TAG: Final = b"\x01"
 _POINTER: Final = struct.Struct(">cQI")
 _META: Final = struct.Struct(">QQQ")
 _PART: Final = struct.Struct(">QH")
-_KEY_LENGTH: Final = struct.Struct(">I")
 LARGE_BYTES_MIN: Final = 64 << 10
 """Values above this lie in parts, ahead of their batch."""
 PART_BYTES: Final = 64 << 10
-
-
-def record_hash(full_key: bytes, value: bytes) -> int:
-    """64 bits of (prefix and key, value): what the state hash sums. 0 stands for "no record" and is never returned."""
-    digest = blake2b(_KEY_LENGTH.pack(len(full_key)) + full_key + value, digest_size=8).digest()
-    return int.from_bytes(digest, "big") or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from zlib import crc32
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ready import Base
 
+from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.directory import DataDirectory
 from lockmaster.storage.errors import CorruptLog, StorageFailed
 from lockmaster.storage.files import RealFiles, replace_file
@@ -36,7 +37,6 @@ from lockmaster.storage.records import (
     Meta,
     Pointer,
     part_key,
-    record_hash,
     split_parts,
 )
 from lockmaster.storage.rocks import Database, WriteBatch

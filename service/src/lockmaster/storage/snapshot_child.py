@@ -9,9 +9,10 @@ import os
 import sys
 from typing import Final
 
+from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.errors import CorruptLog, StorageFailed, exit_code
 from lockmaster.storage.files import RealFiles
-from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, record_hash, resolve
+from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, resolve
 from lockmaster.storage.rocks import Database
 from lockmaster.storage.snapshot import CHUNK_BYTES, chunk_name, encode_stream_head, encode_stream_record
 

@@ -26,7 +26,7 @@ from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, Term
 from lockmaster_raft.ready import Base
 
-from lockmaster.statemachine.view import Table
+from lockmaster.statemachine.view import Table, record_hash
 from lockmaster.storage.frame import decode_base_body, encode_base_body
 from lockmaster.storage.records import (
     BASE_KEY,
@@ -39,7 +39,6 @@ from lockmaster.storage.records import (
     Pointer,
     part_key,
     part_owner,
-    record_hash,
     resolve,
     split_parts,
 )

@@ -20,8 +20,8 @@ from lockmaster.statemachine.apply import Applied, StateMachine
 from lockmaster.statemachine.codec import decode_batch, encode_batch
 from lockmaster.statemachine.commands import Command, SessionEnded
 from lockmaster.statemachine.duties import LeaderDuties
-from lockmaster.statemachine.memory import DictView, record_hash
-from lockmaster.statemachine.view import Table
+from lockmaster.statemachine.memory import DictView
+from lockmaster.statemachine.view import Table, record_hash
 from lockmaster.testing.simulation_clients import ServiceClient
 from lockmaster.testing.simulation_observe import observe
 

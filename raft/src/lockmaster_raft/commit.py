@@ -13,13 +13,14 @@ from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
 from lockmaster_raft.ready import Role
 from lockmaster_raft.roles import sync_progress
+from lockmaster_raft.side import settle
 
 
 def advance(core: Core) -> bool:
     """Leader: commit what a quorum holds durably; True if the index rose."""
     matches: dict[NodeId, int] = {p.member_id: p.match for p in core.progress.values()}
     matches[core.node_id] = core.log.durable_index
-    index = core.quorum_value(matches)
+    index = core.commit_value(matches)
     if index <= core.commit_index or core.log.term(index) != core.term:
         return False
     left = core.log.last_index - index
@@ -41,6 +42,7 @@ def set_commit(core: Core, index: Index) -> None:
         at, configuration = core.log.configuration_at(index)
         if at > old:
             core.committed_configuration = configuration
+            settle(core)
             _committed(core)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from lockmaster_raft.role_policy import RolePolicy
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -43,6 +45,11 @@ class RaftConfig:
     """A leader whose own disk trails the commit index by more than this stops admitting and hands over."""
     caught_up_rounds_max: int = 10
     """Caught-up test of a learner (§4.2.1): the last of at most this many rounds took < one election timeout."""
+
+    witness_log_bytes_max: int = 4096 * MIB
+    """Log budget of a witness; what happens above it: role_policy.log_policy."""
+    role_policy: RolePolicy = field(default_factory=RolePolicy)
+    """Who changes roles by themselves, and when."""
 
     @classmethod
     def fast(cls) -> RaftConfig:

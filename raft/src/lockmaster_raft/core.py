@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from lockmaster_raft.clock import ClusterClock
@@ -16,10 +17,10 @@ from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.errors import CorruptLog, InvariantViolation
 from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
-from lockmaster_raft.membership import Configuration, Levels, MemberRole
+from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberPhase, MemberRole
 from lockmaster_raft.messages import Header, InstallSnapshot, Message
 from lockmaster_raft.progress import Progress
-from lockmaster_raft.quorum import quorum_value
+from lockmaster_raft.quorum import commit_value, quorum_value
 from lockmaster_raft.ready import (
     Alarm,
     Appended,
@@ -37,6 +38,7 @@ from lockmaster_raft.ready import (
     RoleChanged,
     Send,
     ServePiece,
+    StateAction,
     StorePiece,
 )
 from lockmaster_raft.storage import BootState
@@ -78,6 +80,27 @@ class Fetch:
     installing: bool = False
 
 
+class SideStage(Enum):
+    """How far a promotion is at the witness (raft.md §4, P2 and P3)."""
+
+    FETCHING = "fetching"
+    OPENING = "opening"
+    REPLAYING = "replaying"
+    FINISHING = "finishing"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class Side:
+    """The state that a promotion builds beside the log."""
+
+    epoch: int
+    """Configuration epoch of its P1."""
+    snapshot_min: Index
+    """Index of P1: an older snapshot may know nothing of the promotion."""
+    stage: SideStage = SideStage.FETCHING
+
+
 @dataclass(slots=True)
 class OwnSnapshot:
     """The snapshot of this member's own state that can be served."""
@@ -107,6 +130,27 @@ class Reads:
     attempt_retry_at: int = NEVER
 
 
+def _held_back(member: Member) -> bool:
+    """Whether this record gives no full member's privileges."""
+    return member.role is not MemberRole.FULL or member.phase is MemberPhase.DEMOTING
+
+
+def _role_changed(before: Configuration, after: Configuration) -> bool:
+    """Whether a member of both has another role or is in another phase of a role change."""
+    if before is after or (before.changing == after.changing and before.members == after.members):
+        return False
+    olds = {m.member_id: m for m in before.members}
+    pairs = [(olds[m.member_id], m) for m in after.members if m.member_id in olds]
+    return any(
+        old.role is not new.role or ((_changes(old) or _changes(new)) and old.phase is not new.phase)
+        for old, new in pairs
+    )
+
+
+def _changes(member: Member) -> bool:
+    return member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING)
+
+
 class Core:
     """Everything one node knows. Handlers are functions over it, one module per concern; Node is its only owner."""
 
@@ -133,11 +177,17 @@ class Core:
         base = self.log.base
         if self.term < self.log.last_term:
             raise CorruptLog(f"hard state term {self.term} is below the log's last term {self.log.last_term}")
-        if not base.index <= boot.applied <= self.log.last_index:
-            raise CorruptLog(f"applied {boot.applied} outside the log [{base.index}, {self.log.last_index}]")
-        self.commit_index: Index = boot.applied
-        self.emitted: Index = boot.applied
-        self.applied: Index = boot.applied
+        applied = boot.side.applied if boot.side is not None else boot.applied
+        if not base.index <= applied <= self.log.last_index:
+            raise CorruptLog(f"applied {applied} outside the log [{base.index}, {self.log.last_index}]")
+        self.machine = boot.has_state or boot.side is not None
+        """Whether there is a state machine to feed: the own one, or that of a promotion under way."""
+        if not self.machine and applied != base.index:
+            raise CorruptLog(f"applied {applied} without a state to have applied it, base {base.index}")
+        self.side = Side(boot.side.epoch, Index(0), SideStage.READY) if boot.side is not None else None
+        self.commit_index: Index = applied
+        self.emitted: Index = applied
+        self.applied: Index = applied
         self.levels: Levels = base.levels
         self.role = Role.FOLLOWER
         self.leader_id: NodeId = NO_NODE
@@ -149,13 +199,22 @@ class Core:
         self.configuration: Configuration = self.log.configuration
         self.voters: tuple[NodeId, ...] = self.configuration.voter_ids
         self.outgoing: tuple[NodeId, ...] = self.configuration.outgoing
+        self.full_here = True
+        self.patience = 1
+        self.role_changed_at: int | None = None
+        """When a role or phase last changed by an append here."""
+        self.covered: Index = Index(0)
+        """A witness may start its log here: told by the leader of the current term, void with it (I6)."""
+        self.refresh_standing()
         # Election. §4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout.
         self.contact_at: int = now if self.term > 0 else now - 2 * config.election_timeout_ns
         self.election_deadline: int = NEVER
         self.votes: dict[NodeId, bool] = {}
         self.vote_round: int = self.random() >> 2
         self.transfer_campaign = False
-        self.flushed_applied: Index = boot.applied
+        self.campaign_at: int = NEVER
+        """When a witness whose pre-vote has a quorum goes on, having waited for every full voter's answer (I3)."""
+        self.flushed_applied: Index = applied
         self.leader_time: Nanos = self.log.last_time
         """Cluster time as last heard of by heartbeat or entry."""
         self.next_read_id: int = self.random() >> 2
@@ -178,12 +237,24 @@ class Core:
         """Sizes of the uncommitted entries that this leadership appended, oldest first."""
         self.pending_bytes = 0
         self.transfer: Transfer | None = None
+        self.leading_since: int = 0
+        self.term_start: Index = Index(0)
+        """Index of the NOOP of the own leadership: whatever was committed before it, is below it."""
+        self.caretaker_until: int = NEVER
+        self.caretaker_tried: set[NodeId] = set()
+        self.caretaker_best: Index = Index(0)
+        self.change_since: int = 0
+        """When this leader first saw the role change that runs."""
+        self.healthy_since: int | None = None
+        self.witness_pressed: tuple[NodeId, ...] = ()
+        """Witnesses whose log is above its budget, as last reported."""
         # Reads, snapshots.
         self.reads = Reads()
         self.snapshot: OwnSnapshot | None = None
         self.snapshot_asked_at: int = -NEVER
         self.fetch: Fetch | None = None
         self.free_bytes = 0
+        self.state_bytes = 0
         self.sync_average_ns = 0
         self.refusals: Counter[str] = Counter()
 
@@ -204,6 +275,7 @@ class Core:
         self.proposals: list[Appended | Refused | Resolved] = []
         self.alarms: list[Alarm] = []
         self.pieces: list[ServePiece | StorePiece | InstallPieces | MakeSnapshot] = []
+        self.state_actions: list[StateAction] = []
         self._told: tuple[Role, Term, NodeId] | None = None
 
     # --- randomness and time ---------------------------------------------------------------------------------------
@@ -224,8 +296,8 @@ class Core:
         return z ^ (z >> 31)
 
     def election_timeout(self) -> int:
-        """A timeout drawn anew from [1, 2) × the base: fixed jitter would split votes for ever (§3.4)."""
-        base = self.config.election_timeout_ns
+        """Drawn anew from [1, 2) × the base: fixed jitter would split votes for ever (§3.4). Twice that for I3."""
+        base = self.config.election_timeout_ns * max(1, self.patience)
         return base + base * (self.random() & 0xFFFFFFFF) // 0x100000000
 
     # --- writes ------------------------------------------------------------------------------------------------------
@@ -241,6 +313,8 @@ class Core:
             raise InvariantViolation(f"term {self.term} voted {self.voted_for} cannot become {term} voted {voted_for}")
         if term != self.term:
             self._headers.clear()
+            # I6: what an earlier leader allowed is void; a later one may have admitted a full voter that needs it.
+            self.covered = Index(0)
         self.term = term
         self.voted_for = voted_for
         self._hard_dirty = True
@@ -329,24 +403,73 @@ class Core:
         return self.node_id in self.voters or self.node_id in self.outgoing
 
     def is_full_voter(self, node_id: NodeId) -> bool:
-        """Whether that member may lead and serve."""
+        """Whether that member may lead and serve: a full voter in force, and committed as one (I9)."""
         member = self.configuration.member(node_id)
-        return member is not None and member.voter and member.role is MemberRole.FULL
+        if member is None or not member.voter or _held_back(member):
+            return False
+        committed = self.committed_configuration.member(node_id)
+        return committed is None or not _held_back(committed)
+
+    def is_witness(self, node_id: NodeId) -> bool:
+        """Whether that member's role is WITNESS in force or committed: its candidacy must be strictly newer (I3)."""
+        return any(
+            m is not None and not m.is_full
+            for m in (self.configuration.member(node_id), self.committed_configuration.member(node_id))
+        )
+
+    @property
+    def own_member(self) -> Member | None:
+        """The own record in force."""
+        return self.configuration.member(self.node_id)
+
+    @property
+    def is_caretaker(self) -> bool:
+        """A leader without a full member's privileges: it only hands over (I4)."""
+        return self.role is Role.LEADER and not self.full_here
+
+    @property
+    def witness_level(self) -> bool:
+        """Whether level 2 is active: the one place that I13 and all that came with it look at."""
+        return self.levels.active >= WITNESS_LEVEL
 
     def quorum_value(self, values: dict[NodeId, int]) -> int:
         """What a quorum of the latest configuration reaches."""
         return quorum_value(self.voters, self.outgoing, values)
 
+    def commit_value(self, values: dict[NodeId, int]) -> int:
+        """What a commit quorum reaches: a majority, or half (raft.md §5) while no CONFIG is uncommitted."""
+        if self.configuration.reduced_commit and self.log.configuration_index <= self.commit_index:
+            return commit_value(self.voters, self.outgoing, values)
+        return quorum_value(self.voters, self.outgoing, values)
+
+    def refresh_standing(self) -> None:
+        """What this member may do by its role, in force and committed (I9). After every change of either."""
+        own = self.configuration.member(self.node_id)
+        committed = self.committed_configuration.member(self.node_id)
+        held_back = (own is not None and _held_back(own)) or (committed is not None and _held_back(committed))
+        self.full_here = self.machine and self.side is None and not held_back
+        if own is None or not own.voter:
+            self.patience = 0
+        else:
+            self.patience = 1 if self.full_here else 2
+
     def refresh_configuration(self) -> None:
         """Take the log's latest configuration into force (§4.1: on append, and back on truncation)."""
+        if _role_changed(self.configuration, self.log.configuration):
+            self.role_changed_at = self.now
         self.configuration = self.log.configuration
         self.voters = self.configuration.voter_ids
         self.outgoing = self.configuration.outgoing
+        self.refresh_standing()
 
     # --- the end of a step -------------------------------------------------------------------------------------------
 
     def _take_apply(self) -> tuple[Entry, ...]:
         """Committed entries for the state machine, in order, bounded per step and in flight."""
+        if not self.machine:
+            # A witness applies CONFIG, GATE and NOOP only, and those take effect by the log itself.
+            self.emitted = self.applied = self.commit_index
+            return ()
         room = APPLY_OUTSTANDING_MAX - (self.emitted - self.applied)
         count = min(self.commit_index - self.emitted, APPLY_ENTRIES_MAX, room)
         if count <= 0 or (self.fetch is not None and self.fetch.installing):
@@ -400,6 +523,7 @@ class Core:
             role_changed,
             tuple(self.alarms),
             tuple(self.pieces),
+            tuple(self.state_actions),
         )
         if self.sends:
             self.sends = []
@@ -411,4 +535,6 @@ class Core:
             self.alarms = []
         if self.pieces:
             self.pieces = []
+        if self.state_actions:
+            self.state_actions = []
         return ready

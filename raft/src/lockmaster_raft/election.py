@@ -7,7 +7,7 @@ the own vote counts only when durable.
 
 from __future__ import annotations
 
-from lockmaster_raft.core import Core
+from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import NO_NODE, NodeId, Term
 from lockmaster_raft.messages import PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply, TimeoutNow
 from lockmaster_raft.quorum import has_quorum, is_lost
@@ -36,13 +36,15 @@ def _peers(core: Core) -> list[NodeId]:
 def start_pre_vote(core: Core) -> None:
     """The leader is silent: ask whether a campaign could win, without touching any term."""
     reset_election_deadline(core)
-    if not core.is_full_voter(core.node_id) or core.removed:
+    if core.patience == 0 or core.removed:
         return
     core.role = Role.PRE_CANDIDATE
     core.leader_id = NO_NODE
     core.transfer_campaign = False
     core.vote_round += 1
     core.votes = {core.node_id: True}
+    if _is_last_resort(core):
+        core.campaign_at = core.now + core.config.election_timeout_ns // 2
     next_term = Term(core.term + 1)
     for peer in _peers(core):
         core.send(
@@ -69,7 +71,8 @@ def _tally(core: Core) -> None:
     granted = [v for v, yes in core.votes.items() if yes]
     if has_quorum(core.voters, core.outgoing, granted):
         if core.role is Role.PRE_CANDIDATE:
-            start_election(core, transfer=False)
+            if core.campaign_at <= core.now or _every_full_voter_answered(core):
+                start_election(core, transfer=False)
         elif core.hard_seq <= core.persisted_seq:
             become_leader(core)
         return
@@ -78,15 +81,40 @@ def _tally(core: Core) -> None:
         become_follower(core, core.term, NO_NODE)
 
 
+def _is_last_resort(core: Core) -> bool:
+    """Whether this node campaigns only if no reachable full replica could win (I3)."""
+    return core.is_witness(core.node_id)
+
+
+def _every_full_voter_answered(core: Core) -> bool:
+    """A witness waits, for half an election timeout at most, to hear every full voter say that it is behind (I3)."""
+    if not _is_last_resort(core):
+        return True
+    members = [core.configuration.member(v) for v in _peers(core)]
+    return all(m.member_id in core.votes for m in members if m is not None and m.is_full)
+
+
+def campaign(core: Core) -> None:
+    """The wait for silent full voters is over: those that answered are all behind this witness."""
+    core.campaign_at = NEVER if core.role is not Role.PRE_CANDIDATE else core.now
+    if core.role is Role.PRE_CANDIDATE:
+        _tally(core)
+        core.campaign_at = NEVER
+
+
 def own_vote_durable(core: Core) -> None:
     """A write completed: the candidate's own vote may count now."""
     if core.role is Role.CANDIDATE:
         _tally(core)
 
 
-def _log_is_current(core: Core, last_term: Term, last_index: int) -> bool:
-    """§3.6.1: the candidate's log is at least as up to date as ours."""
-    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)
+def _log_is_current(core: Core, m: PreVote | RequestVote) -> bool:
+    """§3.6.1: the candidate's log is at least as up to date as ours; a full replica wants a witness's newer (I3)."""
+    theirs, ours = (m.last_term, m.last_index), (core.log.last_term, core.log.last_index)
+    own = core.own_member
+    if own is not None and own.is_full and core.is_witness(m.header.sender):
+        return theirs > ours
+    return theirs >= ours
 
 
 def _tell_if_removed(core: Core, sender: NodeId) -> bool:
@@ -110,7 +138,7 @@ def on_pre_vote(core: Core, m: PreVote) -> None:
         reason = "term"
     elif not m.transfer and is_sticky(core):
         reason = "sticky"
-    elif not _log_is_current(core, m.last_term, m.last_index):
+    elif not _log_is_current(core, m):
         reason = "log"
     header = core.header(sender)
     log = core.log
@@ -124,7 +152,17 @@ def on_pre_vote_reply(core: Core, m: PreVoteReply) -> None:
         core.refuse("pre-vote reply of another round")
         return
     core.votes[m.header.sender] = m.granted
+    if not m.granted and _is_last_resort(core) and _could_lead(core, m):
+        become_follower(core, core.term, NO_NODE)
+        return
     _tally(core)
+
+
+def _could_lead(core: Core, m: PreVoteReply) -> bool:
+    """A reachable full replica that is not behind this witness: it is for that one to campaign (I3)."""
+    member = core.configuration.member(m.header.sender)
+    theirs, ours = (m.last_term, m.last_index), (core.log.last_term, core.log.last_index)
+    return member is not None and member.is_full and theirs >= ours
 
 
 def on_request_vote(core: Core, m: RequestVote) -> None:
@@ -142,7 +180,7 @@ def on_request_vote(core: Core, m: RequestVote) -> None:
             become_follower(core, term, NO_NODE)
         if core.role is Role.LEADER or core.voted_for not in (NO_NODE, sender):
             reason = "voted"
-        elif not _log_is_current(core, m.last_term, m.last_index):
+        elif not _log_is_current(core, m):
             reason = "log"
         elif core.voted_for == NO_NODE:
             core.set_term(term, sender)
@@ -167,7 +205,9 @@ def on_request_vote_reply(core: Core, m: RequestVoteReply) -> None:
 
 def on_timeout_now(core: Core, m: TimeoutNow) -> None:
     """§3.10: our leader hands over; campaign at once, over everyone's stickiness."""
-    if core.leader_id != m.header.sender or core.role is not Role.FOLLOWER or not core.is_full_voter(core.node_id):
+    own = core.own_member
+    may_lead = own is not None and own.voter and not core.is_witness(core.node_id)
+    if core.leader_id != m.header.sender or core.role is not Role.FOLLOWER or not may_lead:
         core.refuse("timeout now not from our leader")
         return
     start_election(core, transfer=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, Levels, Member
+from lockmaster_raft.membership import Configuration, Levels, Member, MemberRole
 from lockmaster_raft.messages import Message
 
 
@@ -36,6 +36,8 @@ class AddMember:
     incarnation: bytes
     promote_when_caught_up: bool = True
     expected_epoch: int | None = None
+    role: MemberRole = MemberRole.FULL
+    """A WITNESS learner gets an anchor and the log, never a snapshot (I7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,55 @@ class RemoveMember:
 
     proposal_id: int
     member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwapMember:
+    """Replace voter `old_id` by the caught-up learner `new_id` of the same role in one joint change (§4.3).
+
+    Appended tells of the joint step; the leader leaves it by itself once that is committed, and `old_id` is removed.
+    """
+
+    proposal_id: int
+    old_id: NodeId
+    new_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteMember:
+    """P1: begin to make the witness `member_id` a full voter in place. P4 or the abort follows by the leader."""
+
+    proposal_id: int
+    member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DemoteMember:
+    """D1: begin to make full voter `member_id` (not the leader) a witness. D2 or the abort follows by the leader."""
+
+    proposal_id: int
+    member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRoleChange:
+    """End the role change that `member_id` is in: it is again what it was before P1 or D1."""
+
+    proposal_id: int
+    member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetReducedCommit:
+    """Turn the reduced commit quorum of even groups on or off (raft.md §5); refused beside a witness."""
+
+    proposal_id: int
+    enabled: bool
     expected_epoch: int | None = None
 
 
@@ -92,6 +143,8 @@ class StorageReport:
     flushed_applied: Index
     free_bytes: int
     sync_average_ns: int
+    state_bytes: int = 0
+    """Size of the own state, 0 if unknown: a promotion needs twice that free (raft.md §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +186,22 @@ class SnapshotInstalled:
 
 
 @dataclass(frozen=True, slots=True)
+class SideOpened:
+    """Answer to OpenSide: the side state of this promotion is verified, open and stands at `index` (P3)."""
+
+    epoch: int
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class SideReady:
+    """Answer to FinishSide: `sm_ready{epoch, index}` lies in the side directory, flushed and synced up to `index`."""
+
+    epoch: int
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """A new connection to this member: its old pipeline is void."""
 
@@ -157,6 +226,11 @@ Event = (
     | AddMember
     | ChangeMember
     | RemoveMember
+    | SwapMember
+    | PromoteMember
+    | DemoteMember
+    | AbortRoleChange
+    | SetReducedCommit
     | TransferLeadership
     | RequestRead
     | Persisted
@@ -166,15 +240,19 @@ Event = (
     | PieceStored
     | PieceRefused
     | SnapshotInstalled
+    | SideOpened
+    | SideReady
     | PeerConnected
     | PeerDisconnected
     | Wake
 )
 
 __all__ = [
+    "AbortRoleChange",
     "AddMember",
     "Applied",
     "ChangeMember",
+    "DemoteMember",
     "Event",
     "Nanos",
     "PeerConnected",
@@ -182,13 +260,18 @@ __all__ = [
     "Persisted",
     "PieceRefused",
     "PieceStored",
+    "PromoteMember",
     "Propose",
     "Receive",
     "RemoveMember",
     "RequestRead",
+    "SetReducedCommit",
+    "SideOpened",
+    "SideReady",
     "SnapshotInstalled",
     "SnapshotReady",
     "StorageReport",
+    "SwapMember",
     "TransferLeadership",
     "Wake",
 ]

@@ -7,6 +7,8 @@ write that makes it so.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import sticky_ns
@@ -18,14 +20,16 @@ from lockmaster_raft.ready import Role
 from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
 from lockmaster_raft.snapshot import drop_overtaken_fetch
 
+_FOLLOWING: Final = (Role.FOLLOWER, Role.WITNESS, Role.LEARNER)
+
 
 def follow(core: Core, leader: NodeId, term: Term) -> None:
     """A message of the leader of `term` (not below ours): follow it, and stay off its back for a while."""
     if core.role is Role.LEADER and term == core.term:
         raise InvariantViolation(f"members {core.node_id} and {leader} both lead term {term}")
     core.contact_at = core.now
-    if core.leader_id == leader and core.term == term and core.role in (Role.FOLLOWER, Role.LEARNER):
-        if core.role is Role.FOLLOWER:
+    if core.leader_id == leader and core.term == term and core.role in _FOLLOWING:
+        if core.patience:
             core.election_deadline = core.now + core.election_timeout()
         return
     if core.leader_id not in (0, leader) and core.term == term:

@@ -6,9 +6,10 @@ voters were silent for an election timeout stops leading before it looks at anyt
 
 from __future__ import annotations
 
-from lockmaster_raft import members, reads, transfer
+from lockmaster_raft import caretaker, members, reads, role_changes, transfer, witness
 from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
+from lockmaster_raft.coverage import tell_coverage
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import EntryTooLarge, NotLeader, NotReady, Overloaded, ProposalRefused
 from lockmaster_raft.events import Propose
@@ -47,6 +48,8 @@ def _why_not(core: Core, e: Propose) -> ProposalRefused | None:
         return EntryTooLarge(size, config.entry_bytes_max)
     if not core.own_term_committed:
         return NotReady("no entry of this leader's term is committed yet")
+    if core.is_caretaker:
+        return NotReady(f"member {core.node_id} leads only to hand over")
     if core.transfer is not None:
         return NotReady(f"a transfer to member {core.transfer.target} is running")
     missing = full_voters_missing(core)
@@ -57,6 +60,8 @@ def _why_not(core: Core, e: Propose) -> ProposalRefused | None:
         if pending >= config.pending_entries_max + config.reserved_entries:
             return Overloaded("reserved slots", config.heartbeat_interval_ns)
         return None
+    if witness.is_blocked(core):
+        return Overloaded(f"the log of witness {core.witness_pressed[0]}", config.heartbeat_interval_ns)
     if pending >= config.pending_entries_max:
         return Overloaded("pending entries", config.heartbeat_interval_ns)
     if core.pending_bytes + size > config.pending_bytes_max:
@@ -87,8 +92,11 @@ def after_progress(core: Core) -> None:
     if not core.own_term_committed:
         core.own_term_committed = True
         reads.kick(core)
-    if core.transfer is not None:
+    if core.is_caretaker:
+        caretaker.hand_over(core)
+    elif core.transfer is not None:
         transfer.pursue(core)
+    role_changes.drive(core)
 
 
 def _leave(core: Core) -> None:
@@ -125,7 +133,9 @@ def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
             members.note_learner_match(core, p)
         if core.role is not Role.LEADER:
             return
-        if core.transfer is not None and core.transfer.target == p.member_id:
+        if core.is_caretaker:
+            caretaker.hand_over(core)
+        elif core.transfer is not None and core.transfer.target == p.member_id:
             transfer.pursue(core)
     replicate(core, p)
 
@@ -174,6 +184,8 @@ def tick(core: Core) -> None:
         core.alarm("quorum_lost", f"no quorum of voters answered for an election timeout in term {core.term}")
         become_follower(core, core.term, NO_NODE)
         return
+    if caretaker.expire(core):
+        return
     if core.transfer is not None:
         transfer.expire(core)
     for p in list(core.progress.values()):
@@ -191,7 +203,10 @@ def _heartbeat(core: Core) -> None:
     reads.begin_round(core)
     if core.departing:
         tell_departed(core)
+    tell_coverage(core)
     members.promote_learners(core)
+    caretaker.hand_over(core)
+    role_changes.drive(core)
     transfer.pursue(core)
     if core.transfer is None and core.own_term_committed and is_disk_behind(core):
         target = transfer.best_target(core)
@@ -204,7 +219,7 @@ def _has_quorum_contact(core: Core) -> bool:
     """§6.2 over voters only (a learner's answer is no vote). Sets the next time to look."""
     contacts: dict[NodeId, int] = {p.member_id: p.contact for p in core.progress.values()}
     contacts[core.node_id] = core.now
-    oldest = core.quorum_value(contacts)
+    oldest = core.commit_value(contacts)
     if not core.voters:
         return False
     core.check_quorum_at = oldest + core.config.election_timeout_ns
@@ -213,7 +228,7 @@ def _has_quorum_contact(core: Core) -> bool:
 
 def deadline(core: Core) -> int:
     """The earliest of a leader's deadlines."""
-    first = min(core.heartbeat_at, core.check_quorum_at, core.commit_flush_at)
+    first = min(core.heartbeat_at, core.check_quorum_at, core.commit_flush_at, core.caretaker_until)
     if core.transfer is not None:
         first = min(first, core.transfer.deadline)
     for p in core.progress.values():

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.core import Core
+from lockmaster_raft.coverage import why_not_covered
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
@@ -24,7 +25,7 @@ from lockmaster_raft.membership import (
     encode_configuration,
 )
 from lockmaster_raft.progress import Progress, ProgressState
-from lockmaster_raft.quorum import has_quorum
+from lockmaster_raft.quorum import has_quorum, is_reduced, majority
 from lockmaster_raft.ready import Appended, Refused, Resolved, Role
 from lockmaster_raft.replication import replicate_all, send_append
 from lockmaster_raft.roles import configuration_changed
@@ -35,9 +36,12 @@ PROMOTION_GAP_MAX: Final = 256
 """Entries a learner may be behind when it becomes a voter."""
 
 
-def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | None:
+def why_not_now(core: Core, expected_epoch: int | None, *, completing: bool = False) -> ProposalRefused | None:
+    """Why no CONFIG can be appended now; `completing`: one that ends the joint or role change that runs."""
     if core.role is not Role.LEADER:
         return NotLeader(core.leader_id)
+    if core.is_caretaker and (not completing or core.is_witness(core.node_id)):
+        return NotReady(f"member {core.node_id} leads only to hand over")
     if not core.own_term_committed:
         return NotReady("no entry of this leader's term is committed yet")
     if core.transfer is not None:
@@ -46,7 +50,29 @@ def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | No
         return NotReady(f"the configuration change at index {core.log.configuration_index} is not committed yet")
     if expected_epoch is not None and expected_epoch != core.configuration.epoch:
         return ChangeRefused(f"the configuration epoch is {core.configuration.epoch}, not {expected_epoch}")
+    return None if completing else _why_not_beside(core)
+
+
+def _why_not_beside(core: Core) -> NotReady | None:
+    """Nothing else changes while a joint or role change runs: its epoch names it (raft.md §4)."""
+    configuration = core.configuration
+    if configuration.outgoing:
+        return NotReady(f"the joint change from voters {list(configuration.outgoing)} is not left yet")
+    member = configuration.changing
+    if member is not None:
+        return NotReady(f"member {member.member_id} is {member.phase.name}: complete or abort that first")
+    if configuration.reduced_commit and not has_quorum(configuration.voter_ids, (), _live(core)):
+        return NotReady("a change needs a majority that answers, though half of the voters commit")
     return None
+
+
+def why_not_level(core: Core) -> ChangeRefused | None:
+    """I13: nothing of level 2 below level 2."""
+    if core.witness_level:
+        return None
+    return ChangeRefused(
+        f"witness roles and joint changes need level 2; this cluster runs at level {core.levels.active}"
+    )
 
 
 def on_add_member(core: Core, e: AddMember) -> None:
@@ -61,7 +87,7 @@ def on_add_member(core: Core, e: AddMember) -> None:
                 else:
                     core.proposals.append(Resolved(e.proposal_id, member.member_id))
                 return
-    error = _why_not_now(core, e.expected_epoch) or _why_not_add(core.configuration, e)
+    error = why_not_now(core, e.expected_epoch) or _why_not_add(core, e)
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
@@ -73,12 +99,20 @@ def on_add_member(core: Core, e: AddMember) -> None:
         e.client_address,
         e.incarnation,
         voter=False,
+        role=e.role,
         promote_when_caught_up=e.promote_when_caught_up,
     )
     append_configuration(core, e.proposal_id, core.configuration.with_member(member), member_id)
 
 
-def _why_not_add(configuration: Configuration, e: AddMember) -> ProposalRefused | None:
+def _why_not_add(core: Core, e: AddMember) -> ProposalRefused | None:
+    configuration = core.configuration
+    if e.role is not MemberRole.FULL:
+        error = why_not_level(core)
+        if error is not None:
+            return error
+        if configuration.reduced_commit:
+            return ChangeRefused("the reduced commit quorum allows no witness")
     if len(configuration.members) >= MEMBERS_MAX:
         return ChangeRefused(f"the configuration has {MEMBERS_MAX} members, the most there may be")
     if len(e.incarnation) != 16:
@@ -103,11 +137,11 @@ def _why_not_texts(
 
 def on_change_member(core: Core, e: ChangeMember) -> None:
     """Replace a member's record by one single-step change."""
-    error = _why_not_now(core, e.expected_epoch) or _why_not_change(core, e.member)
+    error = why_not_now(core, e.expected_epoch) or _why_not_change(core, e.member)
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
-    append_configuration(core, e.proposal_id, core.configuration.with_member(e.member), e.member.member_id)
+    change_voters(core, e.proposal_id, core.configuration.with_member(e.member), e.member.member_id)
 
 
 def _why_not_change(core: Core, member: Member) -> ProposalRefused | None:
@@ -117,8 +151,8 @@ def _why_not_change(core: Core, member: Member) -> ProposalRefused | None:
         return ChangeRefused(f"member {member.member_id} is not in the configuration")
     if member.incarnation != old.incarnation:
         return ChangeRefused(f"member {member.member_id} is one incarnation for good; add the new one beside it")
-    if member.role is not MemberRole.FULL or member.phase is not MemberPhase.STEADY:
-        return ChangeRefused("witness roles need level 2; this cluster runs at level 1")
+    if (member.role, member.phase) != (old.role, old.phase):
+        return ChangeRefused(f"the role of member {member.member_id} changes by promotion and demotion only")
     error = _why_not_texts(configuration, member.member_id, member.name, member.peer_address, member.client_address)
     if error is not None:
         return error
@@ -127,41 +161,72 @@ def _why_not_change(core: Core, member: Member) -> ProposalRefused | None:
         if p is None or not fit_to_vote(core, p):
             match = p.match if p is not None else 0
             return NotReady(f"member {member.member_id} is not caught up: {match} of {core.log.last_index}")
-    return _why_not_voters(core, configuration.with_member(member))
+    after = configuration.with_member(member)
+    return why_not_voters(core, after) or (why_not_covered(core, after) if member.voter else None)
 
 
 def on_remove_member(core: Core, e: RemoveMember) -> None:
     """Remove a member. A leader that removes itself leads, uncounted, until that commits (§4.2.2)."""
-    error = _why_not_now(core, e.expected_epoch)
+    error = why_not_now(core, e.expected_epoch)
     if error is None:
         if core.configuration.member(e.member_id) is None:
             error = ChangeRefused(f"member {e.member_id} is not in the configuration")
         else:
-            error = _why_not_voters(core, core.configuration.without_member(e.member_id))
+            error = why_not_voters(core, core.configuration.without_member(e.member_id))
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
-    append_configuration(core, e.proposal_id, core.configuration.without_member(e.member_id), e.member_id)
+    change_voters(core, e.proposal_id, core.configuration.without_member(e.member_id), e.member_id)
 
 
-def _why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
-    """I8's floor, and no change that leaves the group without a live quorum."""
+def why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
+    """I8's floor, full voters in the majority, and no change that leaves the group without a live quorum."""
     before = core.configuration
     if after.voter_ids == before.voter_ids:
         return None
     floor = min(max(1, before.full_min), before.full_voter_count)
     if after.full_voter_count < floor:
         return ChangeRefused(f"{after.full_voter_count} full voters would be left, fewer than {floor}")
-    live = {p.member_id for p in core.progress.values() if is_live(core, p)} | {core.node_id}
-    if not has_quorum(after.voter_ids, (), live):
-        silent = [v for v in after.voter_ids if v not in live]
+    least = majority(len(after.voter_ids))
+    if after.full_voter_count < least and any(m.voter and not m.is_full for m in after.members):
+        return ChangeRefused(
+            f"{after.full_voter_count} of {len(after.voter_ids)} voters would be full, fewer than {least}"
+        )
+    live = _live(core)
+    if not has_quorum(after.voter_ids, after.outgoing, live):
+        silent = [v for v in after.deciders if v not in live]
         return ChangeRefused(f"the voters left would have no live quorum: {silent} are silent")
     return None
+
+
+def _live(core: Core) -> set[NodeId]:
+    return {p.member_id for p in core.progress.values() if is_live(core, p)} | {core.node_id}
 
 
 def is_live(core: Core, p: Progress) -> bool:
     """Answered a heartbeat that was sent within the last election timeout."""
     return core.now - p.contact < core.config.election_timeout_ns
+
+
+def change_voters(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
+    """Append a change of at most one voter: in one step, or jointly where commits need fewer than a majority.
+
+    With the reduced commit quorum a deposed leader's uncommitted single step could elect past a commit by half of the
+    old voters (of 1234: 34 commit under the old, 12 elect under 123); a joint one needs a majority of the old.
+    """
+    before = core.configuration
+    if before.reduced_commit and is_reduced(len(before.voter_ids)) and before.voter_ids != after.voter_ids:
+        after = joint(before, after)
+    append_configuration(core, proposal_id, after, member_id)
+
+
+def joint(before: Configuration, after: Configuration) -> Configuration:
+    """The joint configuration between the two (§4.3): who is in `before` only stays, LEAVING, until it is left."""
+    leaving = [
+        replace(m, voter=False, phase=MemberPhase.LEAVING) for m in before.members if after.member(m.member_id) is None
+    ]
+    members = tuple(sorted([*after.members, *leaving], key=lambda m: m.member_id))
+    return replace(after, epoch=before.epoch + 1, members=members, outgoing=before.voter_ids)
 
 
 def append_configuration(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
@@ -216,7 +281,7 @@ def fit_to_vote(core: Core, p: Progress) -> bool:
 def promote_learners(core: Core) -> None:
     """Make the first fit learner a voter, if nothing stands in the way; looked at with every round."""
     configuration = core.configuration
-    if len(configuration.voter_ids) == len(configuration.members) or _why_not_now(core, None) is not None:
+    if len(configuration.voter_ids) == len(configuration.members) or why_not_now(core, None) is not None:
         return
     for member in configuration.members:
         p = core.progress.get(member.member_id)
@@ -224,5 +289,5 @@ def promote_learners(core: Core) -> None:
             continue
         promoted = replace(member, voter=True)
         if _why_not_change(core, promoted) is None:
-            append_configuration(core, None, configuration.with_member(promoted), member.member_id)
+            change_voters(core, None, configuration.with_member(promoted), member.member_id)
             return

@@ -25,7 +25,11 @@ class MemberPhase(IntEnum):
 
     STEADY = 0
     PROMOTING = 1
+    """A witness that builds a state beside its log (P1 … P4); it votes and acks as before."""
     DEMOTING = 2
+    """A full voter that becomes a witness (D1 … D2); it keeps its state and has no full member's privileges."""
+    LEAVING = 3
+    """No voter of the new configuration of a joint change: removed by the step that leaves it (§4.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class Member:
     promote_when_caught_up: bool = True
     """A learner that the leader makes a voter by itself once it passes the caught-up test (§4.2.1)."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its role is FULL, whatever its phase."""
+        return self.role is MemberRole.FULL
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -61,6 +70,8 @@ class Configuration:
     """Fewest full voters before client writes are admitted (I8); 1 only for a development cluster."""
     outgoing: tuple[NodeId, ...] = ()
     """Voter ids of the old configuration during a joint change; both majorities decide then."""
+    reduced_commit: bool = False
+    """Half of an even number of ≥ 4 voters commits (n/2 + 1 elect); only without witnesses (raft.md §5)."""
 
     def member(self, member_id: NodeId) -> Member | None:
         """The member with this id, or None."""
@@ -76,8 +87,21 @@ class Configuration:
 
     @property
     def full_voter_count(self) -> int:
-        """How many voters hold the state machine."""
-        return sum(1 for m in self.members if m.voter and m.role is MemberRole.FULL)
+        """How many voters hold the state machine and are to keep it (a DEMOTING one is not counted: I8)."""
+        return sum(1 for m in self.members if m.voter and m.is_full and m.phase is not MemberPhase.DEMOTING)
+
+    @property
+    def deciders(self) -> tuple[NodeId, ...]:
+        """Ids of all whose vote or ack counts, `outgoing` included, ascending."""
+        return tuple(sorted({*self.voter_ids, *self.outgoing})) if self.outgoing else self.voter_ids
+
+    @property
+    def changing(self) -> Member | None:
+        """The one member in a role change, or None: at most one is PROMOTING or DEMOTING."""
+        for member in self.members:
+            if member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING):
+                return member
+        return None
 
     def with_member(self, member: Member) -> Configuration:
         """This configuration with `member` added or replaced, the epoch raised by one."""
@@ -102,11 +126,15 @@ class Levels:
 
 LEVEL_MIN: Final = 1
 """Lowest feature level this build can run at."""
-LEVEL_MAX: Final = 1
-"""Highest feature level this build knows; witness is 2 and comes with a later release."""
+LEVEL_MAX: Final = 2
+"""Highest feature level this build knows."""
+WITNESS_LEVEL: Final = 2
+"""The level of witness roles, joint changes and the reduced commit quorum: none of them in force below it (I13)."""
 
 _HEAD: Final = struct.Struct(">QQHHH")
 _MEMBER: Final = struct.Struct(">Q16sBBBBHHH")
+_REDUCED_COMMIT: Final = 0x8000
+"""Bit of the field full_min: set only from level 2 on, so that every payload of level 1 is what 0.1.0 wrote."""
 MEMBERS_MAX: Final = 32
 """Most members (voters and learners) of a configuration."""
 
@@ -114,7 +142,8 @@ MEMBERS_MAX: Final = 32
 def encode_configuration(configuration: Configuration) -> bytes:
     """The payload of a CONFIG entry."""
     c = configuration
-    parts = [_HEAD.pack(c.epoch, c.next_member_id, c.full_min, len(c.members), len(c.outgoing))]
+    full_min = c.full_min | (_REDUCED_COMMIT if c.reduced_commit else 0)
+    parts = [_HEAD.pack(c.epoch, c.next_member_id, full_min, len(c.members), len(c.outgoing))]
     for m in c.members:
         name, peer, client = m.name.encode(), m.peer_address.encode(), m.client_address.encode()
         flags = (m.member_id, m.incarnation, m.voter, m.role, m.phase, m.promote_when_caught_up)
@@ -151,4 +180,6 @@ def _decode(payload: bytes) -> Configuration:
     outgoing = struct.unpack_from(f">{outgoing_count}Q", payload, at)
     if at + 8 * outgoing_count != len(payload):
         raise ValueError("bytes left over")
-    return Configuration(epoch, tuple(members), NodeId(next_id), full_min, tuple(map(NodeId, outgoing)))
+    ids = tuple(map(NodeId, outgoing))
+    reduced = bool(full_min & _REDUCED_COMMIT)
+    return Configuration(epoch, tuple(members), NodeId(next_id), full_min & ~_REDUCED_COMMIT, ids, reduced)

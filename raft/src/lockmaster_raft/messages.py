@@ -218,6 +218,51 @@ class FetchPieceReply:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallAnchor:
+    """The leader gives a witness the place where its log starts: a BASE without a state (I7).
+
+    Every full voter is proved to hold the log up to `index`. Answered by InstallSnapshotReply.
+    """
+
+    header: Header
+    stream_epoch: int
+    index: Index
+    index_term: Term
+    configuration: Configuration
+    configuration_index: Index
+    levels: Levels
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """With each round, to members of role WITNESS: every full voter, of the configuration in force and of the
+    committed one, the down ones too, is proved in header.term to hold the log up to `index` (I6). A witness may start
+    its log there, for as long as this term lasts.
+    """
+
+    header: Header
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessReport:
+    """Answer to Coverage: what this member's log holds, and how far its promotion is.
+
+    `snapshot_min` > 0: P2 wants a snapshot at or above that index (its P1's). `ready_epoch` > 0: `sm_ready` of that
+    promotion is durable and the side state has applied `ready_index`.
+    """
+
+    header: Header
+    log_first: Index
+    log_bytes: int
+    log_bytes_max: int
+    free_bytes: int
+    snapshot_min: Index
+    ready_epoch: int
+    ready_index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class TimeoutNow:
     """Leadership transfer (§3.10): the target campaigns at once, with `transfer` set in its votes."""
 
@@ -247,6 +292,9 @@ Message = (
     | InstallSnapshotReply
     | FetchPiece
     | FetchPieceReply
+    | InstallAnchor
+    | Coverage
+    | WitnessReport
     | TimeoutNow
     | Removed
 )

@@ -13,28 +13,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from lockmaster_raft import leader, members, reads, snapshot, transfer
+from lockmaster_raft import leader, members, reads, role_changes, side, snapshot, transfer
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.core import Core
-from lockmaster_raft.election import own_vote_durable, start_pre_vote
+from lockmaster_raft.election import campaign, own_vote_durable, start_pre_vote
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.events import (
+    AbortRoleChange,
     AddMember,
     Applied,
     ChangeMember,
+    DemoteMember,
     Event,
     PeerConnected,
     PeerDisconnected,
     Persisted,
     PieceRefused,
     PieceStored,
+    PromoteMember,
     Propose,
     Receive,
     RemoveMember,
     RequestRead,
+    SetReducedCommit,
+    SideOpened,
+    SideReady,
     SnapshotInstalled,
     SnapshotReady,
     StorageReport,
+    SwapMember,
     TransferLeadership,
     Wake,
 )
@@ -212,7 +219,34 @@ class Node:
     def admits_writes(self) -> bool:
         """Whether a proposal would be taken now, load aside."""
         core = self._core
-        return self.own_term_committed and core.transfer is None and not leader.full_voters_missing(core)
+        served = self.own_term_committed and core.full_here and core.transfer is None
+        return served and not leader.full_voters_missing(core)
+
+    @property
+    def own_member(self) -> Member | None:
+        """The own record in the configuration in force: role and phase."""
+        return self._core.own_member
+
+    @property
+    def serves_state(self) -> bool:
+        """Whether reads may be served here: a state that is this member's own, and a full member's privileges (I9)."""
+        return self._core.full_here
+
+    @property
+    def is_caretaker(self) -> bool:
+        """Whether this leader only hands over (I4)."""
+        return self._core.is_caretaker
+
+    @property
+    def covered(self) -> Index:
+        """Up to where the current term's leader lets this witness truncate (I6)."""
+        return self._core.covered
+
+    @property
+    def promotion(self) -> tuple[int, str] | None:
+        """(epoch of P1, stage) of the promotion that runs here, or None."""
+        side = self._core.side
+        return (side.epoch, side.stage.value) if side is not None else None
 
     @property
     def is_removed(self) -> bool:
@@ -272,6 +306,8 @@ def _deadlines(core: Core) -> None:
         leader.tick(core)
     elif core.now >= core.election_deadline:
         start_pre_vote(core)
+    elif core.now >= core.campaign_at:
+        campaign(core)
     if core.now >= core.reads.attempt_retry_at:
         reads.retry(core)
     if core.fetch is not None and core.now >= snapshot.fetch_deadline(core):
@@ -279,7 +315,7 @@ def _deadlines(core: Core) -> None:
 
 
 def _next_deadline(core: Core) -> int:
-    at = leader.deadline(core) if core.role is Role.LEADER else core.election_deadline
+    at = leader.deadline(core) if core.role is Role.LEADER else min(core.election_deadline, core.campaign_at)
     if core.reads.attempt_retry_at < at:
         at = core.reads.attempt_retry_at
     if core.fetch is not None:
@@ -295,9 +331,7 @@ def _dispatch(core: Core, event: Event) -> None:
         case Persisted():
             _on_persisted(core, event)
         case Applied():
-            if event.index > core.emitted:
-                raise InvariantViolation(f"applied {event.index} reported, given only {core.emitted}")
-            core.applied = max(core.applied, event.index)
+            _on_applied(core, event.index)
         case Propose():
             leader.on_propose(core, event)
         case RequestRead():
@@ -305,11 +339,7 @@ def _dispatch(core: Core, event: Event) -> None:
         case Wake():
             pass
         case StorageReport():
-            core.free_bytes = max(0, event.free_bytes)
-            core.sync_average_ns = event.sync_average_ns
-            if event.flushed_applied > core.flushed_applied:
-                core.flushed_applied = event.flushed_applied
-            snapshot.retain(core)
+            _on_storage_report(core, event)
         case AddMember():
             members.on_add_member(core, event)
         case ChangeMember():
@@ -324,9 +354,37 @@ def _dispatch(core: Core, event: Event) -> None:
 
 def _dispatch_rare(
     core: Core,
-    event: SnapshotReady | PieceStored | PieceRefused | SnapshotInstalled | PeerConnected | PeerDisconnected,
+    event: (
+        SwapMember
+        | PromoteMember
+        | DemoteMember
+        | AbortRoleChange
+        | SetReducedCommit
+        | SnapshotReady
+        | PieceStored
+        | PieceRefused
+        | SnapshotInstalled
+        | SideOpened
+        | SideReady
+        | PeerConnected
+        | PeerDisconnected
+    ),
 ) -> None:
     match event:
+        case SwapMember():
+            role_changes.on_swap(core, event)
+        case PromoteMember():
+            role_changes.on_promote(core, event)
+        case DemoteMember():
+            role_changes.on_demote(core, event)
+        case AbortRoleChange():
+            role_changes.on_abort(core, event)
+        case SetReducedCommit():
+            role_changes.on_reduced(core, event)
+        case SideOpened():
+            side.on_opened(core, event)
+        case SideReady():
+            side.on_ready(core, event)
         case SnapshotReady():
             snapshot.on_snapshot_ready(core, event)
             for p in core.progress.values():
@@ -345,6 +403,26 @@ def _dispatch_rare(
             _restart_stream(core, event.member_id, reachable=False)
         case _:
             assert_never(event)
+
+
+def _on_applied(core: Core, index: Index) -> None:
+    if not core.machine:
+        core.refuse("applied by a state that was dropped")
+        return
+    if index > core.emitted:
+        raise InvariantViolation(f"applied {index} reported, given only {core.emitted}")
+    core.applied = max(core.applied, index)
+    if core.side is not None:
+        side.after_applied(core)
+
+
+def _on_storage_report(core: Core, event: StorageReport) -> None:
+    core.free_bytes = max(0, event.free_bytes)
+    core.sync_average_ns = event.sync_average_ns
+    core.state_bytes = max(0, event.state_bytes)
+    if core.machine and event.flushed_applied > core.flushed_applied:
+        core.flushed_applied = event.flushed_applied
+    snapshot.retain(core)
 
 
 def _on_persisted(core: Core, event: Persisted) -> None:

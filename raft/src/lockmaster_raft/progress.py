@@ -46,6 +46,7 @@ class Progress:
         "caught_up",
         "commit_told",
         "contact",
+        "covered",
         "epoch",
         "free_bytes",
         "inflight",
@@ -59,10 +60,13 @@ class Progress:
         "offered_at",
         "offered_index",
         "reachable",
+        "ready_epoch",
+        "ready_index",
         "request_id",
         "rtt_ns",
         "rtt_var_ns",
         "sampled",
+        "snapshot_min",
         "state",
     )
 
@@ -87,6 +91,13 @@ class Progress:
         self.applied: Index = Index(0)
         self.log_first: Index = Index(0)
         self.free_bytes = 0
+        self.covered: int = 0
+        """The most that this leader let a witness truncate to (coverage.py)."""
+        self.ready_epoch = 0
+        self.ready_index: int = 0
+        """The side state that a PROMOTING witness reported in this term."""
+        self.snapshot_min: int = 0
+        """P2 waits for a snapshot at or above this index; 0: it does not."""
         self.level_min = 0
         self.level_max = 0
         self.offered_index: int = 0

@@ -18,6 +18,9 @@ from lockmaster_raft.replication import start_round
 
 def request(core: Core, request_id: int) -> None:
     """A local read wants an index: answered by ReadReady, at the latest after one election timeout."""
+    if not core.full_here:
+        core.read_results.append(ReadReady(request_id, None))  # no state, or no right to serve it (I4, I9)
+        return
     if core.role is Role.LEADER:
         _add(core, NO_NODE, request_id)
         return
@@ -33,7 +36,7 @@ def request(core: Core, request_id: int) -> None:
 
 def on_read_index(core: Core, m: ReadIndex) -> None:
     """A follower asks; a node that does not lead says so at once."""
-    if core.role is Role.LEADER:
+    if core.role is Role.LEADER and core.full_here:
         _add(core, m.header.sender, m.read_id)
     else:
         core.send(ReadIndexReply(core.header(m.header.sender), m.read_id, False, Index(0)), after=core.after())
@@ -70,7 +73,7 @@ def confirm(core: Core) -> None:
     """Count the acknowledged rounds; a newly confirmed one moves the clock and releases its reads."""
     acked = {p.member_id: p.acked_round for p in core.progress.values()}
     acked[core.node_id] = core.round_id
-    confirmed = core.quorum_value(acked)
+    confirmed = core.commit_value(acked)
     if confirmed <= core.confirmed_round:
         return
     core.confirmed_round = confirmed

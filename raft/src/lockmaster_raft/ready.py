@@ -5,7 +5,7 @@ The host's duties, in this order, for every Ready:
 2. `persist`: hard state to the guard file first, then one journal frame (truncation, entries, base); when all of it
    is durable, step Persisted(seq). Persists complete in order. Nothing may be skipped.
 3. `send` with `after == n`: only once Persist n (and all before it) is durable.
-4. `apply`: feed to the state machine in order, then step Applied.
+4. `state` (role changes, docs/consensus.md), then `apply`: feed to the state machine in order, then step Applied.
 5. the rest: answer reads, resolve proposals, tell alarms, serve and store snapshot pieces.
 6. wake the node no later than `next_deadline`.
 """
@@ -30,7 +30,7 @@ class Channel(IntEnum):
 
 
 class Role(Enum):
-    """A node's role. A closed set: WITNESS is a member role and gets its own handler row with level 2."""
+    """A node's role. WITNESS is a voter at rest that holds no state; one that leads is LEADER and a caretaker (I4)."""
 
     LEARNER = "learner"
     FOLLOWER = "follower"
@@ -166,6 +166,39 @@ class MakeSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSide:
+    """P3: all chunks are stored. Delete any other side directory, build this one from them, verify, open it.
+
+    Then step SideOpened, or PieceRefused for a chunk that is no good. From then on `apply` feeds the side state.
+    """
+
+    epoch: int
+    snapshot: InstallSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class FinishSide:
+    """P3's end: flush the side state, write `sm_ready{epoch, index}` in it, sync file and directory; then SideReady."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptSide:
+    """P4 is applied: the side state is this member's state from now on. Idempotent; told again after a restart."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropState:
+    """Close and delete every state there is, side directories and received chunks included (D2 or an abort applied)."""
+
+
+StateAction = OpenSide | FinishSide | AdoptSide | DropState
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Everything one step wants done. An empty Ready still carries `next_deadline`."""
 
@@ -178,3 +211,5 @@ class Ready:
     role_changed: RoleChanged | None = None
     alarms: tuple[Alarm, ...] = ()
     pieces: tuple[ServePiece | StorePiece | InstallPieces | MakeSnapshot, ...] = field(default=())
+    state: tuple[StateAction, ...] = ()
+    """What becomes of the state machine in a role change; to be done in order, before `apply` of the same Ready."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from lockmaster_raft import election, follower, leader, reads, snapshot
+from lockmaster_raft import election, follower, leader, reads, snapshot, witness
 from lockmaster_raft.core import Core
 from lockmaster_raft.ids import NO_NODE
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    Coverage,
     FetchPiece,
     FetchPieceReply,
     Heartbeat,
     HeartbeatReply,
+    InstallAnchor,
     InstallSnapshot,
     InstallSnapshotReply,
     Message,
@@ -29,6 +31,7 @@ from lockmaster_raft.messages import (
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
+    WitnessReport,
 )
 from lockmaster_raft.ready import Role
 from lockmaster_raft.roles import become_follower
@@ -51,9 +54,9 @@ def receive(core: Core, m: Message) -> None:
             follower.refuse_append(core, m, reason)
         return
     match m:
-        case AppendEntries() | Heartbeat() | InstallSnapshot() | TimeoutNow():
+        case AppendEntries() | Heartbeat() | InstallSnapshot() | InstallAnchor() | Coverage() | TimeoutNow():
             _from_leader(core, m)
-        case AppendEntriesReply() | HeartbeatReply() | InstallSnapshotReply():
+        case AppendEntriesReply() | HeartbeatReply() | InstallSnapshotReply() | WitnessReport():
             _to_leader(core, m)
         case PreVote():
             election.on_pre_vote(core, m)
@@ -75,7 +78,10 @@ def receive(core: Core, m: Message) -> None:
             assert_never(m)
 
 
-def _from_leader(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow) -> None:
+_FromLeader = AppendEntries | Heartbeat | InstallSnapshot | InstallAnchor | Coverage | TimeoutNow
+
+
+def _from_leader(core: Core, m: _FromLeader) -> None:
     header = m.header
     if header.term < core.term:
         core.refuse("stale term")
@@ -89,13 +95,17 @@ def _from_leader(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | Ti
             follower.on_heartbeat(core, m)
         case InstallSnapshot():
             snapshot.on_install_snapshot(core, m)
+        case InstallAnchor():
+            witness.on_anchor(core, m)
+        case Coverage():
+            witness.on_coverage(core, m)
         case TimeoutNow():
             election.on_timeout_now(core, m)
         case _:
             assert_never(m)
 
 
-def _answer_stale(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | TimeoutNow) -> None:
+def _answer_stale(core: Core, m: _FromLeader) -> None:
     """The reply's header carries our term: a deposed leader learns of it."""
     match m:
         case AppendEntries():
@@ -104,13 +114,15 @@ def _answer_stale(core: Core, m: AppendEntries | Heartbeat | InstallSnapshot | T
             follower.reply_heartbeat(core, m)
         case InstallSnapshot():
             snapshot.refuse_stale(core, m)
-        case TimeoutNow():
+        case InstallAnchor():
+            witness.refuse_stale_anchor(core, m)
+        case TimeoutNow() | Coverage():
             pass
         case _:
             assert_never(m)
 
 
-def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnapshotReply) -> None:
+def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnapshotReply | WitnessReport) -> None:
     header = m.header
     if header.term > core.term:
         become_follower(core, header.term, NO_NODE)
@@ -125,6 +137,8 @@ def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnaps
             leader.on_heartbeat_reply(core, m)
         case InstallSnapshotReply():
             leader.on_install_reply(core, m)
+        case WitnessReport():
+            witness.on_report(core, m)
         case _:
             assert_never(m)
 

@@ -89,7 +89,7 @@ def on_success(core: Core, p: Progress, m: AppendEntriesReply) -> bool:
             p.sample_rtt(now - done.sent_at)
     p.backoff = 1
     p.applied = max(p.applied, m.applied)
-    p.log_first = m.log_first
+    p.log_first = max(p.log_first, m.log_first)
     p.free_bytes = m.free_bytes
     if p.state is ProgressState.PROBE:
         p.state = ProgressState.REPLICATE

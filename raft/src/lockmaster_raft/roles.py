@@ -6,26 +6,35 @@ and ends its transfer; progress exists only while leading.
 
 from __future__ import annotations
 
-from lockmaster_raft import reads
+from typing import Final
+
+from lockmaster_raft import reads, side
 from lockmaster_raft.clock import ClusterClock
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.entry import EntryKind
-from lockmaster_raft.ids import NO_NODE, NodeId, Term
+from lockmaster_raft.ids import NO_NODE, Index, NodeId, Term
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.ready import Resolved, Role
 from lockmaster_raft.replication import replicate_all
+
+CARETAKER_TIMEOUTS: Final = 4
+"""Election timeouts that a caretaker leads without a full replica coming forward (I4)."""
 
 
 def resting_role(core: Core) -> Role:
     """What this node is when it neither campaigns nor leads."""
     if core.removed:
         return Role.REMOVED
-    return Role.FOLLOWER if core.is_voter() else Role.LEARNER
+    if not core.is_voter():
+        return Role.LEARNER
+    own = core.own_member
+    return Role.WITNESS if own is not None and not own.is_full else Role.FOLLOWER
 
 
 def reset_election_deadline(core: Core) -> None:
-    """Draw the next election timeout; only a full voter ever has one (I3: no witness at level 1)."""
-    if core.removed or not core.is_full_voter(core.node_id):
+    """Draw the next election timeout; without a full voter's privileges it is twice as long (I3)."""
+    core.campaign_at = NEVER
+    if core.removed or core.patience == 0:
         core.election_deadline = NEVER
     else:
         core.election_deadline = core.now + core.election_timeout()
@@ -33,6 +42,7 @@ def reset_election_deadline(core: Core) -> None:
 
 def boot(core: Core) -> None:
     """The role after a start. The only voter need not wait for a leader that cannot exist."""
+    side.settle(core, at_boot=True)
     core.role = resting_role(core)
     reset_election_deadline(core)
     if core.voters == (core.node_id,) and not core.outgoing and core.election_deadline != NEVER:
@@ -62,7 +72,9 @@ def _leave_leadership(core: Core) -> None:
     core.own_term_committed = False
     core.pending_sizes.clear()
     core.pending_bytes = 0
-    core.heartbeat_at = core.check_quorum_at = core.commit_flush_at = NEVER
+    core.heartbeat_at = core.check_quorum_at = core.commit_flush_at = core.caretaker_until = NEVER
+    core.healthy_since = None
+    core.witness_pressed = ()
     transfer, core.transfer = core.transfer, None
     if transfer is not None and transfer.proposal_id is not None:
         core.proposals.append(Resolved(transfer.proposal_id, transfer.target))
@@ -76,7 +88,7 @@ def become_leader(core: Core) -> None:
     core.leader_id = core.node_id
     core.votes.clear()
     core.transfer_campaign = False
-    core.election_deadline = NEVER
+    core.election_deadline = core.campaign_at = NEVER
     reads.fail_forwarded(core)
     core.own_term_committed = False
     core.pending_sizes.clear()
@@ -85,7 +97,14 @@ def become_leader(core: Core) -> None:
     core.check_quorum_at = now + config.election_timeout_ns
     core.progress.clear()
     sync_progress(core)
-    core.append_own(EntryKind.NOOP, b"")
+    core.leading_since = core.change_since = now
+    core.term_start = core.append_own(EntryKind.NOOP, b"").index
+    core.caretaker_until = NEVER
+    if core.is_caretaker:
+        core.caretaker_until = now + CARETAKER_TIMEOUTS * config.election_timeout_ns
+        core.caretaker_tried.clear()
+        core.caretaker_best = Index(0)
+        core.alarm("caretaker", f"member {core.node_id} leads term {core.term} only to hand its log to a full replica")
     reads.begin_round(core)
     replicate_all(core)
 
@@ -118,9 +137,9 @@ def configuration_changed(core: Core) -> None:
     if core.configuration.member(core.node_id) is not None and core.removed:
         core.removed = False  # the removal that we were told of was not ours: our record says we belong
     role = resting_role(core)
-    if core.role in (Role.FOLLOWER, Role.LEARNER, Role.REMOVED):
+    if core.role in (Role.FOLLOWER, Role.WITNESS, Role.LEARNER, Role.REMOVED):
         if role is not core.role or core.election_deadline == NEVER:
             core.role = role
             reset_election_deadline(core)
-    elif role is not Role.FOLLOWER:
+    elif core.patience == 0:
         become_follower(core, core.term, NO_NODE)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from lockmaster_raft import side
 from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
+from lockmaster_raft.coverage import offer_anchor
 from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
 from lockmaster_raft.ids import Index, NodeId, PersistSeq
+from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.ready import Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
@@ -28,16 +31,47 @@ def offer(core: Core, p: Progress) -> None:
     """Name a snapshot that joins the log to a member in CATCHUP, or have one made."""
     now = core.now
     wait = core.config.election_timeout_ns
-    snapshot = core.snapshot
-    if snapshot is None or snapshot.last_index < core.log.base.index:
-        if now - core.snapshot_asked_at >= 10 * wait:
-            core.snapshot_asked_at = now
-            core.pieces.append(MakeSnapshot(core.log.base.index))
+    if core.is_witness(p.member_id):
+        if now - p.offered_at >= wait:
+            offer_anchor(core, p)
+        return
+    if core.is_caretaker:
+        p.offered_at = now
+        return
+    snapshot = _own_snapshot(core, core.log.base.index)
+    if snapshot is None:
         p.offered_at = now
         return
     if p.offered_index == snapshot.last_index and now - p.offered_at < wait:
         return
-    p.offered_index, p.offered_at = snapshot.last_index, now
+    _name(core, p, snapshot)
+
+
+def offer_side(core: Core, p: Progress) -> None:
+    """P2: name a snapshot at or above P1 to a PROMOTING witness that waits for one, or have one made."""
+    if not p.snapshot_min or core.is_caretaker:
+        return
+    snapshot = _own_snapshot(core, Index(p.snapshot_min))
+    if snapshot is None:
+        return
+    fresh = p.offered_index != snapshot.last_index
+    if fresh or core.now - p.offered_at >= core.config.election_timeout_ns:
+        _name(core, p, snapshot)
+
+
+def _own_snapshot(core: Core, index_min: Index) -> OwnSnapshot | None:
+    """The own snapshot if it is not older than that; else one is asked for, once in a while."""
+    snapshot = core.snapshot
+    if snapshot is not None and snapshot.last_index >= index_min:
+        return snapshot
+    if core.now - core.snapshot_asked_at >= 10 * core.config.election_timeout_ns:
+        core.snapshot_asked_at = core.now
+        core.pieces.append(MakeSnapshot(index_min))
+    return None
+
+
+def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
+    p.offered_index, p.offered_at = snapshot.last_index, core.now
     core.send(
         InstallSnapshot(
             core.header(p.member_id),
@@ -86,7 +120,11 @@ def on_fetch_piece(core: Core, m: FetchPiece) -> None:
 
 def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
     """The leader (already followed) names a snapshot: fetch it, unless the log is past it."""
-    if m.last_index <= core.commit_index:
+    if not core.machine:
+        if not side.wants(core, m):
+            _reply(core, m, installed=False, reason="no promotion waits for this snapshot")
+            return
+    elif m.last_index <= core.commit_index:
         _reply(core, m, installed=True)
         return
     fetch = core.fetch
@@ -135,8 +173,11 @@ def pump(core: Core) -> None:
         return
     total = len(fetch.snapshot.chunk_digests)
     if len(fetch.held) == total:
-        fetch.installing = True
-        core.pieces.append(InstallPieces(fetch.snapshot))
+        if core.machine:
+            fetch.installing = True
+            core.pieces.append(InstallPieces(fetch.snapshot))
+        else:
+            side.carry_on(core)
         return
     sources = [s for s in fetch.snapshot.sources if s not in fetch.bad_sources and s != core.node_id]
     if not sources:
@@ -206,6 +247,7 @@ def on_piece_refused(core: Core, e: PieceRefused) -> None:
     fetch.storing.discard(e.number)
     fetch.held.discard(e.number)
     fetch.installing = False
+    side.reopen(core)
     if e.number not in fetch.outstanding and e.number not in fetch.again:
         fetch.again.append(e.number)
     pump(core)
@@ -234,7 +276,7 @@ def expire_pieces(core: Core) -> None:
 def drop_overtaken_fetch(core: Core) -> None:
     """The log caught up by itself: nothing is fetched any more."""
     fetch = core.fetch
-    if fetch is not None and not fetch.installing and fetch.snapshot.last_index <= core.commit_index:
+    if core.machine and fetch is not None and not fetch.installing and fetch.snapshot.last_index <= core.commit_index:
         core.fetch = None
 
 
@@ -249,6 +291,7 @@ def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
         return None
     m = fetch.snapshot
     core.fetch = None
+    core.side = None
     base = Base(m.last_index, m.last_term, m.configuration, m.configuration_index, m.levels)
     if core.log.term(m.last_index) == m.last_term and m.last_index >= core.log.base.index:
         core.write_base(base)
@@ -259,12 +302,22 @@ def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
     core.emitted = core.applied = core.flushed_applied = m.last_index
     core.refresh_configuration()
     core.committed_configuration = core.log.configuration_at(core.commit_index)[1]
+    side.settle(core)
     reply = InstallSnapshotReply(
         core.header(fetch.leader), m.stream_epoch, m.last_index, True, len(m.chunk_digests), core.commit_index
     )
     after = PersistSeq(max(core.after(m.last_index), core.write_seq))
     core.send(reply, Channel.CONTROL, after)
     return fetch.leader
+
+
+def _promotion_runs(core: Core) -> bool:
+    """From P1's append until P4 or the abort is committed the source of its snapshot keeps its log (raft.md §4)."""
+    for configuration in (core.configuration, core.committed_configuration):
+        member = configuration.changing
+        if member is not None and member.phase is MemberPhase.PROMOTING:
+            return True
+    return False
 
 
 # --- the log's start ------------------------------------------------------------------------------------------------
@@ -276,6 +329,8 @@ def retain(core: Core) -> None:
     Never above min(flushed applied, commit): what is in the log only is never dropped.
     """
     log, config = core.log, core.config
+    if not core.full_here or _promotion_runs(core):
+        return
     ceiling = min(core.flushed_applied, core.commit_index, core.applied)
     keep = ceiling - config.retained_entries_min
     for p in core.progress.values():

@@ -34,13 +34,26 @@ class LogStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SideState:
+    """The state that a promotion built beside a witness's log: of which promotion, and where it stands."""
+
+    epoch: int
+    """The configuration epoch of its P1."""
+    applied: Index
+
+
+@dataclass(frozen=True, slots=True)
 class BootState:
     """What a node starts from: read from the guard file and the journal by the host."""
 
     hard_state: HardState
     store: LogStore
     applied: Index
-    """Durably applied index of the state machine; base.index <= applied <= last_index."""
+    """Durably applied index of the state machine; base.index <= applied <= last_index. Without one: base.index."""
+    has_state: bool = True
+    """Whether the directory holds a state machine of its own; a witness has none."""
+    side: SideState | None = None
+    """A side state whose `sm_ready` is there (raft.md §4, P3): opened by the host, `applied` <= its durable index."""
 
 
 @dataclass(slots=True)

@@ -8,10 +8,12 @@ from lockmaster_raft.ids import INDEX_MAX
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    Coverage,
     FetchPiece,
     FetchPieceReply,
     Heartbeat,
     HeartbeatReply,
+    InstallAnchor,
     InstallSnapshot,
     InstallSnapshotReply,
     Message,
@@ -23,6 +25,7 @@ from lockmaster_raft.messages import (
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
+    WitnessReport,
 )
 
 ENTRIES_MAX: Final = 65_536
@@ -101,6 +104,14 @@ def why_not(m: Message) -> str | None:
             ok = _in_range(m.last_index, m.number) and len(m.digest) == 32
         case FetchPieceReply():
             ok = _in_range(m.last_index, m.number)
+        case InstallAnchor():
+            ok = _in_range(m.stream_epoch, m.configuration_index) and 0 < m.index <= INDEX_MAX
+            ok = ok and 0 < m.index_term <= header.term and m.configuration_index <= m.index
+        case Coverage():
+            ok = _in_range(m.index)
+        case WitnessReport():
+            ok = _in_range(m.log_first, m.log_bytes, m.log_bytes_max, m.free_bytes, m.snapshot_min)
+            ok = ok and _in_range(m.ready_epoch, m.ready_index)
         case TimeoutNow():
             ok = True
         case Removed():

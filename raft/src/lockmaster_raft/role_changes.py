@@ -1,0 +1,297 @@
+"""Role changes at the leader: P1 … P4, D1 … D2, joint swaps, their aborts, and what it decides by itself (raft.md §4).
+
+Each step is one CONFIG under the rules of members.py. A new leader finds P1, D1 or a joint configuration in its log and
+completes or aborts it; it believes no `sm_ready` but the one reported to it in its own term. While a change runs no
+other CONFIG is appended, so the epoch in force is the epoch of P1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from lockmaster_raft import transfer
+from lockmaster_raft.core import Core
+from lockmaster_raft.coverage import floor, why_not_covered
+from lockmaster_raft.errors import ChangeRefused, NotReady, ProposalRefused
+from lockmaster_raft.events import AbortRoleChange, DemoteMember, PromoteMember, SetReducedCommit, SwapMember
+from lockmaster_raft.ids import NO_NODE, NodeId
+from lockmaster_raft.members import (
+    append_configuration,
+    fit_to_vote,
+    is_live,
+    joint,
+    why_not_level,
+    why_not_now,
+    why_not_voters,
+)
+from lockmaster_raft.membership import Configuration, Member, MemberPhase, MemberRole
+from lockmaster_raft.progress import Progress
+from lockmaster_raft.quorum import majority
+from lockmaster_raft.ready import Refused
+from lockmaster_raft.role_policy import Demote, HandOver, Observed, Promote, Seen, Swap, decide
+from lockmaster_raft.side import REPLAY_GAP_MAX
+
+ROOM_FACTOR: Final = 2
+"""A promotion needs this many times the state's size free at the witness."""
+
+_Answer = Configuration | ProposalRefused
+
+
+def _settle(core: Core, proposal_id: int | None, answer: _Answer, member_id: NodeId) -> bool:
+    """Append what was asked for, or say why not; True if appended."""
+    if isinstance(answer, Configuration):
+        append_configuration(core, proposal_id, answer, member_id)
+        return True
+    if proposal_id is not None:
+        core.proposals.append(Refused(proposal_id, answer))
+    return False
+
+
+def _renewed(core: Core, member: Member, role: MemberRole, phase: MemberPhase) -> Configuration:
+    return core.configuration.with_member(replace(member, role=role, phase=phase))
+
+
+def _behind(core: Core, p: Progress) -> NotReady | None:
+    """A member that a role change relies on must be there and hold the log but for a few entries."""
+    if not is_live(core, p):
+        return NotReady(f"member {p.member_id} did not answer for an election timeout")
+    gap = core.commit_index - p.match
+    if gap > REPLAY_GAP_MAX:
+        return NotReady(f"member {p.member_id} is {gap} entries behind the commit index, more than {REPLAY_GAP_MAX}")
+    return None
+
+
+# --- proposals ------------------------------------------------------------------------------------------------------
+
+
+def on_promote(core: Core, e: PromoteMember) -> None:
+    """P1."""
+    _settle(core, e.proposal_id, _promoting(core, e.member_id, e.expected_epoch), e.member_id)
+
+
+def _promoting(core: Core, member_id: NodeId, expected_epoch: int | None) -> _Answer:
+    error = why_not_now(core, expected_epoch) or why_not_level(core)
+    if error is not None:
+        return error
+    member, p = core.configuration.member(member_id), core.progress.get(member_id)
+    if member is None or member.is_full or not member.voter:
+        return ChangeRefused(f"member {member_id} is not a witness that votes")
+    if p is None:
+        return ChangeRefused(f"member {member_id} leads: a witness that leads proposes nothing")
+    need = ROOM_FACTOR * core.state_bytes
+    if p.free_bytes < need:
+        return NotReady(f"member {member_id} has {p.free_bytes} bytes free, a promotion needs {need}")
+    return _behind(core, p) or _renewed(core, member, MemberRole.WITNESS, MemberPhase.PROMOTING)
+
+
+def on_demote(core: Core, e: DemoteMember) -> None:
+    """D1."""
+    _settle(core, e.proposal_id, _demoting(core, e.member_id, e.expected_epoch), e.member_id)
+
+
+def _demoting(core: Core, member_id: NodeId, expected_epoch: int | None) -> _Answer:
+    error = why_not_now(core, expected_epoch) or why_not_level(core)
+    if error is not None:
+        return error
+    member, configuration = core.configuration.member(member_id), core.configuration
+    if member is None or not member.is_full or not member.voter:
+        return ChangeRefused(f"member {member_id} is not a full voter")
+    if member_id == core.node_id:
+        return ChangeRefused(f"member {member_id} leads: transfer leadership first")
+    if configuration.reduced_commit:
+        return ChangeRefused("the reduced commit quorum allows no witness")
+    after = _renewed(core, member, MemberRole.FULL, MemberPhase.DEMOTING)
+    least = max(2, configuration.full_min, majority(len(configuration.voter_ids)))
+    if after.full_voter_count < least:
+        return ChangeRefused(f"{after.full_voter_count} full voters would be left, fewer than {least}")
+    for other in configuration.members:
+        p = core.progress.get(other.member_id)
+        if other.voter and other.is_full and p is not None:
+            behind = _behind(core, p)
+            if behind is not None:
+                return behind
+            if core.commit_index - p.applied > REPLAY_GAP_MAX:
+                return NotReady(f"member {p.member_id} has applied up to {p.applied} of {core.commit_index}")
+    return after
+
+
+def on_abort(core: Core, e: AbortRoleChange) -> None:
+    """Back to what it was before P1 or D1: always safe, for it keeps its log and, when full, its state."""
+    error = why_not_now(core, e.expected_epoch, completing=True)
+    answer = error if error is not None else _aborted(core, e.member_id)
+    _settle(core, e.proposal_id, answer, e.member_id)
+
+
+def _aborted(core: Core, member_id: NodeId) -> _Answer:
+    member = core.configuration.member(member_id)
+    if member is None or member is not core.configuration.changing:
+        return ChangeRefused(f"member {member_id} is in no role change")
+    # I6 for the abort of a demotion: a DEMOTING voter never ceased to count in `coverage`, so the witnesses hold on.
+    return _renewed(core, member, member.role, MemberPhase.STEADY)
+
+
+def on_swap(core: Core, e: SwapMember) -> None:
+    """The joint step of a swap; `drive` leaves it."""
+    _settle(core, e.proposal_id, _swapped(core, e.old_id, e.new_id, e.expected_epoch), e.new_id)
+
+
+def _swapped(core: Core, old_id: NodeId, new_id: NodeId, expected_epoch: int | None) -> _Answer:
+    error = why_not_now(core, expected_epoch) or why_not_level(core)
+    if error is not None:
+        return error
+    before = core.configuration
+    old, new, p = before.member(old_id), before.member(new_id), core.progress.get(new_id)
+    if old is None or not old.voter:
+        return ChangeRefused(f"member {old_id} is not a voter")
+    if old_id == core.node_id:
+        return ChangeRefused(f"member {old_id} leads: transfer leadership first")
+    if new is None or new.voter or new.role is not old.role:
+        return ChangeRefused(f"member {new_id} is not a learner of the role {old.role.name}")
+    if p is None or not fit_to_vote(core, p):
+        match = p.match if p is not None else 0
+        return NotReady(f"member {new_id} is not caught up: {match} of {core.log.last_index}")
+    simple = before.with_member(replace(new, voter=True)).without_member(old_id)
+    after = joint(before, simple)
+    return why_not_voters(core, after) or why_not_covered(core, after) or after
+
+
+def on_reduced(core: Core, e: SetReducedCommit) -> None:
+    """The even-size commit quorum, on or off."""
+    answer: _Answer
+    error = why_not_now(core, e.expected_epoch) or why_not_level(core)
+    if error is not None:
+        answer = error
+    elif e.enabled and any(not m.is_full for m in core.configuration.members):
+        answer = ChangeRefused("the reduced commit quorum is refused beside a witness")
+    else:
+        answer = replace(core.configuration, epoch=core.configuration.epoch + 1, reduced_commit=e.enabled)
+    _settle(core, e.proposal_id, answer, NO_NODE)
+
+
+# --- what the leader does by itself ---------------------------------------------------------------------------------
+
+
+def drive(core: Core) -> None:
+    """In every heartbeat, and after a commit: complete or abort what runs, else see what the policy asks for."""
+    if not core.witness_level or why_not_now(core, None, completing=True) is not None:
+        return
+    configuration = core.configuration
+    if configuration.outgoing:
+        append_configuration(core, None, left(configuration), NO_NODE)
+        return
+    member = configuration.changing
+    if member is None:
+        core.change_since = core.now
+        if core.full_here:
+            _follow_policy(core)
+    elif member.phase is MemberPhase.PROMOTING:
+        if core.full_here:
+            _complete_promotion(core, member)
+    else:
+        _complete_demotion(core, member)
+
+
+def left(configuration: Configuration) -> Configuration:
+    """The step out of a joint configuration: who is LEAVING goes."""
+    members = tuple(m for m in configuration.members if m.phase is not MemberPhase.LEAVING)
+    return replace(configuration, epoch=configuration.epoch + 1, members=members, outgoing=())
+
+
+def _complete_promotion(core: Core, member: Member) -> None:
+    p = core.progress.get(member.member_id)
+    if p is None:
+        return
+    after = _renewed(core, member, MemberRole.FULL, MemberPhase.STEADY)
+    ready = p.ready_epoch == core.configuration.epoch and core.commit_index - p.ready_index <= REPLAY_GAP_MAX
+    if ready and _behind(core, p) is None and why_not_covered(core, after) is None:
+        append_configuration(core, None, after, member.member_id)
+        return
+    policy = core.config.role_policy
+    if core.now - core.change_since >= policy.change_timeout_ns:
+        why = f"it was not ready after {policy.change_timeout_ns} ns"
+    elif core.now - p.contact >= policy.promote_after_ns:
+        why = f"it is silent for {core.now - p.contact} ns"
+    else:
+        return
+    core.alarm("promotion_aborted", f"promotion of member {member.member_id}: {why}")
+    _settle(core, None, _aborted(core, member.member_id), member.member_id)
+
+
+def _complete_demotion(core: Core, member: Member) -> None:
+    if member.member_id == core.node_id:
+        # I9: a DEMOTING voter that was elected hands over (caretaker.py), or stays full if nobody takes over.
+        if core.now - core.leading_since >= core.config.election_timeout_ns and core.transfer is None:
+            _settle(core, None, _aborted(core, member.member_id), member.member_id)
+        return
+    if not core.full_here:
+        return
+    p = core.progress.get(member.member_id)
+    after = _renewed(core, member, MemberRole.WITNESS, MemberPhase.STEADY)
+    if p is not None and _may_be_witness(core, p, after):
+        append_configuration(core, None, after, member.member_id)
+    elif core.now - core.change_since >= core.config.role_policy.change_timeout_ns:
+        core.alarm("demotion_aborted", f"demotion of member {member.member_id} was not complete in time")
+        _settle(core, None, _aborted(core, member.member_id), member.member_id)
+
+
+def _may_be_witness(core: Core, p: Progress, after: Configuration) -> bool:
+    """D2: it has appended D1, so it truncates no more, and every other full voter is past D1 and its log's start."""
+    demoted = core.log.configuration_index
+    if p.match < demoted or not p.log_first or why_not_covered(core, after) is not None:
+        return False
+    others = [m for m in after.members if m.voter and m.is_full and m.member_id != core.node_id]
+    known = [core.progress.get(m.member_id) for m in others]
+    return all(o is not None and o.match >= max(demoted, floor(core, p)) and is_live(core, o) for o in known)
+
+
+def observe(core: Core) -> Observed:
+    """What this leader sees, for `decide`."""
+    configuration = core.configuration
+    seen = [Seen(core.node_id, 0, True)]
+    for p in core.progress.values():
+        live = is_live(core, p)
+        near = core.commit_index - p.match <= REPLAY_GAP_MAX
+        applied = core.is_witness(p.member_id) or core.commit_index - p.applied <= REPLAY_GAP_MAX
+        pressed = p.member_id in core.witness_pressed
+        silent = 0 if live else core.now - p.contact
+        seen.append(Seen(p.member_id, silent, near and applied, pressed))
+    known = {s.member_id: s for s in seen}
+    full = [known.get(m.member_id) for m in configuration.members if m.voter and m.is_full]
+    if all(s is not None and not s.silent_ns and s.caught_up for s in full):
+        core.healthy_since = core.now if core.healthy_since is None else core.healthy_since
+    else:
+        core.healthy_since = None
+    busy = core.transfer is not None or why_not_now(core, None) is not None
+    return Observed(
+        configuration,
+        core.node_id,
+        core.levels.active,
+        busy,
+        core.role_changed_at,
+        core.healthy_since,
+        True,
+        tuple(sorted(seen, key=lambda s: s.member_id)),
+    )
+
+
+def _follow_policy(core: Core) -> None:
+    """Ask for what `decide` says; what is refused is decided anew with the next heartbeat."""
+    if all(m.is_full for m in core.configuration.members) and not core.config.role_policy.witness_names:
+        return
+    for step in decide(observe(core), core.config.role_policy, core.now):
+        match step:
+            case Promote():
+                answer = _promoting(core, step.member_id, None)
+                member_id = step.member_id
+            case Demote():
+                answer = _demoting(core, step.member_id, None)
+                member_id = step.member_id
+            case Swap():
+                answer = _swapped(core, step.old_id, step.new_id, None)
+                member_id = step.new_id
+            case HandOver():
+                transfer.begin(core, None, step.target)
+                continue
+        if _settle(core, None, answer, member_id):
+            core.alarm("role_change", f"member {member_id}: {step.why}")

@@ -67,6 +67,8 @@ class MemberView:
     applied: Index
     reachable: bool
     """Answered a heartbeat sent within the last election timeout."""
+    silent_ns: int
+    """Since when it has not answered; 0 while reachable."""
     level_min: int
     level_max: int
     rtt_ns: int
@@ -292,6 +294,7 @@ class Node:
                 p.match,
                 p.applied,
                 p.reachable and members.is_live(core, p),
+                0 if members.is_live(core, p) else core.now - p.contact,
                 p.level_min,
                 p.level_max,
                 p.rtt_ns,

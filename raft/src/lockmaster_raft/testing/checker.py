@@ -139,6 +139,11 @@ class Checker:
         for one in self.all:
             one.installed(host, index)
 
+    def dropped(self, host: Host) -> None:
+        """A host is about to delete its state."""
+        for one in self.all:
+            one.dropped(host)
+
     def acknowledged(self, session: int, seq: int, answer: Answer) -> None:
         """A client heard that its write was done."""
         self.acknowledged_top = max(self.acknowledged_top, answer.index)

@@ -12,7 +12,7 @@ from lockmaster_raft.config import SECOND
 from lockmaster_raft.errors import RaftError
 from lockmaster_raft.events import AddMember
 from lockmaster_raft.ids import Index, NodeId, Term
-from lockmaster_raft.membership import Configuration, Levels, Member
+from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberRole
 from lockmaster_raft.messages import Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import Appended, Base, Role, Send
@@ -22,6 +22,7 @@ from lockmaster_raft.testing.clients import Client
 from lockmaster_raft.testing.host import Host
 from lockmaster_raft.testing.nemesis import Nemesis
 from lockmaster_raft.testing.network import Network
+from lockmaster_raft.testing.role_churn import RoleChurn
 from lockmaster_raft.testing.scheduler import Scheduler
 from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, draw_mix, stream
 
@@ -61,6 +62,7 @@ class Cluster:
         """The last notes, for a failure's report."""
         self.checker = Checker(self)
         self.nemesis = Nemesis(self, stream(seed, "nemesis"))
+        self.churn = RoleChurn(self, stream(seed, "churn"))
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
         self.operations = 0
@@ -92,10 +94,12 @@ class Cluster:
         self._form()
         self.application.start(self, stream(self.seed, "workload"))
         self.nemesis.start()
+        self.churn.start()
         self.scheduler.run_until(self.mix.chaos_seconds * SECOND, self._over)
         # A rough mix gets more time, so that every seed is worth something; S12 judges what comes after healing.
         limit = CHAOS_FACTOR_MAX * self.mix.chaos_seconds * SECOND
         self.scheduler.run_until(limit, lambda: self._over() or self._enough())
+        self.churn.stop()
         self.nemesis.heal()
         self.healing = True
         self.checker.healed()
@@ -115,10 +119,12 @@ class Cluster:
         """Genesis on host 1; the others join as blank incarnations, as `serve --join` does."""
         mix = self.mix
         self.hosts = [Host(self, number) for number in range(1, mix.fulls + 1)]
+        for number in range(mix.fulls + 1, mix.fulls + mix.witnesses + 1):
+            self.hosts.append(Host(self, number, MemberRole.WITNESS))
         first = self.hosts[0]
         member = Member(NodeId(1), "m1", "peer:1", "client:1", first.incarnation, True)
         configuration = Configuration(1, (member,), NodeId(2))
-        base = Base(Index(1), Term(1), configuration, Index(1), Levels())
+        base = Base(Index(1), Term(1), configuration, Index(1), Levels(WITNESS_LEVEL, WITNESS_LEVEL))
         first.genesis(base, self.application.genesis())
         self._numbers[1] = 1
         self.checker.genesis(base)
@@ -131,15 +137,16 @@ class Cluster:
 
     def _formed(self) -> bool:
         lead = self.leader()
-        return lead is not None and lead.node is not None and self.voters(lead.node) >= min(self.mix.fulls, 3)
+        expected = min(self.mix.fulls + self.mix.witnesses, 3)
+        return lead is not None and lead.node is not None and self.voters(lead.node) >= expected
 
     @staticmethod
     def voters(node: Node) -> int:
         """Voters in the node's configuration."""
         return len(node.configuration.voter_ids)
 
-    def ask_to_join(self, host: Host) -> None:
-        """Ask the current leader to add this blank host, until it has been added."""
+    def ask_to_join(self, host: Host, *, promote: bool = True) -> None:
+        """Ask the current leader to add this blank host, until it has been added; a voter as soon as it is fit."""
 
         def ask() -> None:
             if host.member_id or self.healing:
@@ -147,7 +154,9 @@ class Cluster:
             lead = self.leader()
             if lead is not None:
                 where = (f"m{host.number}", f"peer:{host.number}", f"client:{host.number}", host.incarnation)
-                lead.front.admin(lambda proposal_id: AddMember(proposal_id, *where), self._count_admin)
+                lead.front.admin(
+                    lambda proposal_id: AddMember(proposal_id, *where, promote, role=host.role), self._count_admin
+                )
             self.scheduler.after(SECOND // 4, ask)
 
         ask()

@@ -97,8 +97,8 @@ class Frontend:
 
     def stale(self, query: object, reply: Reply) -> None:
         """An EVENTUAL read of this replica's state as it is."""
-        replica = self._host.replica
-        if replica is not None:
+        replica, node = self._host.replica, self._host.node
+        if replica is not None and node is not None and node.serves_state:
             reply(Answer("", replica.query(query), index=self._host.meta.index, applied_on=self._host.number))
 
     def admin(self, event: Callable[[int], object], done: Callable[[object], None]) -> None:

@@ -29,7 +29,7 @@ from lockmaster_raft.events import (
     Wake,
 )
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
-from lockmaster_raft.membership import Configuration, Levels, decode_configuration
+from lockmaster_raft.membership import MemberRole, decode_configuration
 from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import (
@@ -49,26 +49,32 @@ from lockmaster_raft.testing.disk import Disk, StateDisk
 from lockmaster_raft.testing.frontend import Frontend
 from lockmaster_raft.testing.scheduler import DriftingClock
 from lockmaster_raft.testing.snapshots import chunks_of, contents_of
+from lockmaster_raft.testing.state_dirs import BLANK, StateDirs
 
 if TYPE_CHECKING:
     from lockmaster_raft.testing.application import Replica
     from lockmaster_raft.testing.cluster import Cluster
 
 FREE_BYTES: Final = 1 << 34
-EMPTY: Final = Configuration(0, (), NodeId(1))
 
 
 class Host:
     """One machine with its disks and, while it runs, its node."""
 
-    def __init__(self, cluster: Cluster, number: int) -> None:
+    def __init__(self, cluster: Cluster, number: int, role: MemberRole = MemberRole.FULL) -> None:
         self.cluster = cluster
         self.number = number
+        self.role = role
+        """What its directory is made for: `serve --role`."""
+        self.lost = False
+        """Its disks are gone for good."""
         self.incarnation = number.to_bytes(16, "big")
         self.draw = random.Random(f"{cluster.seed}/host/{number}")
         self.member_id = NodeId(0)
         self.disk: Disk | None = None
         self.state: StateDisk | None = None
+        """The open one; None on a witness."""
+        self.dirs = StateDirs(self)
         self.node: Node | None = None
         self.replica: Replica | None = None
         self.running = True
@@ -84,8 +90,8 @@ class Host:
         self._wake_at = 0
         self._sealed: deque[tuple[Base, dict[bytes, bytes | None]]] = deque()
         self._images: dict[int, tuple[bytes, ...]] = {}
-        self._pieces: dict[tuple[int, int], bytes] = {}
-        self.meta = Base(Index(0), Term(0), EMPTY, Index(0), Levels())
+        self.pieces: dict[tuple[int, int], bytes] = {}
+        self.meta = BLANK
         """Where the replica stands and the configuration applied there."""
 
     def _drift(self) -> int:
@@ -98,7 +104,7 @@ class Host:
         """Make this the first member's directory."""
         self.member_id = base.configuration.members[0].member_id
         self._format(base, HardState(base.term, NodeId(0)))
-        self.state = StateDisk(contents, base)
+        self.dirs.format(contents, base)
 
     def _format(self, base: Base, hard: HardState) -> None:
         draw = random.Random(f"{self.cluster.seed}/disk/{self.number}")
@@ -108,9 +114,10 @@ class Host:
     def join(self, member_id: NodeId) -> None:
         """The leader's first message named this blank incarnation: write identity to the guard and start."""
         self.member_id = member_id
-        base = Base(Index(0), Term(0), EMPTY, Index(0), Levels())
+        base = BLANK
         self._format(base, HardState(Term(0), NodeId(0)))
-        self.state = StateDisk({}, base)
+        if self.role is MemberRole.FULL:
+            self.dirs.format({}, base)
         self.boot()
 
     def boot(self) -> None:
@@ -118,21 +125,23 @@ class Host:
         self.running = True
         self.paused_until = 0
         self.boots += 1
-        if self.disk is None or self.state is None:
+        if self.disk is None:
             return
         hard = self.disk.boot(self._persisted)
-        self.meta = self.state.flushed_meta
-        self._mend_log(self.meta)
-        self.replica = None
-        if self.meta.index:
-            contents = dict(self.state.flushed)
-            self.replica = self.cluster.application.replica(contents, self.meta.index, self.meta.term)
-        self._held, self._images, self._pieces = [], {}, {}
+        self.state, side = self.dirs.at_boot(self.disk.store.base)
+        self.replica, self.meta = None, BLANK
+        if self.state is not None:
+            self.meta = self.state.flushed_meta
+            self._mend_log(self.meta)
+            if self.meta.index:
+                self.open_state(self.state)
+        self._held, self._images, self.pieces = [], {}, {}
         self._events.clear()
         self._sealed.clear()
         self._wake_at = 0
         self.front = Frontend(self)
-        boot = BootState(hard, self.disk.store, self.meta.index)
+        applied = self.meta.index if self.state is not None else self.disk.store.base.index
+        boot = BootState(hard, self.disk.store, applied, self.state is not None and side is None, side)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
             node_id=self.member_id,
@@ -143,10 +152,27 @@ class Host:
             draw=self.draw.getrandbits(64),
         )
         boots = self.boots
-        self._background(boots, self.cluster.mix.store_interval_ns, self._store)
+        self._background(boots, self.cluster.mix.store_interval_ns, self.store_state)
         self._background(boots, self.cluster.mix.flush_interval_ns, self._flush)
         self.step(Wake())
         self.cluster.connected(self)
+
+    def open_state(self, state: StateDisk) -> None:
+        """A state machine on this store, from now on fed by `apply`."""
+        self.state, self.meta = state, state.flushed_meta
+        self._sealed.clear()
+        contents = dict(state.flushed)
+        self.replica = self.cluster.application.replica(contents, self.meta.index, self.meta.term)
+        self.front.restored()
+        self.cluster.checker.installed(self, self.meta.index)
+
+    def close_state(self) -> None:
+        """No state machine any more."""
+        self.cluster.checker.dropped(self)
+        self.state, self.replica, self.meta = None, None, BLANK
+        self._sealed.clear()
+        self._images.clear()
+        self.pieces.clear()
 
     def _mend_log(self, meta: Base) -> None:
         """A boot that finds state ahead of the log's base and not in the log writes the BASE again (service.md §5)."""
@@ -164,8 +190,9 @@ class Host:
         self.boots += 1
         self._backlog.clear()
         self.front.lost()
-        if self.disk is not None and self.state is not None:
+        if self.disk is not None:
             self.disk.crash()
+        if self.state is not None:
             self.state.crash(self.draw)
         if power:
             self.clock = DriftingClock(self.cluster.scheduler, self.draw.randint(0, 10**9), self._drift())
@@ -258,6 +285,8 @@ class Host:
                 self._held.append(send)
         if ready.persist is not None:
             self.disk.submit(ready.persist)
+        for action in ready.state:
+            self.dirs.do(action)
         for entry in ready.apply:
             self._apply(entry)
         if ready.apply:
@@ -314,12 +343,13 @@ class Host:
         configuration, at = self.meta.configuration, self.meta.configuration_index
         if entry.kind is EntryKind.CONFIG:
             configuration, at = decode_configuration(entry.payload), entry.index
-        self.meta = Base(entry.index, entry.term, configuration, at, Levels())
+        self.meta = Base(entry.index, entry.term, configuration, at, self.meta.levels)
         self._sealed.append((self.meta, dict(self.replica.seal())))
         self.cluster.checker.applied(self, entry, outcome)
         self.front.applied(entry, outcome)
 
-    def _store(self) -> None:
+    def store_state(self) -> None:
+        """Give the state store what is applied and durable in the journal."""
         if self.disk is None or self.state is None or self.node is None:
             return
         durable = self.disk.store.last_index
@@ -333,7 +363,10 @@ class Host:
 
     def _flush(self) -> None:
         state, boots = self.state, self.boots
-        if state is None or self.node is None:
+        if self.node is None:
+            return
+        if state is None:
+            self.step(StorageReport(Index(0), FREE_BYTES, self.cluster.mix.sync_ns))
             return
         upto = state.stored
 
@@ -355,7 +388,7 @@ class Host:
                 if blake2b(piece.data, digest_size=32).digest() != piece.digest:
                     self._events.append(PieceRefused(piece.last_index, piece.number, "digest"))
                     return
-                self._pieces[(piece.last_index, piece.number)] = piece.data
+                self.pieces[(piece.last_index, piece.number)] = piece.data
                 self._events.append(PieceStored(piece.last_index, piece.number))
             case InstallPieces():
                 boots, snapshot = self.boots, piece.snapshot
@@ -387,20 +420,20 @@ class Host:
         self.step(SnapshotReady(meta.index, meta.term, *where, digests, sum(map(len, chunks))))
 
     def _install(self, boots: int, snapshot: InstallSnapshot) -> None:
-        if boots != self.boots or self.state is None:
+        if boots != self.boots or self.state is None or self.node is None or self.node.fetching is not snapshot:
             return
         count = len(snapshot.chunk_digests)
-        chunks = [self._pieces[(snapshot.last_index, number)] for number in range(count)]
+        chunks = [self.pieces[(snapshot.last_index, number)] for number in range(count)]
         contents = contents_of(chunks)
         place = (snapshot.configuration, snapshot.configuration_index, snapshot.levels)
         meta = Base(snapshot.last_index, snapshot.last_term, *place)
         if meta.index > self.meta.index:
-            self.state.replace(contents, meta)
+            self.state = self.dirs.replaced(contents, meta)
             self.meta = meta
             self._sealed.clear()
             self.replica = self.cluster.application.replica(dict(contents), meta.index, meta.term)
             self.front.restored()
             self.cluster.checker.installed(self, meta.index)
             self.cluster.count("snapshot installed")
-        self._pieces.clear()
+        self.pieces.clear()
         self.step(SnapshotInstalled(meta.index, meta.term))

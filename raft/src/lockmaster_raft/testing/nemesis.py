@@ -80,7 +80,7 @@ class Nemesis:
         for host in self._cluster.hosts:
             if host.disk is not None:
                 host.disk.slow_until = 0
-            if not host.running:
+            if not host.running and not host.lost:
                 host.boot()
             host.resume_now()
         self._cluster.note("healed")
@@ -88,7 +88,7 @@ class Nemesis:
     # --- who ----------------------------------------------------------------------------------------------------
 
     def _members(self) -> list[Host]:
-        return [host for host in self._cluster.hosts if host.member_id and not host.removed]
+        return [host for host in self._cluster.hosts if host.member_id and not host.removed and not host.lost]
 
     def _numbers(self) -> list[int]:
         return [host.number for host in self._cluster.hosts]
@@ -106,7 +106,7 @@ class Nemesis:
             down = self._time([0.05, 0.5, 3, 10])
 
         def back() -> None:
-            if not host.running:
+            if not host.running and not host.lost:
                 host.boot()
 
         self._cluster.scheduler.after(down, back)

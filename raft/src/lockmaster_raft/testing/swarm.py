@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lockmaster_raft.config import MILLISECOND, SECOND, RaftConfig
+from lockmaster_raft.role_policy import LogPolicy, RoleMode, RolePolicy
 
 SIMULATED_SECONDS_MIN: Final = 60
 OPERATIONS_MIN: Final = 300
@@ -41,6 +42,10 @@ class Mix:
     operation_interval_ns: int
     store_interval_ns: int
     flush_interval_ns: int
+    witnesses: int
+    role_faults: tuple[tuple[str, int], ...]
+    """(kind of role churn, weight); see role_churn.py. Empty without witnesses and swaps."""
+    role_interval_ns: int
 
 
 FAULT_KINDS: Final = (
@@ -64,6 +69,55 @@ FAULT_KINDS: Final = (
 )
 
 
+ROLE_FAULTS: Final = (
+    "promote",
+    "demote",
+    "abort",
+    "swap",
+    "lose",
+    "silence",
+    "leader_is_witness_only",
+    "reduced",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleMix:
+    """What a seed does with roles; `fulls` 0: as many as the plain mix says."""
+
+    fulls: int
+    witnesses: int
+    config: RaftConfig
+    faults: tuple[tuple[str, int], ...]
+    interval_ns: int
+
+
+def draw_roles(seed: int, config: RaftConfig) -> RoleMix:
+    """The shape and the role churn of this seed, from a stream of its own."""
+    draw = stream(seed, "roles")
+    fulls, witnesses = draw.choice([(2, 1), (2, 1), (2, 1), (3, 2), (3, 1), (4, 0), (0, 0)])
+    faults = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in ROLE_FAULTS)
+    if (fulls, witnesses) == (0, 0):
+        faults = ()
+    policy = RolePolicy(
+        mode=draw.choice([RoleMode.AUTOMATIC, RoleMode.AUTOMATIC, RoleMode.OPERATED]),
+        log_policy=draw.choice([LogPolicy.PROMOTE, LogPolicy.BLOCK, LogPolicy.ALARM]),
+        promote_after_ns=draw.choice([2, 5]) * SECOND,
+        restore_after_ns=draw.choice([1, 3]) * SECOND,
+        cool_down_ns=draw.choice([1, 5, 20]) * SECOND,
+        change_timeout_ns=draw.choice([3, 10]) * SECOND,
+        witness_names=frozenset(f"m{n}" for n in range(fulls + 1, fulls + witnesses + 1)),
+    )
+    budget = draw.choice([20_000, 100_000, 1 << 30])
+    return RoleMix(
+        fulls,
+        witnesses,
+        replace(config, role_policy=policy, witness_log_bytes_max=budget),
+        faults,
+        draw.choice([1, 2, 4]) * SECOND,
+    )
+
+
 def draw_mix(seed: int) -> Mix:
     """The mix of this seed; a function of the seed alone."""
     draw = stream(seed, "mix")
@@ -78,15 +132,17 @@ def draw_mix(seed: int) -> Mix:
         log_bytes_max=draw.choice([2_000, 20_000, 1 << 30]),
         pending_entries_max=draw.choice([16, 4096]),
     )
+    roles = draw_roles(seed, config)
     weights = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in FAULT_KINDS)
     if sum(weight for _, weight in weights) == 0:
         weights = tuple((kind, 1) for kind, _ in weights)
     sync_ns = draw.choice([200_000, 1 * MILLISECOND, 8 * MILLISECOND])
     delay_ns = draw.choice([100_000, 1 * MILLISECOND, 10 * MILLISECOND])
+    fulls = draw.choice([3, 3, 3, 5])
     return Mix(
-        fulls=draw.choice([3, 3, 3, 5]),
+        fulls=fulls if roles.fulls == 0 else roles.fulls,
         clients=draw.choice([3, 4, 6]),
-        config=config,
+        config=roles.config,
         chaos_seconds=draw.choice([60, 60, 70]),
         fault_interval_ns=draw.choice([1500, 3000, 6000]) * MILLISECOND,
         delay_ns=delay_ns,
@@ -102,4 +158,7 @@ def draw_mix(seed: int) -> Mix:
         operation_interval_ns=draw.choice([100, 200, 300]) * MILLISECOND,
         store_interval_ns=draw.choice([20, 100, 400]) * MILLISECOND,
         flush_interval_ns=draw.choice([300, 2_000, 10_000]) * MILLISECOND,
+        witnesses=roles.witnesses,
+        role_faults=roles.faults,
+        role_interval_ns=roles.interval_ns,
     )

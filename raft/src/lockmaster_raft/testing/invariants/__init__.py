@@ -9,9 +9,18 @@ from lockmaster_raft.testing.invariants.i1_election_safety import ElectionSafety
 from lockmaster_raft.testing.invariants.i1_leader_completeness import LeaderCompleteness
 from lockmaster_raft.testing.invariants.i1_log_matching import LogMatching
 from lockmaster_raft.testing.invariants.i1_state_machine_safety import StateMachineSafety
+from lockmaster_raft.testing.invariants.i2_votes import Votes
+from lockmaster_raft.testing.invariants.i4_caretaker import Caretaker
 from lockmaster_raft.testing.invariants.i5_commit_quorum import CommitQuorum
 from lockmaster_raft.testing.invariants.i6_base import BaseIsCommitted
+from lockmaster_raft.testing.invariants.i6_coverage import WitnessCoverage
+from lockmaster_raft.testing.invariants.i8_two_full import TwoFull
+from lockmaster_raft.testing.invariants.i9_privileges import Privileges
 from lockmaster_raft.testing.invariants.i10_one_change import OneChange
+from lockmaster_raft.testing.invariants.i11_quorums import Quorums
+from lockmaster_raft.testing.invariants.i12_incarnations import Incarnations
+from lockmaster_raft.testing.invariants.i13_level import WitnessLevel
+from lockmaster_raft.testing.invariants.rare_events import RareEvents
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
 from lockmaster_raft.testing.invariants.s3_acknowledged import AcknowledgedStays
@@ -32,6 +41,15 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     CommitQuorum,
     OneChange,
     BaseIsCommitted,
+    Votes,
+    Caretaker,
+    WitnessCoverage,
+    TwoFull,
+    Privileges,
+    Quorums,
+    Incarnations,
+    WitnessLevel,
+    RareEvents,
     NoRegress,
     EffectOrder,
     AcknowledgedStays,

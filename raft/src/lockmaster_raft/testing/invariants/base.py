@@ -62,6 +62,9 @@ class Invariant:
     def installed(self, host: Host, index: int) -> None:
         """A host switched a snapshot in."""
 
+    def dropped(self, host: Host) -> None:
+        """A host is about to delete its state, as a role change asks."""
+
     def acknowledged(self, session: int, seq: int, answer: Answer) -> None:
         """A client got a write's answer."""
 

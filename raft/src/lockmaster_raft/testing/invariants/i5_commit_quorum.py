@@ -48,9 +48,15 @@ class CommitQuorum(Invariant):
         for voters in (configuration.voter_ids, configuration.outgoing):
             members = [configuration.member(voter) for voter in voters]
             copies = sum(self._holds(member, index, term) for member in members if member is not None)
-            if voters and copies <= len(voters) // 2:
+            if voters and copies < self._needed(configuration, len(voters)):
                 return True
         return False
+
+    @staticmethod
+    def _needed(configuration: Configuration, count: int) -> int:
+        """Copies: a majority, or half of an even number with the reduced commit quorum (raft.md §5)."""
+        reduced = configuration.reduced_commit and not configuration.outgoing and count >= 4 and count % 2 == 0
+        return count // 2 if reduced else count // 2 + 1
 
     def _holds(self, member: Member, index: int, term: int | None) -> bool:
         for host in self.checker.cluster.hosts:

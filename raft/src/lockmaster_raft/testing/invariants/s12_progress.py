@@ -58,8 +58,13 @@ class Progress(Invariant):
                 return f"client {client.number} was not served again"
         members = {member.member_id for member in lead.node.configuration.members}
         for host in cluster.hosts:
-            if host.member_id in members and host.meta.index + 20 < lead.node.commit_index:
-                return f"host {host.number} stands at {host.meta.index}, commit is {lead.node.commit_index}"
+            if host.member_id not in members or host.lost:
+                continue
+            at = host.meta.index if host.state is not None or host.node is None else host.node.commit_index
+            if at + 20 < lead.node.commit_index:
+                return f"host {host.number} stands at {at}, commit is {lead.node.commit_index}"
+        if lead.node.configuration.outgoing or lead.node.is_caretaker:
+            return "a joint change or a caretaker is still there"
         return ""
 
     def finished(self) -> None:

@@ -1,0 +1,41 @@
+"""I2, I3: a vote goes to a log at least as new, by whoever votes; a full replica wants a witness's to be newer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lockmaster_raft.messages import RequestVote, RequestVoteReply
+from lockmaster_raft.testing.invariants.base import Invariant
+
+if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
+    from lockmaster_raft.ready import Send
+    from lockmaster_raft.testing.checker import Checker
+    from lockmaster_raft.testing.host import Host
+
+
+class Votes(Invariant):
+    """Remembers what each candidate said of its log."""
+
+    rule = "I2 I3 votes"
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__(checker)
+        self._asked: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def transmitting(self, host: Host, node: Node, send: Send) -> None:
+        """Compare (term, index), never the index alone."""
+        message = send.message
+        if isinstance(message, RequestVote):
+            self._asked[(message.header.sender, message.header.term)] = (message.last_term, message.last_index)
+            own = node.own_member
+            if message.transfer and own is not None and not own.is_full:
+                self.fail(f"witness {host.number} campaigns on a transfer")
+        elif isinstance(message, RequestVoteReply) and message.granted:
+            asked = self._asked.get((send.to, message.header.term))
+            mine = (message.last_term, message.last_index)
+            if asked is None or asked < mine:
+                self.fail(f"host {host.number} with {mine} votes for member {send.to} with {asked}")
+            me, it = node.own_member, node.configuration.member(send.to)
+            if me is not None and me.is_full and it is not None and not it.is_full and asked == mine:
+                self.fail(f"full host {host.number} votes for witness {send.to}, equal at {mine}")

@@ -1,0 +1,141 @@
+"""No rule: counts the rare events that a run should meet (raft.md §7), so that coverage can be printed and asserted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.membership import MemberPhase, MemberRole, decode_configuration
+from lockmaster_raft.messages import Coverage, InstallAnchor
+from lockmaster_raft.ready import Role
+from lockmaster_raft.testing.invariants.base import Invariant
+from lockmaster_raft.testing.invariants.i4_caretaker import is_witness_leader
+
+if TYPE_CHECKING:
+    from lockmaster_raft.events import Event
+    from lockmaster_raft.membership import Configuration, Member
+    from lockmaster_raft.node import Node
+    from lockmaster_raft.ready import HardState, Ready, Send
+    from lockmaster_raft.testing.checker import Checker
+    from lockmaster_raft.testing.host import Host
+
+RARE: Final = (
+    "caretaker elected",
+    "caretaker handed over",
+    "caretaker applied its own P4",
+    "DEMOTING voter elected",
+    "P1 appended",
+    "P4 appended",
+    "D1 appended",
+    "D2 appended",
+    "promotion aborted at fetching",
+    "promotion aborted at opening",
+    "promotion aborted at replaying",
+    "promotion aborted at finishing",
+    "promotion aborted at ready",
+    "promotion aborted unseen",
+    "demotion aborted",
+    "crashed at fetching",
+    "crashed at opening",
+    "crashed at replaying",
+    "crashed at finishing",
+    "crashed at ready",
+    "booted with a side state",
+    "joint entered",
+    "joint left",
+    "anchor sent",
+    "witness truncation held back by I6",
+    "witness moved its log's start",
+    "configuration rolled back in a role change",
+    "alarm:witness_log",
+)
+"""Every one must happen: `make sim` counts them, CI's list of seeds meets each."""
+HELD_BACK_ENTRIES: Final = 20
+
+
+class RareEvents(Invariant):
+    """Counts; never fails."""
+
+    rule = "coverage"
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__(checker)
+        self._caretakers: dict[int, int] = {}
+        self._stages: dict[int, str] = {}
+        self._epochs: dict[int, int] = {}
+
+    def booting(self, host: Host, hard: HardState) -> None:
+        """A boot in a promotion: where had it been cut?"""
+        stage = self._stages.pop(host.number, "")
+        if stage:
+            self.checker.cluster.count(f"crashed at {stage}")
+
+    def led(self, host: Host, node: Node) -> None:
+        """Who leads?"""
+        own = node.own_member
+        if is_witness_leader(host, node):
+            self.checker.cluster.count("caretaker elected")
+            self._caretakers[host.number] = node.term
+        elif own is not None and own.phase is MemberPhase.DEMOTING:
+            self.checker.cluster.count("DEMOTING voter elected")
+        if any(term == node.term - 1 and number != host.number for number, term in self._caretakers.items()):
+            self.checker.cluster.count("caretaker handed over")
+
+    def commits(self, host: Host, node: Node, old: int, new: int) -> None:
+        """A caretaker becomes an ordinary leader by its own P4."""
+        if self._caretakers.get(host.number) == node.term and node.role is Role.LEADER and node.serves_state:
+            del self._caretakers[host.number]
+            self.checker.cluster.count("caretaker applied its own P4")
+
+    def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """Role changes by the leader's CONFIG entries; roll-backs by the epoch in force."""
+        if node.promotion is not None:
+            self._stages[host.number] = node.promotion[1]
+        else:
+            self._stages.pop(host.number, None)
+        epoch = node.configuration.epoch
+        if epoch < self._epochs.get(host.number, 0) and node.configuration.changing != node.own_member:
+            self.checker.cluster.count("configuration rolled back in a role change")
+        self._epochs[host.number] = epoch
+        if ready.persist is None or node.role is not Role.LEADER:
+            return
+        for entry in ready.persist.entries:
+            if entry.kind is EntryKind.CONFIG and entry.term == node.term:
+                before = node.configuration_at(entry.index - 1)[1]  # type: ignore[arg-type]
+                self._change(before, decode_configuration(entry.payload))
+
+    def _change(self, before: Configuration, after: Configuration) -> None:
+        count = self.checker.cluster.count
+        if after.outgoing and not before.outgoing:
+            count("joint entered")
+        elif before.outgoing and not after.outgoing:
+            count("joint left")
+        old, new = before.changing, after.changing
+        if old is None and new is not None:
+            count("P1 appended" if new.phase is MemberPhase.PROMOTING else "D1 appended")
+        elif old is not None and new is None:
+            self._ended(old, after.member(old.member_id))
+
+    def _ended(self, old: Member, now: Member | None) -> None:
+        count = self.checker.cluster.count
+        role = now.role if now is not None else None
+        if old.phase is MemberPhase.DEMOTING:
+            count("D2 appended" if role is MemberRole.WITNESS else "demotion aborted")
+        elif role is MemberRole.FULL:
+            count("P4 appended")
+        else:
+            count(f"promotion aborted {self._stage_of(old)}")
+
+    def _stage_of(self, member: Member) -> str:
+        host = self.checker.cluster.hosts[int.from_bytes(member.incarnation, "big") - 1]
+        running = host.node.promotion if host.node is not None else None
+        return f"at {running[1]}" if running is not None else "unseen"
+
+    def transmitting(self, host: Host, node: Node, send: Send) -> None:
+        """What a leader lets witnesses do."""
+        message = send.message
+        if isinstance(message, Coverage):
+            if message.index + HELD_BACK_ENTRIES < node.commit_index:
+                self.checker.cluster.count("witness truncation held back by I6")
+        elif isinstance(message, InstallAnchor):
+            self.checker.cluster.count("anchor sent")

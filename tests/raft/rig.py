@@ -15,22 +15,28 @@ from lockmaster_raft.events import (
     Persisted,
     PieceStored,
     Receive,
+    SideOpened,
+    SideReady,
     SnapshotInstalled,
     SnapshotReady,
     Wake,
 )
 from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, Levels, Member, encode_configuration
+from lockmaster_raft.membership import Configuration, Levels, Member, MemberPhase, MemberRole, encode_configuration
 from lockmaster_raft.messages import AppendEntries, FetchPieceReply, Header, Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import (
+    AdoptSide,
     Alarm,
     Appended,
     Base,
     Channel,
+    DropState,
+    FinishSide,
     HardState,
     InstallPieces,
     MakeSnapshot,
+    OpenSide,
     Persist,
     ReadReady,
     Ready,
@@ -39,31 +45,47 @@ from lockmaster_raft.ready import (
     Role,
     Send,
     ServePiece,
+    StateAction,
     StorePiece,
 )
-from lockmaster_raft.storage import BootState, MemoryStore
+from lockmaster_raft.storage import BootState, MemoryStore, SideState
 
 CLUSTER = b"test-cluster-id!"
 START = 1_000_000_000
 M = TypeVar("M")
 
 
-def member(number: int, *, voter: bool = True, name: str = "") -> Member:
+def member(
+    number: int,
+    *,
+    voter: bool = True,
+    name: str = "",
+    role: MemberRole = MemberRole.FULL,
+    phase: MemberPhase = MemberPhase.STEADY,
+) -> Member:
     who = name or f"m{number}"
-    return Member(NodeId(number), who, f"{who}:1", f"{who}:2", bytes([number]) * 16, voter)
+    return Member(NodeId(number), who, f"{who}:1", f"{who}:2", bytes([number]) * 16, voter, role, phase)
 
 
 def configuration(
-    voters: Sequence[int] = (1, 2, 3), learners: Sequence[int] = (), *, epoch: int = 1, full_min: int = 2
+    voters: Sequence[int] = (1, 2, 3),
+    learners: Sequence[int] = (),
+    *,
+    witnesses: Sequence[int] = (),
+    epoch: int = 1,
+    full_min: int = 2,
 ) -> Configuration:
+    """`witnesses` name the voters and learners whose role is WITNESS."""
+    roles = {n: MemberRole.WITNESS if n in witnesses else MemberRole.FULL for n in (*voters, *learners)}
     members = sorted(
-        [member(v) for v in voters] + [member(n, voter=False) for n in learners], key=lambda m: m.member_id
+        [member(v, role=roles[v]) for v in voters] + [member(n, voter=False, role=roles[n]) for n in learners],
+        key=lambda m: m.member_id,
     )
     return Configuration(epoch, tuple(members), NodeId(max([*voters, *learners]) + 1), full_min)
 
 
-def base(conf: Configuration, index: int = 1, term: int = 1) -> Base:
-    return Base(Index(index), Term(term), conf, Index(index), Levels())
+def base(conf: Configuration, index: int = 1, term: int = 1, level: int = 1) -> Base:
+    return Base(Index(index), Term(term), conf, Index(index), Levels(level, level))
 
 
 BLANK = Base(Index(0), Term(0), Configuration(0, (), NodeId(1)), Index(0), Levels())
@@ -110,6 +132,8 @@ class Rig:
         config: RaftConfig | None = None,
         applied: int | None = None,
         start: Base | None = None,
+        has_state: bool = True,
+        side: SideState | None = None,
     ) -> None:
         self.config = config or RaftConfig()
         self.store = MemoryStore(start or base(conf or configuration()), list(log))
@@ -120,6 +144,8 @@ class Rig:
             HardState(Term(term), NodeId(voted_for)),
             self.store,
             Index(self.store.base.index if applied is None else applied),
+            has_state,
+            side,
         )
         draw = self.random.getrandbits(64)
         self.node = Node(
@@ -172,7 +198,9 @@ class Rig:
 class Cluster:
     """A few nodes in virtual time: 0.3 ms per message, 0.1 ms per sync, snapshots of two chunks."""
 
-    def __init__(self, config: RaftConfig | None = None, *, full_min: int = 2, blank: bool = False) -> None:
+    def __init__(
+        self, config: RaftConfig | None = None, *, full_min: int = 2, blank: bool = False, level: int = 1
+    ) -> None:
         self.config = config or RaftConfig()
         self.now = START
         self.random = random.Random(11)
@@ -186,13 +214,22 @@ class Cluster:
         self.proposals: list[Appended | Refused | Resolved] = []
         self.reads: list[tuple[int, ReadReady]] = []
         self.alarms: list[tuple[int, Alarm]] = []
+        self.state_actions: list[tuple[int, StateAction]] = []
         self.down: set[int] = set()
         self.cut: Callable[[int, int, Message], bool] = lambda sender, receiver, message: False
         self.sends: list[Send] = []
         if not blank:
-            self.boot(1, base(configuration((1,), full_min=full_min)))
+            self.boot(1, base(configuration((1,), full_min=full_min), level=level))
 
-    def boot(self, number: int, start: Base = BLANK, log: Sequence[Entry] = (), term: int | None = None) -> None:
+    def boot(
+        self,
+        number: int,
+        start: Base = BLANK,
+        log: Sequence[Entry] = (),
+        term: int | None = None,
+        *,
+        has_state: bool = True,
+    ) -> None:
         self.stores[number] = MemoryStore(start, list(log))
         self.persisted[number] = 0
         self.held[number] = []
@@ -204,7 +241,7 @@ class Cluster:
             node_id=NodeId(number),
             cluster_id=CLUSTER,
             config=self.config,
-            boot=BootState(hard, self.stores[number], start.index),
+            boot=BootState(hard, self.stores[number], start.index, has_state),
             now=Nanos(self.now),
             draw=self.random.getrandbits(64),
         )
@@ -223,6 +260,8 @@ class Cluster:
         self.alarms += [(number, a) for a in ready.alarms]
         for piece in ready.pieces:
             self._piece(number, piece)
+        for action in ready.state:
+            self._state(number, action)
         if ready.apply:
             self.applied[number] += ready.apply
             self._at(0, number, Applied(ready.apply[-1].index))
@@ -263,6 +302,16 @@ class Cluster:
                 self._at(1000, number, PieceStored(piece.last_index, piece.number))
             case InstallPieces():
                 self._at(1000, number, SnapshotInstalled(piece.snapshot.last_index, piece.snapshot.last_term))
+
+    def _state(self, number: int, action: StateAction) -> None:
+        self.state_actions.append((number, action))
+        match action:
+            case OpenSide():
+                self._at(1000, number, SideOpened(action.epoch, action.snapshot.last_index))
+            case FinishSide():
+                self._at(1000, number, SideReady(action.epoch, self.nodes[number].applied))
+            case AdoptSide() | DropState():
+                pass
 
     def run(self, duration_ns: int) -> None:
         end = self.now + duration_ns

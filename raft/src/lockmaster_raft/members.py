@@ -25,7 +25,7 @@ from lockmaster_raft.membership import (
     encode_configuration,
 )
 from lockmaster_raft.progress import Progress, ProgressState
-from lockmaster_raft.quorum import has_quorum, is_reduced, majority
+from lockmaster_raft.quorum import has_quorum, majority
 from lockmaster_raft.ready import Appended, Refused, Resolved, Role
 from lockmaster_raft.replication import replicate_all, send_append
 from lockmaster_raft.roles import configuration_changed
@@ -209,13 +209,13 @@ def is_live(core: Core, p: Progress) -> bool:
 
 
 def change_voters(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
-    """Append a change of at most one voter: in one step, or jointly where commits need fewer than a majority.
+    """Append a change of at most one voter: in one step, or jointly with the reduced commit quorum (I11).
 
-    With the reduced commit quorum a deposed leader's uncommitted single step could elect past a commit by half of the
-    old voters (of 1234: 34 commit under the old, 12 elect under 123); a joint one needs a majority of the old.
+    A deposed leader's uncommitted single step could elect past a commit by half of the old voters (of 1234: 34 commit
+    under the old, 12 elect under 123); a joint one needs a majority of the old.
     """
     before = core.configuration
-    if before.reduced_commit and is_reduced(len(before.voter_ids)) and before.voter_ids != after.voter_ids:
+    if before.reduced_commit and before.voter_ids != after.voter_ids:
         after = joint(before, after)
     append_configuration(core, proposal_id, after, member_id)
 

@@ -102,9 +102,11 @@ def truncate(core: Core) -> None:
         ceiling = min(ceiling, core.flushed_applied)
     keep = ceiling - config.retained_entries_min
     room = config.witness_log_bytes_max * 3 // 4
+    least = max(1, config.retained_entries_min // 8)
     if log.bytes_above(max(keep, log.base.index)) > room:
         keep = min(ceiling, max(keep, log.index_within_bytes(room)))
-    if keep - log.base.index < max(1, config.retained_entries_min // 8):
+        least = 1
+    if keep - log.base.index < least:
         return
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, core.levels))

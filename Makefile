@@ -5,10 +5,10 @@ RUN := .venv/bin/python
 SEEDS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench sim mutants generate lock clean
+.PHONY: help setup demo test check fix bench sim mutants spec spec-deep spec-mutants spec-traces generate lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make .venv with everything needed (done by every other command; quick when nothing changed)
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: no $(PYTHON) found: install Python >= 3.11 with pip and venv" >&2; exit 2; }
@@ -35,6 +35,18 @@ sim: setup ## the seeded simulator: make sim SEEDS=500
 
 mutants: setup ## every known Raft bug put back in: the simulator must find each one
 	@$(RUN) -m lockmaster_raft.testing mutants
+
+spec: setup ## the TLA+ specification, checked by TLC, and the known bugs that violate it (skipped without Java)
+	@$(RUN) raft/spec/run.py spec mutants
+
+spec-deep: setup ## the same at larger bounds: hours
+	@$(RUN) raft/spec/run.py deep
+
+spec-mutants: setup ## only the known bugs: each must violate its invariant
+	@$(RUN) raft/spec/run.py mutants
+
+spec-traces: setup ## fifty traces of the simulator must be behaviours of the specification
+	@$(RUN) raft/spec/validate.py --seeds 50
 
 generate: setup ## the stubs from service/proto, and the sync client from the async one
 	@$(RUN) service/proto/generate.py

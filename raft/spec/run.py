@@ -1,0 +1,67 @@
+"""`make spec`, `make spec-deep`, `make spec-mutants`: runs the models of models.py and prints one line for each.
+
+Exit code 0: all holds that must hold, and every known bug violates its invariant. Without Java or TLC: one line that
+says what to install, and exit code 0, so that a machine without them is not red.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from models import DEEP, MUTANTS, SPEC, Model
+from tlc import HERE, Answer, Missing, configuration_text, run_tlc
+
+SETS = {"spec": SPEC, "deep": DEEP, "mutants": MUTANTS}
+
+
+def explain(model: Model, answer: Answer) -> str:
+    """What is wrong with the run, or ""."""
+    if answer.timed_out:
+        return f"not done within {model.seconds_max} s"
+    if model.fails:
+        return "" if answer.violated == model.fails else f"does not violate {model.fails}"
+    if answer.complete:
+        return ""
+    return f"violates {answer.violated}" if answer.violated else "TLC stopped"
+
+
+def run(model: Model) -> tuple[str, Answer, float]:
+    """Runs one model: (what is wrong or "", the answer, seconds of wall time)."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lockmaster-spec-") as folder:
+        configuration = Path(folder) / f"{model.name}.cfg"
+        text = configuration_text("Spec", model.constants, model.invariants) + "SYMMETRY Symmetry\n"
+        configuration.write_text(text)
+        answer = run_tlc(HERE / f"{model.module}.tla", configuration, model.seconds_max)
+    return explain(model, answer), answer, time.monotonic() - began
+
+
+def main() -> int:
+    """Runs a set, or the models named by --only."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="+", choices=sorted(SETS), help="which models")
+    parser.add_argument("--only", action="append", help="the model of this name; may be repeated")
+    options = parser.parse_args()
+    chosen = [m for name in options.sets for m in SETS[name] if not options.only or m.name in options.only]
+    bad = 0
+    for model in chosen:
+        wrong, answer, seconds = run(model)
+        verdict = wrong or (f"violates {model.fails}, as it must" if model.fails else "holds")
+        print(f"{model.name:22}{answer.distinct:>10} states {seconds:>7.0f} s  {verdict}: {model.shows}", flush=True)
+        if wrong:
+            bad += 1
+            print(answer.text[-6000:])
+    print(f"{len(chosen) - bad} passed, {bad} failed")
+    return 1 if bad or not chosen else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Missing as why:
+        print(f"skipped: spec: {why}")
+        sys.exit(0)

@@ -76,3 +76,8 @@ def log_of(cluster: Cluster, number: int, index: int) -> bytes:
     """The payload that a member's disk holds at `index`."""
     store = cluster.stores[number]
     return store.entries(Index(index), Index(index + 1), 1 << 20)[0].payload
+
+
+def asked_for_nothing() -> StorageReport:
+    """An event that wakes a member that was down."""
+    return StorageReport(Index(0), 1 << 40, 0)

@@ -13,10 +13,12 @@ from lockmaster_raft.membership import Levels
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    Coverage,
     FetchPiece,
     FetchPieceReply,
     Heartbeat,
     HeartbeatReply,
+    InstallAnchor,
     InstallSnapshot,
     InstallSnapshotReply,
     Message,
@@ -28,6 +30,7 @@ from lockmaster_raft.messages import (
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
+    WitnessReport,
 )
 
 from .rig import Rig, append, configuration, entries, header
@@ -99,15 +102,19 @@ messages = st.one_of(
     st.builds(InstallSnapshotReply, head, number, index, flag, number, index),
     st.builds(FetchPiece, head, index, number, st.sampled_from([b"d" * 32, b""])),
     st.builds(FetchPieceReply, head, index, number, flag, st.just(b"data")),
+    st.builds(InstallAnchor, head, number, index, term, st.just(configuration()), index, st.just(Levels())),
+    st.builds(Coverage, head, index),
+    st.builds(WitnessReport, head, index, number, number, number, index, number, index),
     st.builds(TimeoutNow, head),
     st.builds(Removed, head, number),
 )  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
-@given(leads=st.booleans(), incoming=st.lists(messages, max_size=12))
-def test_no_message_breaks_a_law_or_crashes(leads: bool, incoming: list[Message]) -> None:
-    rig = leading() if leads else Rig(log=entries(2, 1, 1), term=2)
+@given(who=st.sampled_from(["leader", "follower", "witness"]), incoming=st.lists(messages, max_size=12))
+def test_no_message_breaks_a_law_or_crashes(who: str, incoming: list[Message]) -> None:
+    conf = configuration(witnesses=(1,) if who == "witness" else ())
+    rig = leading() if who == "leader" else Rig(conf=conf, log=entries(2, 1, 1), term=2, has_state=who != "witness")
     for message in incoming:
         term_before, commit_before = rig.node.term, rig.node.commit_index
         try:

@@ -22,7 +22,7 @@ from lockmaster.errors import InvalidRequest, LockmasterError, NotLeader, Permis
 from lockmaster.server import admin, admission, reads, translate
 from lockmaster.server.events import AcquireEnd, EventHub
 from lockmaster.server.operations import Operations, Origin
-from lockmaster.server.relay import RELAYED_KEY, Relay
+from lockmaster.server.relay import FAILURE_KEY, RELAYED_KEY, Relay
 from lockmaster.server.runtime import Engine
 from lockmaster.server.telemetry import Telemetry
 from lockmaster.server.translate import Response
@@ -38,8 +38,6 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
     config_pb2.DESCRIPTOR.services_by_name["Config"],
     admin_pb2.DESCRIPTOR.services_by_name["Admin"],
 )
-FAILURE_KEY: Final = "lockmaster-failure-bin"
-
 CODES: Final[dict[int, grpc.StatusCode]] = {
     status_pb2.STATUS_NOT_LEADER: grpc.StatusCode.UNAVAILABLE,
     status_pb2.STATUS_OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,

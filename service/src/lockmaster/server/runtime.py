@@ -179,6 +179,8 @@ class Engine(Administration):
             await self._loop.run_in_executor(None, self._persister.close)
             await asyncio.sleep(0)  # the last writes are reported through the loop
         self._node = None
+        if self._applier is not None:
+            self._applier.machine = None  # a read that comes late is refused; the closed store would fail it
         if self._directory is not None:
             if self._dead:
                 self._directory.abandon()
@@ -391,7 +393,7 @@ class Engine(Administration):
     def _apply_some(self) -> None:
         """Apply for at most one slice, tell the node, go on in the next turn if there is more."""
         applier = self._applier
-        if applier is None or self._dead:
+        if applier is None or self._dead or self._node is None:  # the last: a turn that came after `stop`
             return
         more = applier.run(self.keeper)
         self._step(events.Applied(Index(applier.applied)))

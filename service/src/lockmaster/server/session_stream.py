@@ -13,7 +13,6 @@ EVENTS_MAX of them pile up is ended, and its client attaches anew and is told wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -30,6 +29,7 @@ from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
 from lockmaster.server.operations import Operations, Origin, run_query
 from lockmaster.server.runtime import Engine
+from lockmaster.server.tasks import end_task
 from lockmaster.server.translate import Response, SessionBound
 from lockmaster.server.watches import Watch, WatchHub
 from lockmaster.statemachine import commands
@@ -101,9 +101,7 @@ class SessionStream:
                 elif not isinstance(error, (grpc.RpcError, grpc.aio.BaseError)):
                     _log.error("a session stream ended by a bug; please report this", exc_info=error)
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await reader
+            await end_task(reader)
             self._forget()
 
     def close(self, hint: str) -> None:

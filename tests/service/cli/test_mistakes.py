@@ -13,7 +13,7 @@ from lockmaster.cli.application import cli, invoke
 MISTAKES = [
     ["nonsense"],
     ["--nonsense"],
-    ["status", "--endpoints", "nowhere"],
+    ["status", "--endpoints", "nowhere:"],
     ["status", "--endpoints", "host:0"],
     ["status", "--endpoints", ","],
     ["status", "--ca", "/does/not/exist"],

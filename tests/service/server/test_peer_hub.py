@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from lockmaster.addresses import split_address
 from lockmaster.server.contacts import Contact
 from lockmaster.server.peers import handshake, inbound
-from lockmaster.server.peers.address import join_address, split_address
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.status import PeerTls
@@ -246,13 +246,6 @@ async def test_tls_members_talk_and_the_certificate_hook_decides(tmp_path: Path)
             while not one.counters.get("peer_bad_certificate"):
                 await asyncio.sleep(0.01)
             assert not one.is_up(NodeId(3))
-
-
-def test_addresses_have_brackets_for_ipv6() -> None:
-    assert split_address("[::1]:7421") == ("::1", 7421)
-    assert join_address("::1", 7421) == "[::1]:7421"
-    with pytest.raises(ValueError, match="host:port"):
-        split_address("nowhere")
 
 
 @pytest.mark.parametrize(

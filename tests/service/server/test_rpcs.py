@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.server.app import Server
-from lockmaster.server.unary import FAILURE_KEY, ROWS, SERVICES
+from lockmaster.server.relay import FAILURE_KEY
+from lockmaster.server.unary import ROWS, SERVICES
 
 S = status_pb2
 METHODS = {

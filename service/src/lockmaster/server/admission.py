@@ -17,9 +17,9 @@ from typing import Any, Final, NoReturn
 
 from google.protobuf.message import Message
 
+from lockmaster.addresses import split_address
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest
-from lockmaster.server.settings import split_address
 
 LOCK_NAME_BYTES_MAX: Final = 512
 NAMESPACE_BYTES_MAX: Final = 253

@@ -14,9 +14,9 @@ from lockmaster_raft.ids import NodeId
 from lockmaster_raft.membership import MEMBERS_MAX, Configuration, Levels, Member
 
 from lockmaster import errors as public
+from lockmaster.addresses import ADDRESS_BYTES_MAX, split_address
 from lockmaster.errors import LockmasterError
-from lockmaster.server.peers.address import split_address
-from lockmaster.server.peers.handshake import ADDRESS_BYTES_MAX, INCARNATION_BYTES
+from lockmaster.server.peers.handshake import INCARNATION_BYTES
 from lockmaster.server.peers.hub import Me
 from lockmaster.server.questions import Questions
 from lockmaster.server.status import EngineSettings

@@ -6,7 +6,6 @@ line that names the setting and its remedy.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,37 +14,14 @@ from lockmaster_raft.config import RaftConfig
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lockmaster.addresses import is_loopback, split_address
+
 CLIENT_PORT: Final = 7420
 PEER_PORT: Final = 7421
-ADDRESS_BYTES_MAX: Final = 261
 
 
 class SettingsError(Exception):
     """The settings cannot be used; the text is one line that names the setting."""
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """(host, port) of host:port or [v6]:port. Raises ValueError with what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{address!r} is not host:port")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError(f"{address!r}: write an IPv6 address as [address]:port")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{address!r}: the port is not a number up to 65535")
-    if len(address.encode()) > ADDRESS_BYTES_MAX or any(not c.isprintable() or c.isspace() for c in host):
-        raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nothing but this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Settings(BaseSettings):

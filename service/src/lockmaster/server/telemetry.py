@@ -22,8 +22,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
+from lockmaster.addresses import split_address
 from lockmaster.server.runtime import Engine
-from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.settings import Settings
 from lockmaster.server.status import StatusSnapshot
 
 EXPORT_INTERVAL_MS: Final = 10_000

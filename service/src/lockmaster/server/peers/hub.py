@@ -13,8 +13,8 @@ from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
+from lockmaster.addresses import join_address, split_address
 from lockmaster.server.contacts import Contact
-from lockmaster.server.peers.address import join_address, split_address
 from lockmaster.server.peers.handshake import Hello, Verdict, judge_hello
 from lockmaster.server.peers.inbound import HELLO_TIMEOUT, Acceptor
 from lockmaster.server.peers.outbound import Link

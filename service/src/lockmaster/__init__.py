@@ -13,9 +13,12 @@ from lockmaster.client.async_client import AsyncClient
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import Held
 from lockmaster.client.sync_client import Client
+from lockmaster.client.typed import TypedChange, Versioned
+from lockmaster.client.watching import Change, Item
 from lockmaster.errors import (
     Compacted,
     CompareFailed,
+    ConfigMismatch,
     ForkedClient,
     Indeterminate,
     InvalidRequest,
@@ -40,13 +43,16 @@ from lockmaster.errors import (
 __all__ = [
     "TLS",
     "AsyncClient",
+    "Change",
     "Client",
     "Compacted",
     "CompareFailed",
+    "ConfigMismatch",
     "ForkedClient",
     "Held",
     "Indeterminate",
     "InvalidRequest",
+    "Item",
     "LockBusy",
     "LockJeopardy",
     "LockLost",
@@ -61,6 +67,8 @@ __all__ = [
     "QuotaExceeded",
     "SequenceRefused",
     "SessionExpired",
+    "TypedChange",
     "Unavailable",
+    "Versioned",
     "WrongLoop",
 ]

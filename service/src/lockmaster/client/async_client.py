@@ -12,7 +12,7 @@ import socket
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -32,6 +32,7 @@ from lockmaster.client.locks import Lock, Locks, OnLost
 from lockmaster.client.policy import Raise, policy
 from lockmaster.client.session_core import SessionCore
 from lockmaster.client.telemetry import telemetry_if_on
+from lockmaster.client.typed import SETTINGS_KEY, TypedConfig
 from lockmaster.errors import ForkedClient, LockmasterError, Unavailable, WrongLoop
 
 P = ParamSpec("P")
@@ -134,9 +135,22 @@ class AsyncClient:
         """A decorator for coroutine functions: each call runs while it holds the lock."""
         return lock_module.locked(self, name, timeout, on_lost)
 
-    def config(self, namespace: str) -> Config:
-        """The configuration keys of a namespace."""
-        return Config(self, namespace)
+    @overload
+    def config(self, namespace: str) -> Config: ...
+
+    @overload
+    def config(self, namespace: str, *, model: type[R], key: str = SETTINGS_KEY) -> TypedConfig[R]: ...
+
+    def config(
+        self, namespace: str, *, model: type[R] | None = None, key: str = SETTINGS_KEY
+    ) -> Config | TypedConfig[R]:
+        """The configuration keys of a namespace; with `model`, one of its keys as an object.
+
+        `model`: a pydantic model or a dataclass, kept as JSON under `key`. Raises ModuleNotFoundError if pydantic is
+        not installed: pip install "lockmaster[typed]".
+        """
+        config = Config(self, namespace)
+        return config if model is None else TypedConfig(config, model, key)
 
     @property
     def session_id(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events
@@ -22,9 +22,6 @@ from lockmaster.server.questions import Questions
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.waiting import AdminCalls
 
-if TYPE_CHECKING:
-    from lockmaster.server.snapshots import SnapshotHost
-
 NAME_BYTES_MAX: Final = 253
 ADMIN_TIMEOUT: Final = 30.0
 """Seconds after which an administrative call gives up waiting: its entry may still be applied."""
@@ -37,7 +34,6 @@ class Administration(Questions):
         super().__init__(settings)
         self._admin = AdminCalls()
         self._proposal_id = 0
-        self._snapshots: SnapshotHost | None = None
 
     def step(self, event: events.Event) -> None:
         """Step the node and do what it asks."""

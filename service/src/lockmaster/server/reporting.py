@@ -51,6 +51,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         configuration_epoch=node.configuration.epoch if node else 0,
         members=_members(engine, node),
         alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items())),
+        snapshot_progress=engine.snapshot_progress,
         counters=counters,
     )
 
@@ -79,6 +80,7 @@ def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
                 lag_entries=max(0, node.last_index - match) if engine.is_leader else 0,
                 reachable=mine or (seen is not None and seen.reachable),
                 level_max=LEVEL_MAX if mine else (seen.level_max if seen else 0),
+                rtt_ns=seen.rtt_ns if seen else 0,
             )
         )
     return tuple(rows)

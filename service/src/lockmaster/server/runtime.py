@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 from lockmaster_raft import errors as raft_errors
@@ -101,6 +102,8 @@ class Engine(Administration):
         self._node_deadline = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        self._context = Context()
+        # of the timers, which arm each other: a traced call's, copied, would be in every log line from then on
         self._configuration: object = None
         self._committed_configuration: object = None
         self._contacts: dict[NodeId, Contact] = {}
@@ -119,6 +122,7 @@ class Engine(Administration):
             identity = self._directory.identity
             me = Me(identity.cluster_id, identity.member_id or None, identity.incarnation)
             self._persister = Persister(self._directory, self._durable, self._fail)
+            self._persister.meters = self.meters
             self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at)
             await self._hub.listen(self.settings.listen_peer, self.settings.advertise_peer)
             self.counters = self._hub.counters
@@ -137,6 +141,7 @@ class Engine(Administration):
             raise raft_errors.InvariantViolation("a node is built without an identity")
         machine = StateMachine(directory.state) if directory.state.applied_stored > 0 else None
         self._applier = Applier(directory, machine, self._listeners, self._admin)
+        self._applier.meters = self.meters
         self._keeper = StateKeeper(self, self._applier, identity.member_id)
         self._snapshots = SnapshotHost(self)
         boot = directory.boot_state
@@ -281,6 +286,8 @@ class Engine(Administration):
             batch = self._queue.take()
             if batch is None:
                 return
+            if self.meters is not None:
+                batch.formed_ns = time.perf_counter_ns()
             self._proposal_id += 1
             self._proposed[self._proposal_id] = batch
             self._step(events.Propose(self._proposal_id, join_commands(batch.encoded), batch.reserved), form=False)
@@ -427,7 +434,8 @@ class Engine(Administration):
         if self._stopping and self._node is None:
             return
         self._timer_at = target
-        self._timer = self._loop.call_later(max(0, target - boot_clock()) / 1e9, self._on_timer)
+        delay = max(0, target - boot_clock()) / 1e9
+        self._timer = self._loop.call_later(delay, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -65,6 +65,7 @@ class SessionStream:
         self._watch_hub = watches
         self._origin = origin
         self._handlers = operations.handlers
+        self._tracing = operations.tracing
         self._frames: deque[tuple[session_pb2.ServerFrame, int]] = deque()
         """Closed frames, oldest first, with their sizes; the open one comes after them."""
         self._open = session_pb2.ServerFrame()
@@ -155,6 +156,8 @@ class SessionStream:
                     raise Overloaded(f"more than {2 * OUTSTANDING_MAX} requests of this stream are unanswered", 0.1)
                 room -= 1
                 handler = handlers.get(name)
+                if self._tracing is not None and name is not None:
+                    reply, handler = self._tracing.traced(request, name, origin, frame.traced, reply, handler)
                 if handler is not None:
                     handler(getattr(request, name), origin, request.seq, reply)
                 elif name is not None:

@@ -155,6 +155,15 @@ class SnapshotHost:
 
     # -- fetching and installing
 
+    @property
+    def progress(self) -> float:
+        """Share of the snapshot being fetched that is stored, 0.0 to 1.0; 1.0 when none is."""
+        offer = self._engine.node.fetching
+        if offer is None:
+            return 1.0
+        held = len(self._writer.held) if self._writer is not None and self._writer_index == offer.last_index else 0
+        return held / max(1, len(offer.chunk_digests))
+
     def _writer_for(self, last_index: Index) -> SnapshotWriter | None:
         if self._writer is not None and self._writer_index == last_index:
             return self._writer

@@ -60,6 +60,7 @@ class MemberStatus:
     lag_entries: int = 0
     reachable: bool = False
     level_max: int = 0
+    rtt_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +94,6 @@ class StatusSnapshot:
     configuration_epoch: int
     members: tuple[MemberStatus, ...]
     alarms: tuple[str, ...]
+    snapshot_progress: float
     counters: dict[str, int]
     """Monotonic counts for telemetry: entries, operations, syncs, frames refused, messages dropped, …"""

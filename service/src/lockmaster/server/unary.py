@@ -8,6 +8,7 @@ gRPC status plus a serialized Failure in the trailing metadata (`lockmaster-fail
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -226,7 +227,8 @@ class Unary:
                 answered.set_result(response)
             return response
 
-        self._operations.handlers[operation](request, origin, seq, reply)
+        # In a context of its own: call_soon copies the running one, and this call's span into the engine's turns.
+        contextvars.Context().run(self._operations.handlers[operation], request, origin, seq, reply)
         return await answered
 
     def _dedup(self, request: Any, context: Context) -> tuple[Origin, int]:
@@ -283,6 +285,7 @@ class Unary:
             if response.acquire.state != lock_pb2.ACQUIRE_STATE_QUEUED:
                 settled = True
                 return response.acquire
+            self._telemetry.link_holder(request.name)
             event = await ended
             settled = True
             return _acquire_end(event)

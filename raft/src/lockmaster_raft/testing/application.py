@@ -164,6 +164,8 @@ class Application(Protocol):
     """A whole application: everything the simulator needs."""
 
     name: str
+    probe: object
+    """A query that every replica answers, with whatever value."""
 
     def genesis(self) -> dict[bytes, bytes]:
         """Contents at index 1."""

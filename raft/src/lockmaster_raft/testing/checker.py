@@ -53,6 +53,7 @@ class Checker:
         self._stepped, self._transmitting = having("stepped"), having("transmitting")
         self._applied, self._first = having("applied"), having("first_applied")
         self._led, self._commits = having("led"), having("commits")
+        self._seldom = having("seldom")
 
     def genesis(self, base: Base) -> None:
         """The first base is committed by definition."""
@@ -79,6 +80,9 @@ class Checker:
             shadow.persist(ready.persist)
             for one in self._stepped:
                 one.stepped(host, node, event, ready)
+        if ready.alarms or ready.pieces:
+            for one in self._seldom:
+                one.seldom(host, node, event, ready)
         kind = type(event).__name__.encode()[:16]
         word = _TRACE.pack(self.cluster.scheduler.now, number, node.term, node.commit_index, shadow.last_index, kind)
         self.cluster.trace.update(word)

@@ -22,6 +22,7 @@ from lockmaster_raft.testing.clients import Client
 from lockmaster_raft.testing.host import Host
 from lockmaster_raft.testing.nemesis import Nemesis
 from lockmaster_raft.testing.network import Network
+from lockmaster_raft.testing.probes import Prober
 from lockmaster_raft.testing.scheduler import Scheduler
 from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, draw_mix, stream
 
@@ -61,6 +62,7 @@ class Cluster:
         """The last notes, for a failure's report."""
         self.checker = Checker(self)
         self.nemesis = Nemesis(self, stream(seed, "nemesis"))
+        self.prober = Prober(self, stream(seed, "probes"))
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
         self.operations = 0
@@ -122,6 +124,7 @@ class Cluster:
         first.genesis(base, self.application.genesis())
         self._numbers[1] = 1
         self.checker.genesis(base)
+        self.network.burst_until = mix.rough_start_ns
         first.boot()
         for host in self.hosts[1:]:
             self.ask_to_join(host)

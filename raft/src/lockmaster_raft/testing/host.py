@@ -266,6 +266,8 @@ class Host:
             self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")
             if ready.role_changed.role is Role.REMOVED:
                 self.removed = True
+            elif ready.role_changed.role is Role.LEADER:
+                self.cluster.prober.elected(self)
         for alarm in ready.alarms:
             self.cluster.count(f"alarm:{alarm.code}")
         self.front.done(ready)

@@ -311,6 +311,12 @@ CORE_MUTANTS: Final = (
                 "    if p.match >= p.catch_target:\n        # Nothing was",
                 "    if False:\n        # Nothing was",
             ),
+            Edit(
+                CORE + "leader.py",
+                "    if not p.caught_up and p.member_id not in core.voters:\n"
+                "        members.note_learner_match(core, p)\n    replicate(core, p)\n\n\ndef on_install_reply",
+                "    replicate(core, p)\n\n\ndef on_install_reply",
+            ),
         ),
     ),
     Mutant(
@@ -321,6 +327,19 @@ CORE_MUTANTS: Final = (
                 CORE + "commit.py",
                 "    minted = core.node_id < configuration.next_member_id ",
                 "    minted = True ",
+            ),
+        ),
+    ),
+    Mutant(
+        "event_before_check_quorum",
+        "expiry before check-quorum after a long pause; raft.md §1",
+        (
+            Edit(
+                CORE + "node.py",
+                "        if core.now >= self._next_deadline:\n            _deadlines(core)\n"
+                "        _dispatch(core, event)\n",
+                "        passed = core.now >= self._next_deadline\n        _dispatch(core, event)\n"
+                "        if passed:\n            _deadlines(core)\n",
             ),
         ),
     ),

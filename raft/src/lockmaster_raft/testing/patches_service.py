@@ -91,6 +91,11 @@ SERVICE_MUTANTS: Final = (
         (
             Edit(
                 MACHINE + "locks.py",
+                "    elif not lock.token and context.cluster_time >= lock.delay_until and lock.waiting:\n",
+                "    elif False:\n",
+            ),
+            Edit(
+                MACHINE + "locks.py",
                 "    free = not lock.token and not lock.waiting and",
                 "    free = not lock.token and",
             ),

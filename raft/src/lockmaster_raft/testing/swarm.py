@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lockmaster_raft.config import MILLISECOND, SECOND, RaftConfig
@@ -41,6 +41,12 @@ class Mix:
     operation_interval_ns: int
     store_interval_ns: int
     flush_interval_ns: int
+    rough_start_ns: int
+    """The network loses much for so long while the cluster forms, when nothing but membership moves the log."""
+    probes: int
+    """Linearizable reads asked at a new leader, and at the others, just after each election."""
+    locks: int
+    """Lock names that the clients contend for."""
 
 
 FAULT_KINDS: Final = (
@@ -83,7 +89,7 @@ def draw_mix(seed: int) -> Mix:
         weights = tuple((kind, 1) for kind, _ in weights)
     sync_ns = draw.choice([200_000, 1 * MILLISECOND, 8 * MILLISECOND])
     delay_ns = draw.choice([100_000, 1 * MILLISECOND, 10 * MILLISECOND])
-    return Mix(
+    mix = Mix(
         fulls=draw.choice([3, 3, 3, 5]),
         clients=draw.choice([3, 4, 6]),
         config=config,
@@ -102,4 +108,23 @@ def draw_mix(seed: int) -> Mix:
         operation_interval_ns=draw.choice([100, 200, 300]) * MILLISECOND,
         store_interval_ns=draw.choice([20, 100, 400]) * MILLISECOND,
         flush_interval_ns=draw.choice([300, 2_000, 10_000]) * MILLISECOND,
+        rough_start_ns=draw.choice([0, 0, 2, 5]) * SECOND,
+        probes=draw.choice([0, 6, 12]),
+        locks=draw.choice([1, 3, 3]),
+    )
+    return _snapshots_everywhere(mix) if draw.random() < 0.15 else mix
+
+
+def _snapshots_everywhere(mix: Mix) -> Mix:
+    """The log is cut at once, so that whoever was away needs a snapshot, and messages come twice and late."""
+    config = replace(mix.config, retained_entries_min=4, log_bytes_max=2_000)
+    return replace(
+        mix,
+        config=config,
+        delay_ns=100_000,
+        jitter_ns=100_000,
+        duplication=0.3,
+        store_interval_ns=20 * MILLISECOND,
+        flush_interval_ns=100 * MILLISECOND,
+        operation_interval_ns=300 * MILLISECOND,
     )

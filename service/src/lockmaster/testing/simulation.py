@@ -195,6 +195,7 @@ class ServiceApplication:
     """The application."""
 
     name = "service"
+    probe: object = ("get", "n", "x")
 
     def genesis(self) -> dict[bytes, bytes]:
         """An empty state at (1, 1)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lockmaster_raft.testing.invariants.base import Invariant
+from lockmaster_raft.testing.invariants.check_quorum_first import CheckQuorumFirst
 from lockmaster_raft.testing.invariants.i1_election_safety import ElectionSafety
 from lockmaster_raft.testing.invariants.i1_leader_completeness import LeaderCompleteness
 from lockmaster_raft.testing.invariants.i1_log_matching import LogMatching
@@ -12,6 +13,7 @@ from lockmaster_raft.testing.invariants.i1_state_machine_safety import StateMach
 from lockmaster_raft.testing.invariants.i5_commit_quorum import CommitQuorum
 from lockmaster_raft.testing.invariants.i6_base import BaseIsCommitted
 from lockmaster_raft.testing.invariants.i10_one_change import OneChange
+from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
 from lockmaster_raft.testing.invariants.s3_acknowledged import AcknowledgedStays
@@ -32,6 +34,8 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     CommitQuorum,
     OneChange,
     BaseIsCommitted,
+    CheckQuorumFirst,
+    NewerSnapshot,
     NoRegress,
     EffectOrder,
     AcknowledgedStays,

@@ -41,6 +41,9 @@ class Invariant:
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """A step asked for a Persist; the shadow log has it already. (Others change neither term, log nor members.)"""
 
+    def seldom(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """A step with alarms or pieces; the commit index before it is still in checker.commit_before."""
+
     def led(self, host: Host, node: Node) -> None:
         """A node became leader of a term."""
 

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from lockmaster_raft.errors import InvariantViolation, StorageFailed
 
+from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
 from lockmaster.server import tls
 from lockmaster.server.admin import AdminCalls
@@ -30,8 +31,9 @@ from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.relay import MESSAGE_BYTES_MAX, Relay
 from lockmaster.server.runtime import Engine
 from lockmaster.server.session_stream import SessionStream
-from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.settings import Settings
 from lockmaster.server.status import EngineSettings
+from lockmaster.server.tasks import end_task
 from lockmaster.server.telemetry import Telemetry, configure_logging
 from lockmaster.server.unary import SERVICES, Unary, principal_of
 from lockmaster.server.watches import WatchHub
@@ -144,6 +146,7 @@ class Server:
         self._relay = Relay(self._member_credentials) if self.settings.relay else None
         self.health = Health(engine)
         self.telemetry = Telemetry(self.settings, engine, self.counts)
+        self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
         unary = Unary(engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry)
         self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))
@@ -192,9 +195,7 @@ class Server:
         """Hand leadership over, send streams elsewhere, let calls end, store, close."""
         for task in (self._joiner, self._ticker):
             if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await end_task(task)
         await self.health.stop()
         if self.engine.is_leader and len(self.engine.status().members) > 1:
             with contextlib.suppress(LockmasterError, TimeoutError):
@@ -324,6 +325,9 @@ def serve(settings: Settings) -> int:
     except StartFailed as error:
         print(f"lockmaster: {error}", file=sys.stderr)
         return int(error.code)
+    except StorageFailed as error:  # the last flush, mark or sync, on the way out: the journal has what was acknowledged
+        print(f"lockmaster: data_dir {settings.data_dir}: {error}", file=sys.stderr)
+        return int(storage_exit_code(error))
 
 
 def serve_dev(data_dir: Path, listen_client: str = "127.0.0.1:7420", listen_peer: str = "127.0.0.1:0") -> int:

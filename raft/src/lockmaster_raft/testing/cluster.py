@@ -231,14 +231,22 @@ class Cluster:
             if other is not host and other.running and host.member_id:
                 other.peer(host.member_id, False)
 
-    def to_host(self, client: int, number: int, deliver: Callable[[Host], None]) -> None:
-        """A client's request travels to a host."""
+    def to_host(self, client: int, number: int, deliver: Callable[[Host], None], keepalive_of: int = 0) -> None:
+        """A client's request travels to a host; `keepalive_of` names the session that it renews, if it does."""
         host = self.hosts[number - 1]
 
         def arrive() -> None:
             if host.running and host.node is not None:
                 boots = host.boots
-                host.when_awake(lambda: deliver(host) if boots == host.boots else None)
+
+                def read() -> None:
+                    host.unread.pop(keepalive_of, None)
+                    if boots == host.boots:
+                        deliver(host)
+
+                if keepalive_of and host.paused_until:
+                    host.unread.setdefault(keepalive_of, self.scheduler.now)
+                host.when_awake(read)
 
         self.network.send(client, number, 2, arrive)
 

@@ -75,6 +75,8 @@ class Host:
         self.paused_until = 0
         self.boots = 0
         self.removed = False
+        self.unread: dict[int, int] = {}
+        """Session -> when the oldest of its keepalives arrived that lie unread, while this host is paused."""
         self.clock = DriftingClock(cluster.scheduler, self.draw.randint(0, 10**12), self._drift())
         self.front = Frontend(self)
         self._backlog: deque[Callable[[], None]] = deque()
@@ -163,6 +165,7 @@ class Host:
         self.node, self.replica = None, None
         self.boots += 1
         self._backlog.clear()
+        self.unread.clear()
         self.front.lost()
         if self.disk is not None and self.state is not None:
             self.disk.crash()

@@ -369,6 +369,7 @@ DIRECTED: Final = {
     "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine",
     "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine",
     "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine",
+    "expiry_right_after_a_pause": RULE_TESTS + "tests/service/statemachine",
 }
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 EVERY_MUTANT: Final[tuple[Mutant, ...]] = tuple(

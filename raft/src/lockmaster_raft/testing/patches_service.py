@@ -118,6 +118,17 @@ SERVICE_MUTANTS: Final = (
         (Edit(MACHINE + "sessions.py", "            renewal.at = now\n", ""),),
     ),
     Mutant(
+        "expiry_right_after_a_pause",
+        "service.md §1",
+        (
+            Edit(
+                MACHINE + "duties.py",
+                "        if now - self._last_turn > self._gap_max and",
+                "        if now - self._last_turn > NEVER and",
+            ),
+        ),
+    ),
+    Mutant(
         "expiry_is_never_retried",
         "row 90",
         (

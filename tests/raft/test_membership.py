@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from lockmaster_raft.config import SECOND, RaftConfig
-from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import (
     ChangeRefused,
     CorruptLog,
@@ -228,13 +227,6 @@ def test_a_leader_that_is_demoted_hands_over() -> None:
     cluster.run(SECOND)
     assert cluster.nodes[1].role is Role.LEARNER
     assert cluster.leader in (2, 3)
-
-
-def test_a_gate_entry_stops_a_build_that_knows_level_1() -> None:
-    rig = Rig(term=2)
-    gate = replace(entries(2, 2)[0], kind=EntryKind.GATE)
-    with pytest.raises(CorruptLog):
-        rig.receive(append(2, 2, (1, 1), [gate]))
 
 
 # --- transfer -----------------------------------------------------------------------------------------------------

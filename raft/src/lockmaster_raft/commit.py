@@ -11,6 +11,7 @@ from typing import Final
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
+from lockmaster_raft.promise import settle
 from lockmaster_raft.ready import Role
 from lockmaster_raft.roles import sync_progress
 
@@ -42,6 +43,8 @@ def set_commit(core: Core, index: Index) -> None:
         if at > old:
             core.committed_configuration = configuration
             _committed(core)
+    if old < core.log.levels.index:
+        settle(core)
 
 
 REMOVED_TOLD_MAX: Final = 10

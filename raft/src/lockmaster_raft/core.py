@@ -13,7 +13,7 @@ from typing import Final
 from lockmaster_raft.clock import ClusterClock
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.entry import Entry, EntryKind, make_entry
-from lockmaster_raft.errors import CorruptLog, InvariantViolation
+from lockmaster_raft.errors import CorruptLog, InvariantViolation, LevelUnsupported
 from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
 from lockmaster_raft.membership import Configuration, Levels, MemberRole
@@ -127,7 +127,13 @@ class Core:
         self.config = config
         self.level_min = level_min
         self.level_max = level_max
-        self.log = RaftLog(boot.store, config.cache_bytes_max)
+        if boot.level > level_max:
+            raise LevelUnsupported(f"this member promised level {boot.level}; this binary knows up to {level_max}")
+        self.level: int = boot.level
+        """What the guard file says, or will with write `level_seq` (promise.py)."""
+        self.level_seq = NO_WRITE
+        self.boot_nonce = boot.boot_nonce
+        self.log = RaftLog(boot.store, config.cache_bytes_max, level_min, level_max)
         self.term: Term = boot.hard_state.term
         self.voted_for: NodeId = boot.hard_state.voted_for
         base = self.log.base
@@ -138,7 +144,7 @@ class Core:
         self.commit_index: Index = boot.applied
         self.emitted: Index = boot.applied
         self.applied: Index = boot.applied
-        self.levels: Levels = base.levels
+        self.committed_levels: Levels = self.log.levels_at(boot.applied)
         self.role = Role.FOLLOWER
         self.leader_id: NodeId = NO_NODE
         self.removed = False
@@ -199,6 +205,7 @@ class Core:
         self._truncate_from: Index | None = None
         self._entries: list[Entry] = []
         self._base: Base | None = None
+        self._level: int | None = None
         self.sends: list[Send] = []
         self.read_results: list[ReadReady] = []
         self.proposals: list[Appended | Refused | Resolved] = []
@@ -245,6 +252,11 @@ class Core:
         self.voted_for = voted_for
         self._hard_dirty = True
         self.hard_seq = self.persist_seq + 1
+
+    def promise_level(self, level: int) -> None:
+        """Change what the guard file says of the level. Durable before any reply: see `after`."""
+        self.level = self._level = level
+        self.hard_seq = self.level_seq = self.write_seq
 
     def after(self, index: int = 0) -> PersistSeq:
         """What a reply must wait for: the hard state, and the log up to `index`."""
@@ -364,7 +376,8 @@ class Core:
         )
 
     def _take_persist(self) -> Persist | None:
-        if not (self._hard_dirty or self._entries or self._base is not None or self._truncate_from is not None):
+        changed = self._base is not None or self._truncate_from is not None or self._level is not None
+        if not (self._hard_dirty or self._entries or changed):
             return None
         self.persist_seq += 1
         persist = Persist(
@@ -373,8 +386,10 @@ class Core:
             self._truncate_from,
             tuple(self._entries),
             self._base,
+            self._level,
         )
         self._hard_dirty = False
+        self._level = None
         self._truncate_from = None
         self._entries = []
         self._base = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.messages import Message
@@ -36,6 +37,9 @@ class AddMember:
     incarnation: bytes
     promote_when_caught_up: bool = True
     expected_epoch: int | None = None
+    level_min: int = 1
+    level_max: int = 1
+    """The levels of the joiner's binary: below a standing FENCE or the active level it is refused (raft.md §6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,19 @@ class RemoveMember:
 
     proposal_id: int
     member_id: NodeId
+    expected_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeGate:
+    """Append a GATE entry if its preconditions hold (gates.why_not). `expected_epoch` is compared with Levels.index.
+
+    Asking again for what is so already is Resolved; for what is appended and not committed, Appended with its index.
+    """
+
+    proposal_id: int
+    operation: GateOperation
+    level: int
     expected_epoch: int | None = None
 
 
@@ -157,6 +174,7 @@ Event = (
     | AddMember
     | ChangeMember
     | RemoveMember
+    | ProposeGate
     | TransferLeadership
     | RequestRead
     | Persisted
@@ -183,6 +201,7 @@ __all__ = [
     "PieceRefused",
     "PieceStored",
     "Propose",
+    "ProposeGate",
     "Receive",
     "RemoveMember",
     "RequestRead",

@@ -14,6 +14,7 @@ from lockmaster_raft.entry import Entry, EntryKind
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
+from lockmaster_raft.promise import fence_report
 from lockmaster_raft.ready import Role
 from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
 from lockmaster_raft.snapshot import drop_overtaken_fetch
@@ -152,6 +153,8 @@ def reply_heartbeat(core: Core, m: Heartbeat) -> None:
             core.commit_index,
             core.applied,
             sticky_ns(core),
+            fence_report(core),
+            core.boot_nonce,
         ),
         after=core.after(),
     )

@@ -6,7 +6,7 @@ voters were silent for an election timeout stops leading before it looks at anyt
 
 from __future__ import annotations
 
-from lockmaster_raft import members, reads, transfer
+from lockmaster_raft import gating, members, reads, transfer
 from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.entry import EntryKind
@@ -137,7 +137,7 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
         core.refuse("heartbeat reply of no round of ours")
         return
     p.reachable = True
-    p.level_min, p.level_max = m.header.level_min, m.header.level_max
+    gating.note_report(p, m)
     p.applied = max(p.applied, m.applied)
     if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not ProgressState.CATCHUP:
         # It is back after a silence: what was sent into it is lost, and the wait for its answer grew with every loss.

@@ -1,8 +1,8 @@
 """Membership (§4): single-step changes, learner first, one at a time, compare-and-set on the epoch.
 
 Preconditions of every CONFIG entry, in this order: leader; an entry of the own term committed (else two changes can
-have disjoint quorums, row 38); no transfer; no other CONFIG uncommitted (I10); the expected epoch. A change takes
-force when appended; a truncated one is rolled back by the log, however many there were.
+have disjoint quorums, row 38); no transfer; no other CONFIG or GATE uncommitted (I10); the expected epoch. A change
+takes force when appended; a truncated one is rolled back by the log, however many there were.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lockmaster_raft.core import Core
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
+from lockmaster_raft.gates import WITNESS_LEVEL, promise_bounds
 from lockmaster_raft.ids import INDEX_MAX, NodeId
 from lockmaster_raft.membership import (
     MEMBERS_MAX,
@@ -35,7 +36,8 @@ PROMOTION_GAP_MAX: Final = 256
 """Entries a learner may be behind when it becomes a voter."""
 
 
-def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | None:
+def why_not_now(core: Core) -> ProposalRefused | None:
+    """What every CONFIG and GATE entry needs, whatever is in it (I10)."""
     if core.role is not Role.LEADER:
         return NotLeader(core.leader_id)
     if not core.own_term_committed:
@@ -44,6 +46,15 @@ def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | No
         return NotReady(f"a transfer to member {core.transfer.target} is running")
     if core.log.configuration_index > core.commit_index:
         return NotReady(f"the configuration change at index {core.log.configuration_index} is not committed yet")
+    if core.log.levels.index > core.commit_index:
+        return NotReady(f"the gate entry at index {core.log.levels.index} is not committed yet")
+    return None
+
+
+def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | None:
+    error = why_not_now(core)
+    if error is not None:
+        return error
     if expected_epoch is not None and expected_epoch != core.configuration.epoch:
         return ChangeRefused(f"the configuration epoch is {core.configuration.epoch}, not {expected_epoch}")
     return None
@@ -61,7 +72,7 @@ def on_add_member(core: Core, e: AddMember) -> None:
                 else:
                     core.proposals.append(Resolved(e.proposal_id, member.member_id))
                 return
-    error = _why_not_now(core, e.expected_epoch) or _why_not_add(core.configuration, e)
+    error = _why_not_now(core, e.expected_epoch) or _why_not_add(core, e)
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
@@ -78,7 +89,16 @@ def on_add_member(core: Core, e: AddMember) -> None:
     append_configuration(core, e.proposal_id, core.configuration.with_member(member), member_id)
 
 
-def _why_not_add(configuration: Configuration, e: AddMember) -> ProposalRefused | None:
+def _why_not_add(core: Core, e: AddMember) -> ProposalRefused | None:
+    configuration, levels = core.configuration, core.log.levels
+    needed = promise_bounds(core.log.gates, core.commit_index)[1]
+    if e.level_max < needed:
+        why = f"a FENCE for level {levels.fence} stands at index {levels.index}"
+        if levels.fence < needed or levels.fence == levels.active:
+            why = f"the log needs level {needed}"
+        return ChangeRefused(f"{e.name} knows levels up to {e.level_max}: {why}")
+    if e.level_min > levels.active:
+        return ChangeRefused(f"{e.name} needs level {e.level_min} or above; level {levels.active} is active")
     if len(configuration.members) >= MEMBERS_MAX:
         return ChangeRefused(f"the configuration has {MEMBERS_MAX} members, the most there may be")
     if len(e.incarnation) != 16:
@@ -118,7 +138,8 @@ def _why_not_change(core: Core, member: Member) -> ProposalRefused | None:
     if member.incarnation != old.incarnation:
         return ChangeRefused(f"member {member.member_id} is one incarnation for good; add the new one beside it")
     if member.role is not MemberRole.FULL or member.phase is not MemberPhase.STEADY:
-        return ChangeRefused("witness roles need level 2; this cluster runs at level 1")
+        active = core.committed_levels.active
+        return ChangeRefused(f"witness roles need level {WITNESS_LEVEL}; this cluster runs at level {active}")
     error = _why_not_texts(configuration, member.member_id, member.name, member.peer_address, member.client_address)
     if error is not None:
         return error

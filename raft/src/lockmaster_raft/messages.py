@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lockmaster_raft.entry import Entry
-from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels
 
 
@@ -134,7 +134,11 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """Answer to one Heartbeat: same round_id and sent_at; `sticky_ns` is how long this voter refuses others' votes."""
+    """Answer to one Heartbeat: same round_id and sent_at; `sticky_ns` is how long this voter refuses others' votes.
+
+    `fence_index` is that of the standing FENCE whose level is durable in this member's guard file, or 0; `boot_nonce`
+    names the boot that says so (raft.md §6).
+    """
 
     header: Header
     round_id: int
@@ -143,6 +147,8 @@ class HeartbeatReply:
     commit: Index
     applied: Index
     sticky_ns: int
+    fence_index: Index = NO_INDEX
+    boot_nonce: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from lockmaster_raft import leader, members, reads, snapshot, transfer
+from lockmaster_raft import gating, leader, members, reads, snapshot, transfer
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import own_vote_durable, start_pre_vote
@@ -29,6 +29,7 @@ from lockmaster_raft.events import (
     PieceRefused,
     PieceStored,
     Propose,
+    ProposeGate,
     Receive,
     RemoveMember,
     RequestRead,
@@ -38,10 +39,12 @@ from lockmaster_raft.events import (
     TransferLeadership,
     Wake,
 )
+from lockmaster_raft.gates import MemberLevels
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, Member
 from lockmaster_raft.messages import InstallSnapshot
 from lockmaster_raft.progress import ProgressState
+from lockmaster_raft.promise import settle
 from lockmaster_raft.ready import Ready, Role
 from lockmaster_raft.receive import receive
 from lockmaster_raft.replication import replicate
@@ -63,6 +66,8 @@ class MemberView:
     level_min: int
     level_max: int
     rtt_ns: int
+    fence_index: Index
+    """Of the standing FENCE that it reports as durable in its guard file, or 0."""
 
 
 class Node:
@@ -84,7 +89,8 @@ class Node:
     ) -> None:
         """A node from what its disk holds; step Wake once to get its first Ready.
 
-        Raises CorruptLog when the boot state contradicts itself (a term below the log's, applied outside the log).
+        Raises CorruptLog when the boot state contradicts itself (a term below the log's, applied outside the log),
+        LevelUnsupported when this binary's levels do not fit what the guard file or the log says (raft.md §6).
         """
         self._core = Core(
             node_id=node_id,
@@ -97,6 +103,7 @@ class Node:
             level_max=level_max,
         )
         boot_role(self._core)
+        settle(self._core)
         self._next_deadline: int = self._core.now
 
     def step(self, event: Event, now: Nanos, draw: int) -> Ready:
@@ -200,8 +207,21 @@ class Node:
 
     @property
     def levels(self) -> Levels:
-        """The gate state."""
-        return self._core.levels
+        """The gate state at the commit index."""
+        return self._core.committed_levels
+
+    def levels_at(self, index: Index) -> Levels:
+        """The gate state at `index` (≥ the base): what a snapshot there carries and behaviour there is keyed by."""
+        return self._core.log.levels_at(index)
+
+    @property
+    def promised_level(self) -> int:
+        """The level that the guard file says, or will once what is being written is durable."""
+        return self._core.level
+
+    def member_levels(self) -> tuple[MemberLevels, ...]:
+        """What a leader knows of every member's levels, itself included, by id; only itself elsewhere."""
+        return gating.member_levels(self._core)
 
     @property
     def own_term_committed(self) -> bool:
@@ -261,6 +281,7 @@ class Node:
                 p.level_min,
                 p.level_max,
                 p.rtt_ns,
+                p.fence_index,
             )
             for p in found
         }
@@ -318,6 +339,8 @@ def _dispatch(core: Core, event: Event) -> None:
             members.on_remove_member(core, event)
         case TransferLeadership():
             transfer.on_transfer(core, event)
+        case ProposeGate():
+            gating.on_propose_gate(core, event)
         case _:
             _dispatch_rare(core, event)
 

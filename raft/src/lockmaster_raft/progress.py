@@ -10,7 +10,7 @@ from collections import deque
 from enum import Enum
 from typing import NamedTuple
 
-from lockmaster_raft.ids import Index, Nanos, NodeId
+from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId
 
 
 class ProgressState(Enum):
@@ -40,6 +40,7 @@ class Progress:
         "acked_round",
         "applied",
         "backoff",
+        "boot_nonce",
         "catch_rounds",
         "catch_started",
         "catch_target",
@@ -47,6 +48,7 @@ class Progress:
         "commit_told",
         "contact",
         "epoch",
+        "fence_index",
         "free_bytes",
         "inflight",
         "inflight_bytes",
@@ -59,6 +61,7 @@ class Progress:
         "offered_at",
         "offered_index",
         "reachable",
+        "report_round",
         "request_id",
         "rtt_ns",
         "rtt_var_ns",
@@ -89,6 +92,10 @@ class Progress:
         self.free_bytes = 0
         self.level_min = 0
         self.level_max = 0
+        self.fence_index: Index = NO_INDEX
+        self.boot_nonce = 0
+        self.report_round = 0
+        """The round whose answer gave level_min, level_max, fence_index and boot_nonce (gating.note_report)."""
         self.offered_index: int = 0
         self.offered_at: int = 0
         self.catch_target: int = 0

@@ -2,8 +2,8 @@
 
 The host's duties, in this order, for every Ready:
 1. `send` with `after == 0`: hand to the transport at once (the leader's AppendEntries go out before its own sync).
-2. `persist`: hard state to the guard file first, then one journal frame (truncation, entries, base); when all of it
-   is durable, step Persisted(seq). Persists complete in order. Nothing may be skipped.
+2. `persist`: hard state and level to the guard file first, then one journal frame (truncation, entries, base); when
+   all of it is durable, step Persisted(seq). Persists complete in order. Nothing may be skipped.
 3. `send` with `after == n`: only once Persist n (and all before it) is durable.
 4. `apply`: feed to the state machine in order, then step Applied.
 5. the rest: answer reads, resolve proposals, tell alarms, serve and store snapshot pieces.
@@ -62,13 +62,18 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """One durable write. `truncate_from` (if any) removes that index and all after it before `entries` are appended."""
+    """One durable write. `truncate_from` (if any) removes that index and all after it before `entries` are appended.
+
+    `level` (if any) is what the guard file and FORMAT must say from now on, written with the hard state, before the
+    frame: no binary that knows less may open the directory then.
+    """
 
     seq: PersistSeq
     hard_state: HardState | None = None
     truncate_from: Index | None = None
     entries: tuple[Entry, ...] = ()
     base: Base | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

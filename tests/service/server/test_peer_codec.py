@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ from lockmaster.server.peers.codec import Malformed, Peering
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
 from lockmaster_raft import messages as m
-from lockmaster_raft.entry import Entry, EntryKind, make_entry
+from lockmaster_raft.entry import Entry, EntryKind, entry_crc32, make_entry
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.ready import Channel
@@ -39,10 +42,12 @@ EVERY_MESSAGE: list[m.Message] = [
     m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (), Ix(3)),
     m.AppendEntriesReply(HEADER, 1, 2, False, Ix(3), Ix(4), Ix(5), Ix(6), Ix(7), T(8), Ix(9), 10, "why"),
     m.Heartbeat(HEADER, 1, N(2), Ix(3), N(4), 5),
-    m.HeartbeatReply(HEADER, 1, N(2), Ix(3), Ix(4), Ix(5), 6),
+    m.HeartbeatReply(HEADER, 1, N(2), Ix(3), Ix(4), Ix(5), 6, Ix(7), INDEX_MAX),
     m.ReadIndex(HEADER, 1),
     m.ReadIndexReply(HEADER, 1, True, Ix(2)),
-    m.InstallSnapshot(HEADER, 1, Ix(2), T(3), CONFIGURATION, Ix(4), Levels(1, 1), (b"d" * 32,) * 2, 5, (NodeId(1),)),
+    m.InstallSnapshot(
+        HEADER, 1, Ix(2), T(3), CONFIGURATION, Ix(4), Levels(1, 2, Ix(2)), (b"d" * 32,) * 2, 5, (NodeId(1),)
+    ),
     m.InstallSnapshotReply(HEADER, 1, Ix(2), True, 3, Ix(4), "x"),
     m.FetchPiece(HEADER, Ix(1), 2, b"d" * 32),
     m.FetchPieceReply(HEADER, Ix(1), 2, True, b"chunk"),
@@ -84,6 +89,15 @@ def test_an_entry_with_a_flipped_bit_is_refused() -> None:
     body[-1] ^= 1
     with pytest.raises(Malformed, match="checksum"):
         codec.decode(bytes(body), PEERING)
+
+
+def test_an_entry_of_an_unknown_kind_stops_the_member() -> None:
+    kind: Any = 9
+    crc = entry_crc32(Ix(4), T(4), kind, N(5), b"later")
+    later = dataclasses.replace(_entry(4, b"later"), term=T(4), kind=kind, leader_time=N(5), crc32=crc)
+    body = _frame(m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (later,), Ix(3)))[4:]
+    with pytest.raises(LevelUnsupported, match="entry 4 is of kind 9"):
+        codec.decode(body, PEERING)
 
 
 def test_a_number_above_the_largest_index_is_refused() -> None:

@@ -9,7 +9,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -24,7 +26,8 @@ from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.status import PeerTls
 from lockmaster_raft import messages as m
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.entry import EntryKind, entry_crc32, make_entry
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.ready import Channel
 
 CLUSTER = b"c" * 16
@@ -35,7 +38,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[m.Message] = asyncio.Queue()
-        self.events: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self.events: asyncio.Queue[tuple[str, int | str]] = asyncio.Queue()
         self.adopted: list[tuple[bytes, NodeId]] = []
         self.hub: PeerHub | None = None
 
@@ -47,6 +50,9 @@ class Owner:
 
     def disconnected(self, member_id: NodeId) -> None:
         self.events.put_nowait(("down", member_id))
+
+    def fail(self, error: BaseException) -> None:
+        self.events.put_nowait(("fail", str(error)))
 
     def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
         self.adopted.append((cluster_id, member_id))
@@ -91,6 +97,20 @@ async def test_two_members_talk_both_ways() -> None:
         two.send(NodeId(1), _heartbeat(2, 1), Channel.BULK)
         assert await owner2.messages.get() == _heartbeat(1, 2)
         assert await owner1.messages.get() == _heartbeat(2, 1)
+
+
+async def test_an_entry_of_an_unknown_kind_is_told_to_the_engine() -> None:
+    async with asyncio.timeout(10), hub(1) as (one, owner1), hub(2) as (two, owner2):
+        one.set_members({NodeId(2): _contact(two)})
+        assert await owner1.events.get() == ("up", 2)
+        kind: Any = 9
+        crc = entry_crc32(Index(4), Term(1), kind, Nanos(5), b"later")
+        later = replace(make_entry(Index(4), Term(1), EntryKind.DATA, Nanos(5), b"later"), kind=kind, crc32=crc)
+        head = m.Header(CLUSTER, NodeId(1), NodeId(2), Term(1), 1, 1)
+        one.send(NodeId(2), m.AppendEntries(head, 1, 1, Index(3), Term(1), (later,), Index(3)), Channel.BULK)
+        why = "entry 4 is of kind 9, which this binary does not know: start a newer one"
+        while (told := await owner2.events.get()) != ("fail", why):
+            assert told == ("up", 1)
 
 
 async def test_a_blank_member_is_adopted_and_can_answer() -> None:

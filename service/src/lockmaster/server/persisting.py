@@ -73,7 +73,7 @@ class Persister:
         inline = sync_inline(leading=leading, in_flight=len(self._in_flight), size=size, average_ns=self.average_ns)
         write = self._directory.begin(persist)
         self.syncs += 1
-        if inline and persist.hard_state is None and persist.base is None:
+        if inline and persist.hard_state is None and persist.base is None and persist.level is None:
             started = time.perf_counter_ns()
             write.run()
             self._sampled(time.perf_counter_ns() - started)

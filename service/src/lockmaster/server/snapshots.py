@@ -132,7 +132,7 @@ class SnapshotHost:
                     state.release()
                     return
             at, configuration = engine.node.configuration_at(cut)
-            base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels)
+            base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels_at(cut))
             own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
         self.made += 1
         LOG.info("snapshot at index %d: %d bytes in %d chunks", base.index, own.bytes_total, len(own.digests))

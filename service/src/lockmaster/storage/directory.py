@@ -15,7 +15,7 @@ from typing import Final
 from zlib import crc32
 
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, Levels
+from lockmaster_raft.membership import LEVEL_MAX, Configuration, Levels
 from lockmaster_raft.ready import Base, HardState, Persist
 from lockmaster_raft.storage import BootState
 
@@ -23,7 +23,7 @@ from lockmaster.statemachine.view import StateView
 from lockmaster.storage.boot import boot
 from lockmaster.storage.errors import Amnesia, CorruptLog, StorageFailed, WrongFormat
 from lockmaster.storage.files import Files, RealFiles, failed, replace_file
-from lockmaster.storage.format import FORMAT_NAME, check_format, write_format
+from lockmaster.storage.format import FORMAT_NAME, check_format, check_level, write_format
 from lockmaster.storage.guard import GUARD_NAME, GuardFile
 from lockmaster.storage.journal import SEGMENT_BYTES, Journal, Write
 from lockmaster.storage.rocks import Database, StateDatabase
@@ -100,11 +100,13 @@ class DataDirectory:
         create: bool,
         segment_bytes: int = SEGMENT_BYTES,
         ballast_bytes: int = BALLAST_BYTES,
+        level_max: int = LEVEL_MAX,
         disk: Disk | None = None,
     ) -> DataDirectory:
         """Lock and open a data directory, making a blank one if `create` and there is none.
 
-        `disk` is what it all lies on; only tests pass another than the machine's.
+        `level_max` is the highest level that this binary knows, `disk` what it all lies on; only tests pass others
+        than the build's and the machine's.
 
         Raises one-line errors: WrongFormat, CorruptLog, Amnesia, DirectoryBusy, StorageFailed. Nothing is repaired by
         guessing; a boot that finds the state ahead of the log (a snapshot was just installed) writes its BASE again.
@@ -118,9 +120,12 @@ class DataDirectory:
         lock = files.lock(f"{root}/LOCK")
         try:
             _create_if_blank(files, root, create, ballast_bytes)
-            check_format(files, root)
+            needed = check_format(files, root, level_max)
             guard = GuardFile.open(files, root)
-            guard.set_boot_nonce(secrets.randbits(64))
+            check_level(guard.state.level, guard.path, level_max)
+            if needed != guard.state.level:  # a crash between the two writes of a change of level
+                write_format(files, root, guard.state.level)
+            guard.set_boot_nonce(secrets.randbits(63))
             if guard.state.cluster_id is None:
                 _forget_aborted_genesis(files, root, guard)
             journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=disk.threads)
@@ -145,7 +150,8 @@ class DataDirectory:
     @property
     def boot_state(self) -> BootState:
         """What Node starts from."""
-        return BootState(self.guard.state.hard_state, self.journal, self.state.applied_stored)
+        s = self.guard.state
+        return BootState(s.hard_state, self.journal, self.state.applied_stored, s.level, s.boot_nonce)
 
     @property
     def space(self) -> Space:
@@ -195,7 +201,8 @@ class DataDirectory:
         self.state.write_base(base)
         self._store_all(base.index)
         self.state.flush()
-        self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base))
+        level = max(levels.active, levels.fence)
+        self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
         self.guard.set_identity(cluster_id, member_id)
 
     def begin(self, persist: Persist) -> Write:

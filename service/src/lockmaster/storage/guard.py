@@ -8,6 +8,7 @@ same hard state. Law: slots differ in nothing but sequence and mark once a call 
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from lockmaster_raft.ready import HardState
 
 from lockmaster.storage.errors import CorruptLog, StorageFailed
 from lockmaster.storage.files import Files
+from lockmaster.storage.format import write_format
 
 GUARD_NAME: Final = "guard"
 SLOT_SIZE: Final = 512
@@ -124,9 +126,14 @@ class GuardFile:
             self._both(replace(self._state, hard_state=hard_state))
 
     def set_level(self, level: int) -> None:
-        """The level this member has promised, in both slots when it returns. Raises StorageFailed."""
+        """The level this member has promised, in both slots and in FORMAT when it returns. Raises StorageFailed.
+
+        A crash between the two leaves them different: then a binary below either refuses, and any other one's boot
+        makes FORMAT say what the guard says.
+        """
         with self._lock:
             self._both(replace(self._state, level=level))
+            write_format(self._files, os.path.dirname(self.path), level)
 
     def set_boot_nonce(self, boot_nonce: int) -> None:
         """The nonce of this boot. Repairs a damaged slot, since both are written."""

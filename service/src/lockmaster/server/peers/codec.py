@@ -6,8 +6,9 @@ the handshake, so no frame can claim another's. Entry payloads are passed throug
 
 Laws.
 1. decode(encode(m)) == m for every message whose numbers are in 0 … INDEX_MAX.
-2. Anything else raises Malformed: a length beyond the limit, an unknown kind, a number out of range, bytes missing or
-   left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
+2. Anything else raises Malformed: a length beyond the limit, an unknown kind of frame, a number out of range, bytes
+   missing or left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
+3. A whole entry of a kind that this binary does not know raises LevelUnsupported: the member stops, it never skips.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from lockmaster_raft import messages as m
-from lockmaster_raft.entry import Entry, EntryKind, entry_crc32
+from lockmaster_raft.entry import Entry, entry_crc32, known_kind
 from lockmaster_raft.errors import CorruptLog
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels, decode_configuration, encode_configuration
@@ -37,10 +38,9 @@ _HEAD: Final = struct.Struct(">IBQHH")
 _BODY_HEAD: Final = struct.Struct(">BQHH")
 _APPEND: Final = struct.Struct(">QQQQQI")
 _ENTRY: Final = struct.Struct(">QQBQII")
-_SNAPSHOT: Final = struct.Struct(">QQQQHHQIIH")
+_SNAPSHOT: Final = struct.Struct(">QQQQHHQQIIH")
 _FETCH: Final = struct.Struct(">QQ")
 _PIECE: Final = struct.Struct(">QQ?")
-_KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
 class Malformed(Exception):
@@ -79,7 +79,7 @@ _PLAIN: Final = (
     _plain(4, m.RequestVoteReply, "?QQ"),
     _plain(6, m.AppendEntriesReply, "QQ?QQQQQQQQ"),
     _plain(7, m.Heartbeat, "QQQQQ"),
-    _plain(8, m.HeartbeatReply, "QQQQQQ"),
+    _plain(8, m.HeartbeatReply, "QQQQQQQQ"),
     _plain(9, m.ReadIndex, "Q"),
     _plain(10, m.ReadIndexReply, "Q?Q"),
     _plain(12, m.InstallSnapshotReply, "QQ?QQ"),
@@ -143,6 +143,7 @@ def _encode_large(message: m.Message) -> list[bytes]:
             message.configuration_index,
             message.levels.active,
             message.levels.fence,
+            message.levels.index,
             message.bytes_total,
             len(configuration),
             len(message.chunk_digests),
@@ -160,7 +161,7 @@ def _encode_large(message: m.Message) -> list[bytes]:
 
 
 def decode(frame: bytes, peering: Peering) -> m.Message:
-    """The message in a frame (without its length prefix); Malformed if it is anything else."""
+    """The message in a frame (without its length prefix); Malformed if it is anything else. Raises LevelUnsupported."""
     try:
         kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
         if term > INDEX_MAX:
@@ -204,13 +205,12 @@ def _decode_append(frame: bytes, header: m.Header) -> m.AppendEntries:
         at += _ENTRY.size
         payload = frame[at : at + size]
         at += size
-        known = _KINDS.get(kind)
-        if len(payload) != size or known is None or max(index, term, leader_time) > INDEX_MAX:
-            raise Malformed(f"entry {index} is cut short, of unknown kind {kind} or out of range")
-        entry = Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32)
-        if entry_crc32(entry.index, entry.term, known, entry.leader_time, payload) != crc32:
+        if len(payload) != size or max(index, term, leader_time) > INDEX_MAX:
+            raise Malformed(f"entry {index} is cut short or out of range")
+        if entry_crc32(Index(index), Term(term), kind, Nanos(leader_time), payload) != crc32:
             raise Malformed(f"entry {index} does not match its checksum")
-        entries.append(entry)
+        known = known_kind(Index(index), kind)
+        entries.append(Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32))
     if at != len(frame):
         raise Malformed(f"{len(frame) - at} bytes left over")
     return m.AppendEntries(
@@ -239,7 +239,7 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
 def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     at = _BODY_HEAD.size
     values = _SNAPSHOT.unpack_from(frame, at)
-    epoch, last_index, last_term, configuration_index, active, fence, total, config_size, digests, sources = values
+    epoch, last_index, last_term, configuration_index, *levels, total, config_size, digests, sources = values
     if max(values) > INDEX_MAX or digests > DIGESTS_MAX or sources > SOURCES_MAX:
         raise Malformed("a number of InstallSnapshot is out of range")
     at += _SNAPSHOT.size
@@ -258,7 +258,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
         Term(last_term),
         configuration,
         Index(configuration_index),
-        Levels(active, fence),
+        Levels(levels[0], levels[1], Index(levels[2])),
         digest_list,
         total,
         tuple(NodeId(source) for source in source_list),

@@ -48,6 +48,9 @@ class HubOwner(Protocol):
     def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
         """This blank member has been joined to a cluster: make it durable before returning."""
 
+    def fail(self, error: BaseException) -> None:
+        """A peer sent an entry that this binary may not skip: the member stops."""
+
 
 class PeerHub:
     """Listens, dials, and hands messages over."""
@@ -72,6 +75,10 @@ class PeerHub:
     def incarnation(self) -> bytes:
         """This data directory's."""
         return self.me.incarnation
+
+    def fail(self, error: BaseException) -> None:
+        """For accepted connections: end the process for this error."""
+        self._owner.fail(error)
 
     async def listen(self, address: str, advertise: str) -> None:
         """Bind the peer port. OSError if it cannot be bound."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
@@ -41,6 +42,9 @@ class InboundOwner(Protocol):
 
     def deliver(self, message: Message) -> None:
         """One message, in order of its channel."""
+
+    def fail(self, error: BaseException) -> None:
+        """A peer sent an entry that this binary may not skip: the member stops."""
 
 
 class Acceptor:
@@ -132,6 +136,9 @@ class InboundConnection(asyncio.Protocol):
         except Malformed as error:
             self.acceptor.count("peer_frames_refused")
             self.close(str(error))
+        except LevelUnsupported as error:
+            self.close(str(error))
+            self.acceptor.owner.fail(error)
 
     def _greet(self, data: bytes) -> None:
         frames = self._cutter.feed(data)

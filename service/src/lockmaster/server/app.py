@@ -325,7 +325,7 @@ def serve(settings: Settings) -> int:
     except StartFailed as error:
         print(f"lockmaster: {error}", file=sys.stderr)
         return int(error.code)
-    except StorageFailed as error:  # the last flush, mark or sync, on the way out: the journal has what was acknowledged
+    except StorageFailed as error:  # the last flush or mark, on the way out: the journal has all acknowledged writes
         print(f"lockmaster: data_dir {settings.data_dir}: {error}", file=sys.stderr)
         return int(storage_exit_code(error))
 

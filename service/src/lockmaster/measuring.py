@@ -7,6 +7,7 @@ exact all the same: they are kept here and read by an observable counter.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -82,7 +83,7 @@ class _Series:
 
 
 class PacedHistogram:
-    """A histogram of a paced sample of what happens, and the exact number of times that it did. One thread only."""
+    """A histogram of a paced sample of what happens, and the exact number of times that it did. Any thread."""
 
     def __init__(
         self,
@@ -97,14 +98,17 @@ class PacedHistogram:
         self._histogram = meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
         self._labels = labels
         self._series: dict[tuple[str, ...], _Series] = {}
+        self._lock = threading.Lock()
 
     def record(self, now: float, value: float, *values: str) -> None:
         """One value at `now` (seconds), with one value for each label; "" leaves a label out."""
-        series = self._series.get(values)
-        if series is None:
-            series = self._new(values)
-        series.count += 1
-        if series.pace.passes(now):
+        with self._lock:
+            series = self._series.get(values)
+            if series is None:
+                series = self._new(values)
+            series.count += 1
+            passes = series.pace.passes(now)
+        if passes:
             self._histogram.record(value, series.attributes)
 
     def _new(self, values: tuple[str, ...]) -> _Series:
@@ -116,8 +120,9 @@ class PacedHistogram:
         return self._series[values]
 
     def counts(self, options: CallbackOptions) -> Iterable[Observation]:
-        """How often each has happened: the callback of an observable counter, in any thread."""
-        return [Observation(series.count, series.attributes) for series in list(self._series.values())]
+        """How often each has happened: the callback of an observable counter."""
+        with self._lock:
+            return [Observation(series.count, series.attributes) for series in self._series.values()]
 
 
 def exact_counts(meter: Meter, name: str, unit: str, description: str, *histograms: PacedHistogram) -> None:

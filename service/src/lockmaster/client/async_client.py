@@ -63,6 +63,10 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _namespace_of(message: Any) -> str:
+    return str(getattr(message, "namespace", ""))
+
+
 def default_label() -> str:
     """Who this process is, for people who look at a lock: pod or host name and process id."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}:{os.getpid()}"[:256]
@@ -192,6 +196,7 @@ class AsyncClient:
             session_changed=self._session_changed,
             now=self.clock(),
         )
+        self._core.traced = self.telemetry is not None and self.telemetry.tracing
         return self._core
 
     def _session_changed(self, session: Session | None) -> None:
@@ -227,14 +232,20 @@ class AsyncClient:
         """Sends a mutation under the session, exactly once, and returns its answer."""
         core = self.core()
         waiter = self.loop.create_future()
-        core.submit(MessageCall(waiter, field, message, size), self.operation_timeout)
+        call = MessageCall(waiter, field, message, size)
+        core.submit(call, self.operation_timeout)
+        if self.telemetry is not None:
+            return await self.telemetry.measured(field, call, **{"config.namespace": _namespace_of(message)})
         return await waiter
 
     async def read(self, field: str, message: Any) -> Any:
         """Sends a read and returns its answer."""
         core = self.core()
         waiter = self.loop.create_future()
-        core.submit(ReadCall(waiter, field, message), self.operation_timeout)
+        call = ReadCall(waiter, field, message)
+        core.submit(call, self.operation_timeout)
+        if self.telemetry is not None:
+            return await self.telemetry.measured(field, call, **{"config.namespace": _namespace_of(message)})
         return await waiter
 
     async def unary(
@@ -251,12 +262,34 @@ class AsyncClient:
         Only for operations that may be repeated.
         """
         self.core()
-        deadline = self.clock() + (self.operation_timeout if timeout is None else timeout)
+        seconds = self.operation_timeout if timeout is None else timeout
+        if self.telemetry is None:
+            return await self._unary(method, request, answer, endpoint, seconds, None)
+        operation = self.telemetry.begin(method.removeprefix("/lockmaster.v1."))
+        try:
+            found = await self._unary(method, request, answer, endpoint, seconds, operation.traceparent)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return found
+
+    async def _unary(
+        self,
+        method: str,
+        request: Message,
+        answer: type[M],
+        endpoint: str | None,
+        seconds: float,
+        traceparent: str | None,
+    ) -> M:
+        deadline = self.clock() + seconds
+        metadata = None if traceparent is None else (("traceparent", traceparent),)
         address = endpoint or self._leader or random.choice(self.endpoints)
         for attempt in range(1, UNARY_ATTEMPTS_MAX + 1):
             left = deadline - self.clock()
             try:
-                return await self._unary_once(address, method, request, answer, left)
+                return await self._unary_once(address, method, request, answer, left, metadata)
             except LockmasterError as error:
                 decision = policy(error, attempt, deadline - self.clock(), draw=random.random())
                 if isinstance(decision, Raise) or (endpoint is not None and attempt > 2):
@@ -269,7 +302,15 @@ class AsyncClient:
                 address = self.endpoints[(turn + 1) % len(self.endpoints)]
         raise Unavailable(f"{method} was refused {UNARY_ATTEMPTS_MAX} times")
 
-    async def _unary_once(self, address: str, method: str, request: Message, answer: type[M], left: float) -> M:
+    async def _unary_once(
+        self,
+        address: str,
+        method: str,
+        request: Message,
+        answer: type[M],
+        left: float,
+        metadata: tuple[tuple[str, str], ...] | None,
+    ) -> M:
         channels = self._unary_channels
         if channels is None:
             raise Unavailable("this client is closed")
@@ -281,7 +322,9 @@ class AsyncClient:
             response_deserializer=answer.FromString,  # type: ignore[attr-defined]
         )
         try:
-            result: M = await call(request, timeout=max(left, 0.001) if math.isfinite(left) else None)
+            result: M = await call(
+                request, timeout=max(left, 0.001) if math.isfinite(left) else None, metadata=metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise error_of_rpc(error) from None
         return result

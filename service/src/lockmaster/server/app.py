@@ -18,6 +18,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from lockmaster_raft.errors import InvariantViolation, StorageFailed
+from lockmaster_raft.membership import LEVEL_MAX
 
 from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
@@ -76,8 +77,9 @@ class StartFailed(Exception):
 class Server:
     """One member: engine and client port. `start`, then `stop`; both once. For the loop's thread only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, level_max: int = LEVEL_MAX) -> None:
         self.settings = settings
+        self._level_max = level_max
         self.client_address = settings.advertise_client
         self.bound_address = ""
         self._streams: dict[SessionStream, None] = {}
@@ -108,6 +110,7 @@ class Server:
                 advertise_client=self.client_address,
                 raft=self.settings.raft_config(),
                 peer_tls=peer_tls,
+                level_max=self._level_max,
             )
         )
         self._wire()

@@ -10,6 +10,7 @@ from typing import Final
 
 from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events
+from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.membership import MEMBERS_MAX, Configuration, Levels, Member
 
@@ -74,8 +75,14 @@ class Administration(Questions):
         *,
         learner: bool = False,
         expected_epoch: int | None = None,
+        level_min: int = 1,
+        level_max: int = 1,
     ) -> int:
-        """Its member id, once the change is committed. Idempotent by incarnation."""
+        """Its member id, once the change is committed. Idempotent by incarnation.
+
+        `level_min` and `level_max` are what its binary can run at: PreconditionFailed below a standing FENCE or the
+        active level.
+        """
         _check_text("name", name, NAME_BYTES_MAX)
         for field, address in (("peer_address", peer_address), ("client_address", client_address)):
             _check_text(field, address, ADDRESS_BYTES_MAX)
@@ -85,7 +92,7 @@ class Administration(Questions):
                 raise public.InvalidRequest(field, str(error)) from error
         if len(incarnation) != INCARNATION_BYTES:
             raise public.InvalidRequest("incarnation", "must be the 16 bytes of the blank member's status")
-        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch)
+        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch, level_min, level_max)
         return await self._administer(lambda proposal_id: events.AddMember(proposal_id, *where))
 
     async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
@@ -97,6 +104,13 @@ class Administration(Questions):
         """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
         await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
         return self.leader_id
+
+    async def change_gate(self, operation: GateOperation, level: int, *, expected_epoch: int | None = None) -> None:
+        """Returns once the FENCE, ACTIVATE, CANCEL or DEACTIVATE of this level is committed, or was so already.
+
+        PreconditionFailed names the member in the way and its number (raft.md §6).
+        """
+        await self._administer(lambda proposal_id: events.ProposeGate(proposal_id, operation, level, expected_epoch))
 
     async def make_snapshot(self) -> None:
         """Make a snapshot of this member's state now; returns once it can be served."""

@@ -117,13 +117,13 @@ class Engine(Administration):
         Raises StorageFailed (Amnesia, WrongFormat, DirectoryBusy, CorruptLog) or OSError; nothing is left open then.
         """
         self._loop = asyncio.get_running_loop()
-        self._directory = DataDirectory.open(self.settings.data_dir, create=True)
+        self._directory = DataDirectory.open(self.settings.data_dir, create=True, level_max=self.settings.level_max)
         try:
             identity = self._directory.identity
             me = Me(identity.cluster_id, identity.member_id or None, identity.incarnation)
             self._persister = Persister(self._directory, self._durable, self._fail)
             self._persister.meters = self.meters
-            self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at)
+            self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at, self.settings.level_max)
             await self._hub.listen(self.settings.listen_peer, self.settings.advertise_peer)
             self.counters = self._hub.counters
             if identity.member_id:
@@ -152,6 +152,7 @@ class Engine(Administration):
             boot=boot,
             now=boot_clock(),
             draw=random.getrandbits(64),
+            level_max=self.settings.level_max,
         )
         LOG.info("member %d of %s starts at index %d", identity.member_id, identity.cluster_id.hex(), boot.applied)
         self._contacts_changed()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lockmaster_raft import events, ready
 from lockmaster_raft.ids import Index, NodeId, Term
-from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
+from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header
 
 from lockmaster.statemachine.apply import StateMachine
@@ -149,7 +149,8 @@ class SnapshotHost:
         engine = self._engine
         if engine.is_blank:
             return
-        header = Header(engine.cluster_id, NodeId(engine.member_id), piece.to, Term(engine.term), LEVEL_MIN, LEVEL_MAX)
+        levels = (LEVEL_MIN, engine.settings.level_max)
+        header = Header(engine.cluster_id, NodeId(engine.member_id), piece.to, Term(engine.term), *levels)
         reply = FetchPieceReply(header, piece.last_index, piece.number, data is not None, data or b"")
         engine.send(piece.to, reply, ready.Channel.BULK)
 

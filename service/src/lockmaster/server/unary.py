@@ -117,6 +117,7 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.ListMembers": Row(call=_admin(admin.AdminCalls.list_members)),
     "lockmaster.v1.Admin.AddMember": Row(call=_admin(admin.AdminCalls.add_member), write=True),
     "lockmaster.v1.Admin.RemoveMember": Row(call=_admin(admin.AdminCalls.remove_member), write=True),
+    "lockmaster.v1.Admin.ChangeGate": Row(call=_admin(admin.AdminCalls.change_gate), write=True),
     "lockmaster.v1.Admin.TransferLeadership": Row(call=_admin(admin.AdminCalls.transfer_leadership), write=True),
 }
 

@@ -55,7 +55,7 @@ class HubOwner(Protocol):
 class PeerHub:
     """Listens, dials, and hands messages over."""
 
-    def __init__(self, owner: HubOwner, me: Me, tls: PeerTls | None, boot: int) -> None:
+    def __init__(self, owner: HubOwner, me: Me, tls: PeerTls | None, boot: int, level_max: int = LEVEL_MAX) -> None:
         self.me = me
         self.counters: dict[str, int] = {}
         self.address = ""
@@ -63,6 +63,7 @@ class PeerHub:
         self._owner = owner
         self._tls = tls
         self._boot = boot
+        self._level_max = level_max
         self._epoch = 0
         self._acceptor = Acceptor(self)
         self._server: asyncio.Server | None = None
@@ -138,7 +139,7 @@ class PeerHub:
             member_id=me.member_id,
             incarnation=me.incarnation,
             level_min=LEVEL_MIN,
-            level_max=LEVEL_MAX,
+            level_max=self._level_max,
         )
         if verdict is not Verdict.ACCEPTED:
             return verdict
@@ -182,7 +183,7 @@ class PeerHub:
             contact.incarnation,
             me.incarnation,
             LEVEL_MIN,
-            LEVEL_MAX,
+            self._level_max,
             self._boot,
             self._epoch,
             self.address,

@@ -150,7 +150,6 @@ class Server:
         self.health = Health(engine)
         self.telemetry = Telemetry(self.settings, engine, self.counts)
         self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
-        self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
         unary = Unary(engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry)
         self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))

@@ -12,7 +12,7 @@ from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
 from lockmaster_raft.promise import settle
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import sync_progress
 
 
@@ -64,7 +64,7 @@ def tell_departed(core: Core) -> None:
 def _committed(core: Core) -> None:
     """Tell removed members, begin with new ones, learn of the own removal."""
     configuration = core.committed_configuration
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         tell_departed(core)
         sync_progress(core)
     minted = core.node_id < configuration.next_member_id  # a joiner replays configurations from before its time

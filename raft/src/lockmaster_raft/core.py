@@ -21,6 +21,8 @@ from lockmaster_raft.messages import Header, InstallSnapshot, Message
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.quorum import quorum_value
 from lockmaster_raft.ready import (
+    FOLLOWER,
+    LEADER,
     Alarm,
     Appended,
     Base,
@@ -145,7 +147,7 @@ class Core:
         self.emitted: Index = boot.applied
         self.applied: Index = boot.applied
         self.committed_levels: Levels = self.log.levels_at(boot.applied)
-        self.role = Role.FOLLOWER
+        self.role = FOLLOWER
         self.leader_id: NodeId = NO_NODE
         self.removed = False
         self.now: Nanos = now
@@ -330,9 +332,9 @@ class Core:
 
     def cluster_time(self, now: Nanos) -> Nanos:
         """The leader's stamp at `now`, or what this node last heard."""
-        if self.role is Role.LEADER:
-            return max(self.clock.value(now), self.log.last_time)
-        return max(self.leader_time, self.log.last_time)
+        heard = self.clock.value(now) if self.role is LEADER else self.leader_time
+        last = self.log.last_time
+        return heard if heard > last else last
 
     # --- configuration -----------------------------------------------------------------------------------------------
 
@@ -375,10 +377,7 @@ class Core:
             and not (self.fetch is not None and self.fetch.installing)
         )
 
-    def _take_persist(self) -> Persist | None:
-        changed = self._base is not None or self._truncate_from is not None or self._level is not None
-        if not (self._hard_dirty or self._entries or changed):
-            return None
+    def _take_persist(self) -> Persist:
         self.persist_seq += 1
         persist = Persist(
             PersistSeq(self.persist_seq),
@@ -400,14 +399,18 @@ class Core:
         apply = self._take_apply() if self.emitted < self.commit_index else ()
         if apply and self._may_apply_more():
             next_deadline = self.now
-        told = (self.role, self.term, self.leader_id)
         role_changed = None
-        if told != self._told:
-            self._told = told
+        told = self._told
+        if told is None or told[0] is not self.role or told[1] != self.term or told[2] != self.leader_id:
+            self._told = told = (self.role, self.term, self.leader_id)
             role_changed = RoleChanged(*told)
+        persist = None
+        changed = self._base is not None or self._truncate_from is not None or self._level is not None
+        if changed or self._entries or self._hard_dirty:
+            persist = self._take_persist()
         ready = Ready(
             Nanos(next_deadline),
-            self._take_persist(),
+            persist,
             tuple(self.sends),
             apply,
             tuple(self.read_results),

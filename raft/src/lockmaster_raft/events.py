@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.messages import Message
+from lockmaster_raft.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receive:
     """A message arrived from a peer (already authenticated by the transport as header.sender)."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Propose:
     """Append this payload as one DATA entry. `reserved` payloads (keepalive, release, expiry) are never Overloaded."""
 
@@ -26,7 +25,7 @@ class Propose:
     reserved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AddMember:
     """Add a blank incarnation as a learner; idempotent by `incarnation`. The leader mints the id (see Appended)."""
 
@@ -42,7 +41,7 @@ class AddMember:
     """The levels of the joiner's binary: below a standing FENCE or the active level it is refused (raft.md §6)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChangeMember:
     """Replace a member's record (voter flag, addresses, name): one single-step change, compare-and-set on the epoch."""
 
@@ -51,7 +50,7 @@ class ChangeMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoveMember:
     """Remove a member by one single-step change."""
 
@@ -60,7 +59,7 @@ class RemoveMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProposeGate:
     """Append a GATE entry if its preconditions hold (gates.why_not). `expected_epoch` is compared with Levels.index.
 
@@ -73,7 +72,7 @@ class ProposeGate:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransferLeadership:
     """Hand over to `target` (a caught-up full voter; 0 picks the best one), bounded by one election timeout."""
 
@@ -81,28 +80,28 @@ class TransferLeadership:
     target: NodeId = NO_NODE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestRead:
     """A linearizable read wants an index (§6.4). Answered in Ready.reads with the same request_id."""
 
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Persisted:
     """The Persist numbered `seq`, and all before it, are durable."""
 
     seq: PersistSeq
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Applied:
     """The state machine has applied everything up to `index` (in memory)."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StorageReport:
     """What the host knows of its disk: `flushed_applied` survives a power cut; free space; sync time average."""
 
@@ -111,7 +110,7 @@ class StorageReport:
     sync_average_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotReady:
     """A snapshot of this member's own state exists and can be served. Replaces the one before."""
 
@@ -124,7 +123,7 @@ class SnapshotReady:
     bytes_total: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PieceStored:
     """Chunk `number` of the snapshot being fetched is verified and in the side directory."""
 
@@ -132,7 +131,7 @@ class PieceStored:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PieceRefused:
     """A received chunk failed its digest or could not be used; ask again, elsewhere if possible."""
 
@@ -141,7 +140,7 @@ class PieceRefused:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotInstalled:
     """The fetched snapshot was verified, switched in and synced: the state stands at last_index. BASE follows."""
 
@@ -149,21 +148,21 @@ class SnapshotInstalled:
     last_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerConnected:
     """A new connection to this member: its old pipeline is void."""
 
     member_id: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerDisconnected:
     """The connection to this member is gone."""
 
     member_id: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wake:
     """Nothing but time: a deadline of the last Ready has passed, or the host wants deadlines looked at."""
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import sticky_ns
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import CONFIG, Entry
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from lockmaster_raft.promise import fence_report
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import FOLLOWER, LEADER, LEARNER, Role
 from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
 from lockmaster_raft.snapshot import drop_overtaken_fetch
 
 
 def follow(core: Core, leader: NodeId, term: Term) -> None:
     """A message of the leader of `term` (not below ours): follow it, and stay off its back for a while."""
-    if core.role is Role.LEADER and term == core.term:
+    if core.role is LEADER and term == core.term:
         raise InvariantViolation(f"members {core.node_id} and {leader} both lead term {term}")
     core.contact_at = core.now
-    if core.leader_id == leader and core.term == term and core.role in (Role.FOLLOWER, Role.LEARNER):
-        if core.role is Role.FOLLOWER:
+    if core.leader_id == leader and core.term == term and core.role in (FOLLOWER, LEARNER):
+        if core.role is FOLLOWER:
             core.election_deadline = core.now + core.election_timeout()
         return
     if core.leader_id not in (0, leader) and core.term == term:
@@ -90,7 +90,7 @@ def _merge(core: Core, entries: tuple[Entry, ...]) -> None:
     rolled_back = log.configuration is not core.configuration
     if fresh:
         core.append(fresh)
-        rolled_back = rolled_back or any(e.kind is EntryKind.CONFIG for e in fresh)
+        rolled_back = rolled_back or any(e.kind is CONFIG for e in fresh)
     if rolled_back:
         configuration_changed(core)
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import CONFIG, GATE, Entry
 from lockmaster_raft.errors import CorruptLog, InvariantViolation, StorageFailed
 from lockmaster_raft.gates import check_supported, decode_gate, fold
 from lockmaster_raft.ids import Index, Nanos, PersistSeq, Term
@@ -86,9 +86,9 @@ class RaftLog:
                 first += 1
 
     def _note(self, entry: Entry) -> None:
-        if entry.kind is EntryKind.CONFIG:
+        if entry.kind is CONFIG:
             self.configurations.append((entry.index, decode_configuration(entry.payload)))
-        elif entry.kind is EntryKind.GATE:
+        elif entry.kind is GATE:
             levels = fold(self.levels, entry.index, decode_gate(entry.payload))
             check_supported(levels, self._level_min, self._level_max, f"entry {entry.index}")
             self.gates.append((entry.index, levels))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.core import Core
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
 from lockmaster_raft.gates import WITNESS_LEVEL, promise_bounds
@@ -24,9 +24,9 @@ from lockmaster_raft.membership import (
     MemberRole,
     encode_configuration,
 )
-from lockmaster_raft.progress import Progress, ProgressState
+from lockmaster_raft.progress import REPLICATE, Progress
 from lockmaster_raft.quorum import has_quorum
-from lockmaster_raft.ready import Appended, Refused, Resolved, Role
+from lockmaster_raft.ready import LEADER, Appended, Refused, Resolved
 from lockmaster_raft.replication import replicate_all, send_append
 from lockmaster_raft.roles import configuration_changed
 
@@ -38,7 +38,7 @@ PROMOTION_GAP_MAX: Final = 256
 
 def why_not_now(core: Core) -> ProposalRefused | None:
     """What every CONFIG and GATE entry needs, whatever is in it (I10)."""
-    if core.role is not Role.LEADER:
+    if core.role is not LEADER:
         return NotLeader(core.leader_id)
     if not core.own_term_committed:
         return NotReady("no entry of this leader's term is committed yet")
@@ -62,7 +62,7 @@ def _why_not_now(core: Core, expected_epoch: int | None) -> ProposalRefused | No
 
 def on_add_member(core: Core, e: AddMember) -> None:
     """Add a learner under a fresh id. Resolved or Appended; idempotent by incarnation."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         for member in core.configuration.members:
             if member.incarnation == e.incarnation:
                 index = core.log.configuration_index
@@ -187,7 +187,7 @@ def is_live(core: Core, p: Progress) -> bool:
 
 def append_configuration(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
     """Append the CONFIG entry: in force from here on."""
-    entry = core.append_own(EntryKind.CONFIG, encode_configuration(after))
+    entry = core.append_own(CONFIG, encode_configuration(after))
     if proposal_id is not None:
         core.proposals.append(Appended(proposal_id, entry.index, entry.term, member_id))
     departing = [core.progress[m] for m in sorted(core.progress) if after.member(m) is None]
@@ -199,7 +199,7 @@ def append_configuration(core: Core, proposal_id: int | None, after: Configurati
 
 
 def _last_words(core: Core, p: Progress) -> None:
-    if p.state is ProgressState.REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
+    if p.state is REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
         send_append(core, p, core.config.batch_bytes_max)
 
 

@@ -43,9 +43,9 @@ from lockmaster_raft.gates import MemberLevels
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, Member
 from lockmaster_raft.messages import InstallSnapshot
-from lockmaster_raft.progress import ProgressState
+from lockmaster_raft.progress import CATCHUP, ProgressState
 from lockmaster_raft.promise import settle
-from lockmaster_raft.ready import Ready, Role
+from lockmaster_raft.ready import CANDIDATE, LEADER, Ready, Role
 from lockmaster_raft.receive import receive
 from lockmaster_raft.replication import replicate
 from lockmaster_raft.roles import boot as boot_role
@@ -226,7 +226,7 @@ class Node:
     @property
     def own_term_committed(self) -> bool:
         """Whether this leader has committed an entry of its term."""
-        return self._core.role is Role.LEADER and self._core.own_term_committed
+        return self._core.role is LEADER and self._core.own_term_committed
 
     @property
     def admits_writes(self) -> bool:
@@ -289,7 +289,7 @@ class Node:
 
 def _deadlines(core: Core) -> None:
     """Every deadline that has passed, check-quorum (in leader.tick) first."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         leader.tick(core)
     elif core.now >= core.election_deadline:
         start_pre_vote(core)
@@ -300,7 +300,7 @@ def _deadlines(core: Core) -> None:
 
 
 def _next_deadline(core: Core) -> int:
-    at = leader.deadline(core) if core.role is Role.LEADER else core.election_deadline
+    at = leader.deadline(core) if core.role is LEADER else core.election_deadline
     if core.reads.attempt_retry_at < at:
         at = core.reads.attempt_retry_at
     if core.fetch is not None:
@@ -353,7 +353,7 @@ def _dispatch_rare(
         case SnapshotReady():
             snapshot.on_snapshot_ready(core, event)
             for p in core.progress.values():
-                if p.state is ProgressState.CATCHUP:
+                if p.state is CATCHUP:
                     snapshot.offer(core, p)
         case PieceStored():
             snapshot.on_piece_stored(core, event)
@@ -375,9 +375,9 @@ def _on_persisted(core: Core, event: Persisted) -> None:
         raise InvariantViolation(f"persist {event.seq} reported after {core.persisted_seq} of {core.persist_seq}")
     core.persisted_seq = event.seq
     core.log.persisted(event.seq)
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         leader.after_progress(core)
-    elif core.role is Role.CANDIDATE:
+    elif core.role is CANDIDATE:
         own_vote_durable(core)
 
 
@@ -388,7 +388,7 @@ def _restart_stream(core: Core, member_id: NodeId, *, reachable: bool) -> None:
         return
     p.reachable = reachable
     p.backoff = 1
-    if p.state is ProgressState.CATCHUP:
+    if p.state is CATCHUP:
         p.offered_index = 0
     else:
         p.restart(p.match + 1 if p.match else p.next if not p.inflight else p.inflight[0].prev_index + 1)

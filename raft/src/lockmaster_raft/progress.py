@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId
 
@@ -19,6 +19,12 @@ class ProgressState(Enum):
     PROBE = "probe"
     REPLICATE = "replicate"
     CATCHUP = "catchup"
+
+
+PROBE: Final = ProgressState.PROBE
+"""Plain names, as in ready.py: Enum look-ups are slow on Python 3.11."""
+REPLICATE: Final = ProgressState.REPLICATE
+CATCHUP: Final = ProgressState.CATCHUP
 
 
 class Inflight(NamedTuple):
@@ -71,7 +77,7 @@ class Progress:
 
     def __init__(self, member_id: NodeId, next_index: int, now: Nanos, rtt_ns: int) -> None:
         self.member_id = member_id
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.match: Index = Index(0)
         self.next: int = next_index
         self.epoch = 1
@@ -105,7 +111,7 @@ class Progress:
 
     def restart(self, next_index: int) -> None:
         """A new stream: what was in flight is void, the joint is probed again."""
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.epoch += 1
         self.inflight.clear()
         self.inflight_bytes = 0
@@ -124,4 +130,6 @@ class Progress:
     def retry_after_ns(self, floor_ns: int, ceiling_ns: int) -> int:
         """How long to wait for a reply before the stream restarts."""
         timeout = (self.rtt_ns + 4 * self.rtt_var_ns) * self.backoff
-        return max(floor_ns, min(timeout, ceiling_ns))
+        if timeout > ceiling_ns:
+            timeout = ceiling_ns
+        return timeout if timeout > floor_ns else floor_ns

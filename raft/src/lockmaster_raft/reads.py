@@ -10,15 +10,15 @@ from __future__ import annotations
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import NO_NODE, Index, NodeId
 from lockmaster_raft.messages import ReadIndex, ReadIndexReply
-from lockmaster_raft.ready import ReadReady, Role
-from lockmaster_raft.replication import start_round
 
 # --- leader ---------------------------------------------------------------------------------------------------------
+from lockmaster_raft.ready import LEADER, ReadReady
+from lockmaster_raft.replication import start_round
 
 
 def request(core: Core, request_id: int) -> None:
     """A local read wants an index: answered by ReadReady, at the latest after one election timeout."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         _add(core, NO_NODE, request_id)
         return
     reads = core.reads
@@ -33,7 +33,7 @@ def request(core: Core, request_id: int) -> None:
 
 def on_read_index(core: Core, m: ReadIndex) -> None:
     """A follower asks; a node that does not lead says so at once."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         _add(core, m.header.sender, m.read_id)
     else:
         core.send(ReadIndexReply(core.header(m.header.sender), m.read_id, False, Index(0)), after=core.after())

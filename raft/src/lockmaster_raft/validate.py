@@ -55,7 +55,7 @@ def why_not_append(m: AppendEntries) -> str | None:
 
 
 def _in_range(*numbers: int) -> bool:
-    return all(0 <= n <= INDEX_MAX for n in numbers)
+    return min(numbers) >= 0 and max(numbers) <= INDEX_MAX
 
 
 def why_not_snapshot(m: InstallSnapshot) -> str | None:

@@ -15,7 +15,7 @@ from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.messages import Message
 from lockmaster_raft.node import Node
-from lockmaster_raft.ready import Appended, Base, Role, Send
+from lockmaster_raft.ready import Appended, Base, Role
 from lockmaster_raft.testing.application import Application
 from lockmaster_raft.testing.checker import Checker, Violation
 from lockmaster_raft.testing.clients import Client
@@ -85,6 +85,7 @@ class Cluster:
             at = f"{where.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{where.tb_lineno}" if where else ""
             self.failure = f"crash of the product: {type(error).__name__}: {error} at {at}"
         result = RunResult(self.seed, self.failure, self.scheduler.now, self.operations, self.nemesis.total)
+        self.checker.end_trace()
         result.steps, result.trace, result.counts = self.checker.steps, self.trace.hexdigest(), self.counts
         if not result.failure:
             result.failure = _too_little(result)
@@ -191,11 +192,7 @@ class Cluster:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    def carry(self, host: Host, node: Node, send: Send) -> None:
-        """Hand a message to the network."""
-        self.carry_message(host, node, send.to, int(send.channel), send.message)
-
-    def carry_message(self, host: Host, node: Node, to: NodeId, lane: int, message: Message) -> None:
+    def carry(self, host: Host, node: Node, to: NodeId, lane: int, message: Message) -> None:
         """To the incarnation that the sender's configuration names under that id, and to no other."""
         member = node.configuration.member(to)
         number = int.from_bytes(member.incarnation, "big") if member is not None else self._numbers.get(to, 0)

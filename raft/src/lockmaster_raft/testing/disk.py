@@ -55,8 +55,10 @@ class Disk:
     @property
     def surely_hard_state(self) -> HardState:
         """What a boot reads even if the newer slot is lost: the older valid slot."""
-        valid = [slot for slot in self.slots if slot is not None]
-        return min(valid, key=lambda slot: slot.number).hard_state
+        first, second = self.slots
+        if first is None or second is None:
+            return self.hard_state
+        return second.hard_state if second.number < first.number else first.hard_state
 
     def boot(self, done: Callable[[Persist], None]) -> HardState:
         """Read the guard, repair a torn slot, forget what was not durable. `done` hears of every durable write."""

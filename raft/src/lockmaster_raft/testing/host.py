@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import CONFIG, Entry
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.events import (
     Applied,
@@ -30,9 +30,10 @@ from lockmaster_raft.events import (
 )
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, decode_configuration
-from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
+from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot, Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import (
+    LEADER,
     Base,
     HardState,
     InstallPieces,
@@ -63,6 +64,7 @@ class Host:
 
     def __init__(self, cluster: Cluster, number: int) -> None:
         self.cluster = cluster
+        self._checker, self._scheduler = cluster.checker, cluster.scheduler
         self.number = number
         self.incarnation = number.to_bytes(16, "big")
         self.draw = random.Random(f"{cluster.seed}/host/{number}")
@@ -84,7 +86,7 @@ class Host:
         self._events: deque[Event] = deque()
         self._stepping = False
         self._wake_at = 0
-        self._sealed: deque[tuple[Base, dict[bytes, bytes | None]]] = deque()
+        self._sealed: deque[tuple[Base, Mapping[bytes, bytes | None]]] = deque()
         self._images: dict[int, tuple[bytes, ...]] = {}
         self._pieces: dict[tuple[int, int], bytes] = {}
         self.meta = Base(Index(0), Term(0), EMPTY, Index(0), Levels())
@@ -227,10 +229,10 @@ class Host:
     def _step_one(self, node: Node, event: Event) -> None:
         now = Nanos(self.clock.now())
         ready = node.step(event, now, self.draw.getrandbits(64))
-        self.cluster.checker.stepped(self, node, event, ready)
+        self._checker.stepped(self, node, event, ready)
         self._do(node, ready)
-        self.front.turn(now)
-        self._wake_by(min(ready.next_deadline, self.front.next_deadline(now)))
+        deadline = self.front.turn(now)
+        self._wake_by(deadline if deadline < ready.next_deadline else ready.next_deadline)
 
     def turn(self) -> None:
         """A turn of the loop without a step of its own: the front has something new."""
@@ -238,8 +240,10 @@ class Host:
             self.step(Wake())
 
     def _wake_by(self, local: int) -> None:
-        when = max(self.clock.to_global(local), self.cluster.scheduler.now + 1)
-        if self._wake_at and self.cluster.scheduler.now < self._wake_at <= when:
+        now, when = self._scheduler.now, self.clock.to_global(local)
+        if when <= now:
+            when = now + 1
+        if now < self._wake_at <= when:
             return
         self._wake_at = when
         boots = self.boots
@@ -249,37 +253,41 @@ class Host:
                 self._wake_at = 0
                 self.step(Wake())
 
-        self.cluster.scheduler.at(when, lambda: self.when_awake(wake) if boots == self.boots else None)
+        self._scheduler.at(when, lambda: self.when_awake(wake) if boots == self.boots else None)
 
     def _do(self, node: Node, ready: Ready) -> None:
         if self.disk is None:
             raise InvariantViolation("a node without a disk")
-        for send in ready.send:
-            if send.after <= self.disk.durable_seq:
-                self._transmit(node, send)
-            else:
-                self._held.append(send)
+        if ready.send:
+            for send in ready.send:
+                if send.after <= self.disk.durable_seq:
+                    self._transmit(node, send)
+                else:
+                    self._held.append(send)
         if ready.persist is not None:
             self.disk.submit(ready.persist)
-        for entry in ready.apply:
-            self._apply(entry)
         if ready.apply:
+            for entry in ready.apply:
+                self._apply(entry)
             self._events.append(Applied(ready.apply[-1].index))
         if ready.role_changed is not None:
             self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")
             if ready.role_changed.role is Role.REMOVED:
                 self.removed = True
-            elif ready.role_changed.role is Role.LEADER:
+            elif ready.role_changed.role is LEADER:
                 self.cluster.prober.elected(self)
-        for alarm in ready.alarms:
-            self.cluster.count(f"alarm:{alarm.code}")
-        self.front.done(ready)
-        for piece in ready.pieces:
-            self._piece(node, piece)
+        if ready.alarms:
+            for alarm in ready.alarms:
+                self.cluster.count(f"alarm:{alarm.code}")
+        if ready.proposals or ready.reads or ready.role_changed is not None:
+            self.front.done(ready)
+        if ready.pieces:
+            for piece in ready.pieces:
+                self._piece(node, piece)
 
     def _transmit(self, node: Node, send: Send) -> None:
-        self.cluster.checker.transmitting(self, node, send)
-        self.cluster.carry(self, node, send)
+        self._checker.transmitting(self, node, send)
+        self.cluster.carry(self, node, send.to, send.channel, send.message)
 
     def _persisted(self, write: Persist) -> None:
         boots = self.boots
@@ -288,20 +296,24 @@ class Host:
             node = self.node
             if boots != self.boots or node is None:
                 return
-            held, self._held = self._held, []
-            for send in held:
-                if send.after <= write.seq:
-                    self._transmit(node, send)
-                else:
-                    self._held.append(send)
+            if self._held:
+                held, self._held = self._held, []
+                for send in held:
+                    if send.after <= write.seq:
+                        self._transmit(node, send)
+                    else:
+                        self._held.append(send)
             self.step(Persisted(write.seq))
 
         self.when_awake(tell)
 
-    def receive(self, message: object, boots: int) -> None:
+    def receive(self, message: Message, boots: int) -> None:
         """A message arrived over a connection that this boot accepted."""
         if boots == self.boots and self.node is not None:
-            self.when_awake(lambda: self.step(Receive(message)) if boots == self.boots else None)  # type: ignore[arg-type]
+            if not self.paused_until and self.running:
+                self.step(Receive(message))
+                return
+            self.when_awake(lambda: self.step(Receive(message)) if boots == self.boots else None)
 
     def peer(self, member_id: NodeId, up: bool) -> None:
         """A connection to that member came or went."""
@@ -317,10 +329,10 @@ class Host:
             raise InvariantViolation(f"host {self.number} applies {entry.index} at {self.meta.index}")
         outcome = self.replica.apply(entry)
         configuration, at = self.meta.configuration, self.meta.configuration_index
-        if entry.kind is EntryKind.CONFIG:
+        if entry.kind is CONFIG:
             configuration, at = decode_configuration(entry.payload), entry.index
-        self.meta = Base(entry.index, entry.term, configuration, at, Levels())
-        self._sealed.append((self.meta, dict(self.replica.seal())))
+        self.meta = Base(entry.index, entry.term, configuration, at, self.meta.levels)
+        self._sealed.append((self.meta, self.replica.seal()))
         self.cluster.checker.applied(self, entry, outcome)
         self.front.applied(entry, outcome)
 
@@ -377,7 +389,7 @@ class Host:
         header = Header(self.cluster.cluster_id, self.member_id, piece.to, node.term, 1, 1)
         data = chunks[piece.number] if found else b""
         reply = FetchPieceReply(header, piece.last_index, piece.number, found, data)
-        self.cluster.carry_message(self, node, piece.to, 1, reply)
+        self.cluster.carry(self, node, piece.to, 1, reply)
 
     def _make(self, boots: int) -> None:
         if boots != self.boots or self.replica is None:

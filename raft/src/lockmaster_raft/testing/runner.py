@@ -54,5 +54,6 @@ def run_seeds(seeds: Sequence[int], application: str | None, workers: int) -> It
         yield from map(run_seed, jobs)
         return
     context = multiprocessing.get_context("fork")
-    with context.Pool(workers) as pool:
+    # What was there before the first seed is never garbage: the collection before each seed need not look at it.
+    with context.Pool(workers, initializer=gc.freeze) as pool:
         yield from pool.imap(run_seed, jobs, chunksize=1)

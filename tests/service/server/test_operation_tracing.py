@@ -7,18 +7,26 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from lockmaster import AsyncClient
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
+from lockmaster.client.telemetry import Telemetry as SdkTelemetry
 from lockmaster.errors import Overloaded
 from lockmaster.measuring import RECORDS_PER_SECOND_MAX, SERIES_MAX, Pace, PacedHistogram
 from lockmaster.server import operation_tracing, reads
+from lockmaster.server.app import Server, dev_settings
 from lockmaster.server.meters import Meters
 from lockmaster.server.operation_tracing import OperationTracing
 from lockmaster.server.telemetry import JsonFormatter
 from lockmaster.statemachine.commands import CloseSession, Command, EndCause, SessionEnded
 from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -311,3 +319,71 @@ async def test_waits_are_measured_by_how_they_end(engine: Any, metered: Metered)
     labels = {str(value) for each in points.values() for point in each for value in point.attributes.values()}
     assert labels == set(outcomes)
     await client.end()
+
+
+# -- the whole way: SDK, server, collector
+
+
+class Collector:
+    """An OpenTelemetry collector in this process that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.metrics: set[str] = set()
+
+    async def traces(self, request: Any, context: Any) -> Any:
+        self.spans += [span for r in request.resource_spans for scope in r.scope_spans for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    async def measures(self, request: Any, context: Any) -> Any:
+        for resource in request.resource_metrics:
+            self.metrics.update(metric.name for scope in resource.scope_metrics for metric in scope.metrics)
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+    async def start(self) -> str:
+        self.server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        base = "opentelemetry.proto.collector"
+        for service, call, pb2, kind in (
+            (f"{base}.trace.v1.TraceService", self.traces, trace_service_pb2, "Trace"),
+            (f"{base}.metrics.v1.MetricsService", self.measures, metrics_service_pb2, "Metrics"),
+        ):
+            handler = grpc.unary_unary_rpc_method_handler(
+                call,
+                getattr(pb2, f"Export{kind}ServiceRequest").FromString,
+                getattr(pb2, f"Export{kind}ServiceResponse").SerializeToString,
+            )
+            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        await self.server.start()
+        return f"127.0.0.1:{port}"
+
+
+async def test_a_trace_goes_from_the_sdk_through_the_server_to_the_collector(tmp_path: Path) -> None:
+    collector = Collector()
+    address = await collector.start()
+    settings = dev_settings(tmp_path / "data").model_copy(update={"otlp_endpoint": address, "otlp_insecure": True})
+    running = Server(settings)
+    await running.start()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    client = AsyncClient(running.bound_address)
+    client.telemetry = SdkTelemetry(provider, NoOpMeterProvider())
+    async with client:
+        async with client.lock("a"):
+            waiting = asyncio.create_task(client.lock("a").acquire())
+            while running.engine.machine.inspect_lock("a").queue_length == 0:
+                await asyncio.sleep(0.01)
+        await (await waiting).release()
+        await client.locks.list()
+    running.telemetry.refresh()
+    await asyncio.to_thread(running.telemetry.flush)
+    await running.stop()
+    await collector.server.stop(None)
+    provider.shutdown()
+    ours = {span.context.span_id: span.name for span in exporter.get_finished_spans() if span.context is not None}
+    theirs = [(span.name, ours.get(int.from_bytes(span.parent_span_id))) for span in collector.spans]
+    pairs = [("acquire", "lockmaster acquire"), ("release", "lockmaster release")] * 2
+    assert sorted(theirs) == sorted([*pairs, ("lockmaster.v1.Locks/List", "lockmaster Locks/List")]), ours
+    first, second = sorted((s for s in collector.spans if s.name == "acquire"), key=lambda s: s.start_time_unix_nano)
+    assert [link.span_id for link in second.links] == [first.span_id]
+    assert collector.metrics >= {"lockmaster.raft.commit.duration", "lockmaster.raft.role", "lockmaster.lock.waits"}

@@ -214,7 +214,7 @@ class Server:
         if self._relay is not None:
             await self._relay.close()
         await self.engine.stop()
-        self.telemetry.close()
+        await asyncio.to_thread(self.telemetry.close)
 
     # -- what runs while it serves
 

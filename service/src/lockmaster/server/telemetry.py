@@ -33,6 +33,8 @@ from lockmaster.server.settings import Settings
 from lockmaster.server.status import StatusSnapshot
 
 EXPORT_INTERVAL_MS: Final = 10_000
+EXPORT_TIMEOUT_S: Final = 3.0
+"""How long one export may take, so how long a collector that is gone may hold up a stop, for each of both kinds."""
 GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], float]]]] = {
     "lockmaster.raft.term": ("{term}", "Current term.", lambda now: now.term),
     "lockmaster.raft.leader": ("1", "1 on the member that leads.", lambda now: int(now.role == "leader")),
@@ -128,7 +130,9 @@ class Telemetry:
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
-            exporter = OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+            exporter = OTLPMetricExporter(
+                endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure, timeout=EXPORT_TIMEOUT_S
+            )
             readers.append(PeriodicExportingMetricReader(exporter, EXPORT_INTERVAL_MS))
         if not readers:
             return
@@ -164,7 +168,9 @@ class Telemetry:
 
         sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
         self._traces = TracerProvider(sampler=sampler, resource=resource)
-        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+        exporter = OTLPSpanExporter(
+            endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure, timeout=EXPORT_TIMEOUT_S
+        )
         self._traces.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._traces.get_tracer("lockmaster.server")
         self.operations = OperationTracing(self._tracer, settings.trace_sample_ratio, self._holder_token)
@@ -236,8 +242,15 @@ class Telemetry:
         """Whether spans are made at all."""
         return self._tracer is not None
 
+    def flush(self) -> None:
+        """Send what waits; blocks for that long, so in a thread of its own while others serve."""
+        if self._traces is not None:
+            self._traces.force_flush()
+        if self._meters is not None:
+            self._meters.force_flush()
+
     def close(self) -> None:
-        """Send what waits and stop."""
+        """Send what waits and stop; blocks for up to twice EXPORT_TIMEOUT_S."""
         if self.operations is not None:
             self.operations.close()
         if self._traces is not None:

@@ -80,7 +80,7 @@ def on_fetch_piece(core: Core, m: FetchPiece) -> None:
         core.pieces.append(ServePiece(m.header.sender, m.last_index, m.number))
         return
     reply = FetchPieceReply(core.header(m.header.sender), m.last_index, m.number, False, b"")
-    core.send(reply, Channel.BULK)
+    core.send(reply, Channel.BULK, core.after())
 
 
 # --- the receiver's side --------------------------------------------------------------------------------------------

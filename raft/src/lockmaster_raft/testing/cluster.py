@@ -19,6 +19,7 @@ from lockmaster_raft.ready import Appended, Base, Role
 from lockmaster_raft.testing.application import Application
 from lockmaster_raft.testing.checker import Checker, Violation
 from lockmaster_raft.testing.clients import Client
+from lockmaster_raft.testing.gate_churn import GateChurn
 from lockmaster_raft.testing.host import Host
 from lockmaster_raft.testing.nemesis import Nemesis
 from lockmaster_raft.testing.network import Network
@@ -60,6 +61,7 @@ class Cluster:
         self.trace = blake2b(digest_size=16)
         self.log: list[str] = []
         """The last notes, for a failure's report."""
+        self.gates = GateChurn(self)
         self.checker = Checker(self)
         self.nemesis = Nemesis(self, stream(seed, "nemesis"))
         self.prober = Prober(self, stream(seed, "probes"))
@@ -95,6 +97,7 @@ class Cluster:
         self._form()
         self.application.start(self, stream(self.seed, "workload"))
         self.nemesis.start()
+        self.gates.start()
         self.scheduler.run_until(self.mix.chaos_seconds * SECOND, self._over)
         # A rough mix gets more time, so that every seed is worth something; S12 judges what comes after healing.
         limit = CHAOS_FACTOR_MAX * self.mix.chaos_seconds * SECOND
@@ -151,7 +154,10 @@ class Cluster:
             lead = self.leader()
             if lead is not None:
                 where = (f"m{host.number}", f"peer:{host.number}", f"client:{host.number}", host.incarnation)
-                lead.front.admin(lambda proposal_id: AddMember(proposal_id, *where), self._count_admin)
+                levels = host.level_max
+                lead.front.admin(
+                    lambda proposal_id: AddMember(proposal_id, *where, level_max=levels), self._count_admin
+                )
             self.scheduler.after(SECOND // 4, ask)
 
         ask()

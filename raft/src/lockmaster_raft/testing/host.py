@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.entry import CONFIG, Entry
-from lockmaster_raft.errors import InvariantViolation
+from lockmaster_raft.entry import CONFIG, GATE, Entry
+from lockmaster_raft.errors import InvariantViolation, LevelUnsupported
 from lockmaster_raft.events import (
     Applied,
     Event,
@@ -28,6 +28,7 @@ from lockmaster_raft.events import (
     StorageReport,
     Wake,
 )
+from lockmaster_raft.gates import decode_gate, fold
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, decode_configuration
 from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot, Message
@@ -69,6 +70,8 @@ class Host:
         self.incarnation = number.to_bytes(16, "big")
         self.draw = random.Random(f"{cluster.seed}/host/{number}")
         self.member_id = NodeId(0)
+        self.level_max = cluster.gates.first_level()
+        """The level of the binary that runs here, or will at the next boot."""
         self.disk: Disk | None = None
         self.state: StateDisk | None = None
         self.node: Node | None = None
@@ -118,7 +121,11 @@ class Host:
         self.boot()
 
     def boot(self) -> None:
-        """Start the process from what the disks hold."""
+        """Start the process from what the disks hold; a binary below the promised level refuses."""
+        if self.disk is not None and self.disk.level > self.level_max:
+            self.cluster.count("binary refused to boot")
+            self.cluster.gates.stopped(self)
+            return
         self.running = True
         self.paused_until = 0
         self.boots += 1
@@ -136,7 +143,7 @@ class Host:
         self._sealed.clear()
         self._wake_at = 0
         self.front = Frontend(self)
-        boot = BootState(hard, self.disk.store, self.meta.index)
+        boot = BootState(hard, self.disk.store, self.meta.index, self.disk.level, self.boots)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
             node_id=self.member_id,
@@ -145,6 +152,7 @@ class Host:
             boot=boot,
             now=Nanos(self.clock.now()),
             draw=self.draw.getrandbits(64),
+            level_max=self.level_max,
         )
         boots = self.boots
         self._background(boots, self.cluster.mix.store_interval_ns, self._store)
@@ -223,8 +231,24 @@ class Host:
         try:
             while self._events and self.node is not None:
                 self._step_one(self.node, self._events.popleft())
+        except LevelUnsupported as error:
+            self._stop_for_level(error)
         finally:
             self._stepping = False
+
+    def _stop_for_level(self, error: LevelUnsupported) -> None:
+        """An entry above this binary: it stops, and a newer one takes its place (a joiner rolled back too early)."""
+        self.cluster.note(f"{self.number} stops: {error}")
+        self.cluster.count("binary stopped at a level")
+        self.node = None
+        boots = self.boots
+
+        def end() -> None:
+            if boots == self.boots:
+                self.crash(False)
+                self.cluster.gates.stopped(self)
+
+        self.cluster.scheduler.after(0, end)
 
     def _step_one(self, node: Node, event: Event) -> None:
         now = Nanos(self.clock.now())
@@ -331,7 +355,10 @@ class Host:
         configuration, at = self.meta.configuration, self.meta.configuration_index
         if entry.kind is CONFIG:
             configuration, at = decode_configuration(entry.payload), entry.index
-        self.meta = Base(entry.index, entry.term, configuration, at, self.meta.levels)
+        levels = self.meta.levels
+        if entry.kind is GATE:
+            levels = fold(levels, entry.index, decode_gate(entry.payload))
+        self.meta = Base(entry.index, entry.term, configuration, at, levels)
         self._sealed.append((self.meta, self.replica.seal()))
         self.cluster.checker.applied(self, entry, outcome)
         self.front.applied(entry, outcome)

@@ -79,6 +79,7 @@ class Nemesis:
         self._active = False
         self._crash_at, self._pause_at = None, 0
         self._cluster.network.heal()
+        self._cluster.gates.heal()
         for host in self._cluster.hosts:
             if host.disk is not None:
                 host.disk.slow_until = 0

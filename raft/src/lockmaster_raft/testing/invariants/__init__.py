@@ -1,4 +1,4 @@
-"""One file per invariant of raft.md I1 and reliability.md S1–S12."""
+"""One file per invariant of raft.md I1–I13 and reliability.md S1–S12."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lockmaster_raft.testing.invariants.i1_state_machine_safety import StateMach
 from lockmaster_raft.testing.invariants.i5_commit_quorum import CommitQuorum
 from lockmaster_raft.testing.invariants.i6_base import BaseIsCommitted
 from lockmaster_raft.testing.invariants.i10_one_change import OneChange
+from lockmaster_raft.testing.invariants.i13_gates import Gates
 from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
@@ -34,6 +35,7 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     CommitQuorum,
     OneChange,
     BaseIsCommitted,
+    Gates,
     CheckQuorumFirst,
     NewerSnapshot,
     NoRegress,

@@ -44,6 +44,8 @@ class OneChange(Invariant):
             base_term = shadow.base.term
             if base_term != node.term:
                 self.fail(f"leader {host.number} changes members before a commit in term {node.term}")
+        if changes[0].kind is not CONFIG:
+            return
         previous = [e for e in shadow.log if e.kind is CONFIG and e.index < changes[0].index]
         before = decode_configuration(previous[-1].payload) if previous else shadow.base.configuration
         after = decode_configuration(changes[0].payload)

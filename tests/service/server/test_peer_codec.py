@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering
+from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
 from lockmaster_raft import messages as m
@@ -107,10 +107,35 @@ def test_a_number_above_the_largest_index_is_refused() -> None:
         codec.decode(bytes(body), PEERING)
 
 
+HASHES = StateHashes(HEADER, tuple((1024 * n, 2**64 - n) for n in range(1, codec.HASHES_MAX + 1)))
+
+
+def test_state_hashes_survive_the_wire_and_use_all_64_bits() -> None:
+    body = b"".join(codec.encode(HASHES))[4:]
+    assert codec.is_side(body)
+    assert codec.decode_side(body, PEERING) == HASHES
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_no_message_of_the_core_is_a_side_message(message: m.Message) -> None:
+    assert not codec.is_side(_frame(message)[4:])
+
+
+def test_a_side_message_of_a_later_release_is_ignored_and_a_broken_one_is_refused() -> None:
+    body = b"".join(codec.encode(HASHES))[4:]
+    assert codec.decode_side(b"\xff" + body[1:], PEERING) is None
+    too_many = b"".join(codec.encode(StateHashes(HEADER, HASHES.hashes * 2)))[4:]
+    for broken in (body[:-1], body[:5], too_many, body[:13] + b"\xff" * 16):
+        with pytest.raises(Malformed):
+            codec.decode_side(broken, PEERING)
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_or_decodes_never_anything_else(body: bytes) -> None:
     with contextlib.suppress(Malformed):
         codec.decode(body, PEERING)
+    with contextlib.suppress(Malformed):
+        codec.decode_side(body, PEERING)
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8), st.integers(1, 7))

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from lockmaster.addresses import split_address
 from lockmaster.server.contacts import Contact
-from lockmaster.server.peers import handshake, inbound
+from lockmaster.server.peers import codec, handshake, inbound
+from lockmaster.server.peers.codec import StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.status import PeerTls
@@ -38,12 +39,16 @@ class Owner:
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[m.Message] = asyncio.Queue()
+        self.hashes: asyncio.Queue[StateHashes] = asyncio.Queue()
         self.events: asyncio.Queue[tuple[str, int | str]] = asyncio.Queue()
         self.adopted: list[tuple[bytes, NodeId]] = []
         self.hub: PeerHub | None = None
 
     def deliver(self, message: m.Message) -> None:
         self.messages.put_nowait(message)
+
+    def told(self, message: StateHashes) -> None:
+        self.hashes.put_nowait(message)
 
     def connected(self, member_id: NodeId) -> None:
         self.events.put_nowait(("up", member_id))
@@ -160,6 +165,24 @@ def _hello(epoch: int) -> bytes:
     return handshake.encode_hello(
         Hello(Channel.CONTROL, CLUSTER, NodeId(1), NodeId(2), _incarnation(2), _incarnation(1), 1, 1, 1, epoch, "")
     )
+
+
+async def test_side_messages_arrive_beside_the_core_s_and_unknown_ones_are_ignored() -> None:
+    async with asyncio.timeout(10), hub(2) as (two, owner):
+        reader, writer = await _raw(two.address)
+        writer.write(_hello(1))
+        size = struct.unpack(">I", await reader.readexactly(4))[0]
+        assert handshake.decode_welcome(await reader.readexactly(size)).verdict is Verdict.ACCEPTED
+        header = m.Header(CLUSTER, NodeId(1), NodeId(2), Term(3), 1, 1)
+        unknown = struct.pack(">IBQHH", 20, 255, 3, 1, 1) + b"whatever"
+        writer.write(unknown[:3] + bytes([len(unknown) - 4]) + unknown[4:])
+        writer.writelines(codec.encode(StateHashes(header, ((1024, 2**64 - 1),))))
+        writer.writelines(codec.encode(m.ReadIndex(header, 7)))
+        assert await owner.hashes.get() == StateHashes(header, ((1024, 2**64 - 1),))
+        assert await owner.messages.get() == m.ReadIndex(header, 7)
+        assert two.counters["peer_frames_ignored"] == 1
+        assert "peer_frames_refused" not in two.counters
+        writer.close()
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", 1 << 31), _hello(1)[:-1] + b"xx"])

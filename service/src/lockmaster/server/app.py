@@ -110,6 +110,8 @@ class Server:
                 advertise_client=self.client_address,
                 raft=self.settings.raft_config(),
                 peer_tls=peer_tls,
+                scrub_interval_s=self.settings.scrub_interval_s,
+                scrub_bytes_per_s=self.settings.scrub_mib_per_s << 20,
                 level_max=self._level_max,
             )
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lockmaster_raft.node import Node
 
     from lockmaster.server.applying import Applier
+    from lockmaster.server.integrity import Integrity
     from lockmaster.server.meters import Meters
     from lockmaster.server.peers.hub import PeerHub
     from lockmaster.server.persisting import Persister
@@ -42,6 +43,8 @@ class Questions:
         self._hub: PeerHub | None = None
         self._persister: Persister | None = None
         self._keeper: StateKeeper | None = None
+        self.integrity: Integrity | None = None
+        """The scrub and the exchange of state hashes; None on a blank member."""
         self._snapshots: SnapshotHost | None = None
 
     @property

@@ -41,7 +41,9 @@ from lockmaster.errors import LockmasterError
 from lockmaster.server.applying import Applier, Listener
 from lockmaster.server.batching import Batch, Done, ProposalQueue, admitted_when_full, may_form
 from lockmaster.server.contacts import FAREWELL, Contact, contacts_of
+from lockmaster.server.integrity import Integrity
 from lockmaster.server.members import Administration
+from lockmaster.server.peers.codec import PeerMessage, StateHashes
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.persisting import Persister
 from lockmaster.server.snapshots import SnapshotHost
@@ -144,6 +146,7 @@ class Engine(Administration):
         self._applier.meters = self.meters
         self._keeper = StateKeeper(self, self._applier, identity.member_id)
         self._snapshots = SnapshotHost(self)
+        self.integrity = Integrity(self)
         boot = directory.boot_state
         self._node = Node(
             node_id=identity.member_id,
@@ -177,6 +180,8 @@ class Engine(Administration):
             self._timer.cancel()
         if self._hub is not None:
             await self._hub.close()
+        if self.integrity is not None:
+            await self.integrity.close()
         if self._snapshots is not None:
             await self._snapshots.close()
         if self._keeper is not None:
@@ -357,7 +362,7 @@ class Engine(Administration):
                 done(error)
             self._schedule_pump()
         for alarm in todo.alarms:
-            self._alarm(alarm)
+            self.raise_alarm(alarm)
         if todo.pieces and self._snapshots is not None:
             for piece in todo.pieces:
                 self._snapshots.perform(piece)
@@ -511,19 +516,12 @@ class Engine(Administration):
             for read_done in self._reads.drain():
                 read_done(refused)
 
-    def _alarm(self, alarm: ready.Alarm) -> None:
+    def raise_alarm(self, alarm: ready.Alarm) -> None:
+        """Log it and show it in the status."""
         LOG.warning("alarm %s: %s", alarm.code, alarm.text)
         self.counters["alarms"] = self.counters.get("alarms", 0) + 1
         if alarm.code in self.alarms or len(self.alarms) < ALARMS_MAX:
             self.alarms[alarm.code] = alarm.text
-
-    def space_changed(self, low: bool, free_bytes: int) -> None:
-        """The disk became nearly full, or has room again."""
-        if low:
-            self._alarm(ready.Alarm("disk_nearly_full", f"{free_bytes >> 20} MiB free: writes are refused"))
-        else:
-            self.alarms.pop("disk_nearly_full", None)
-            LOG.info("the disk has room again: %d MiB free", free_bytes >> 20)
 
     def _fail(self, error: BaseException) -> None:
         """Law 3: one line, and out."""
@@ -550,6 +548,11 @@ class Engine(Administration):
         """A message arrived from a peer."""
         if self._node is not None:
             self._step(events.Receive(message))
+
+    def told(self, message: StateHashes) -> None:
+        """A message that is not for the core arrived from a peer."""
+        if self._node is not None and self.integrity is not None:
+            self.integrity.told(message)
 
     def connected(self, member_id: NodeId) -> None:
         """Both lanes to this member are up."""
@@ -590,7 +593,7 @@ class Engine(Administration):
         if self._hub is not None and self._node is not None:
             self._hub.set_members(self._contacts)
 
-    def send(self, to: NodeId, message: Message, channel: ready.Channel) -> None:
+    def send(self, to: NodeId, message: PeerMessage, channel: ready.Channel) -> None:
         """For the engine's own parts: hand a message to the transport."""
         if self._hub is not None:
             self._hub.send(to, message, channel)

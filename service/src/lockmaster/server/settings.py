@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     shutdown_grace_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     streams_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     watches_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    scrub_interval_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+    """Seconds between two scrubs, which re-read journal and state and check every checksum; 0 = none."""
+    scrub_mib_per_s: Annotated[int, Field(ge=1, le=1024)] = 16
+    """How fast a scrub reads, at most."""
     metrics_listen: str = ""
     """host:port of the Prometheus endpoint; empty = none."""
     otlp_endpoint: str = ""

@@ -42,6 +42,10 @@ class EngineSettings:
     advertise_client: str
     raft: RaftConfig = field(default_factory=RaftConfig)
     peer_tls: PeerTls | None = None
+    scrub_interval_s: float = 86_400.0
+    """Seconds between two scrubs of journal and state at rest; 0: none."""
+    scrub_bytes_per_s: int = 16 << 20
+    """How fast one reads, at most."""
     level_max: int = LEVEL_MAX
     """Highest level that this binary offers (raft.md §6); only tests set another than the build's."""
 

@@ -224,6 +224,13 @@ class DataDirectory:
         self.files.unlink(path)
         return there
 
+    def checkpoint(self, path: str) -> None:
+        """A copy of the state at rest, by hard links. Blocks: call it in a thread. Raises StorageFailed."""
+        self.files.remove_tree(path)
+        self.files.make_dir(os.path.dirname(path))
+        self.state.flush()
+        self.state.database.checkpoint(path)
+
     def close(self) -> None:
         """Flush the state, write the last mark, close all, unlock."""
         self._store_all(self.journal.durable_index)

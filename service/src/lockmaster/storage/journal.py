@@ -164,6 +164,13 @@ class Journal:
         """Bytes of frames in all segments: what retention budgets count."""
         return sum(self._sizes.values()) + self._offset
 
+    def closed_segments(self) -> list[tuple[str, int, int]]:
+        """(path, number, end) of each segment that holds frames and that no write is changing now: for the scrub."""
+        ends = dict(self._sizes)
+        if not self._pending:
+            ends[self._segment] = self._offset
+        return [(self._path(segment), segment, end) for segment, end in sorted(ends.items())]
+
     def term(self, index: Index) -> Term | None:
         """Term of the entry at `index` (base.index included), or None if it is not in the store."""
         return self._index.term(index)

@@ -21,7 +21,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from lockmaster.storage.errors import StorageFailed
+from lockmaster.storage.errors import CorruptLog, StorageFailed
 
 __all__ = ["Database", "StateDatabase", "Writes"]
 
@@ -192,4 +192,5 @@ class Database:
 
     def _failed(self, what: str, error: Exception) -> StorageFailed:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return StorageFailed(f"{self.path}: {what}: {text}")
+        kind = CorruptLog if text.startswith("Corruption") else StorageFailed
+        return kind(f"{self.path}: {what}: {text}")

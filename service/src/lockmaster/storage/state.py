@@ -47,6 +47,9 @@ from lockmaster.storage.rocks import StateDatabase
 K = TypeVar("K")
 V = TypeVar("V")
 
+HASH_GRID: Final = 1024
+"""A generation is closed at every index that this divides, on every replica: there the hashes can be compared."""
+GRID_HASHES_KEPT: Final = 64
 GENERATION_KEYS_MAX: Final = 2048
 GENERATION_BYTES_MAX: Final = 128 << 10
 """A generation is closed at the first entry boundary at which it has this many keys or (estimated) bytes."""
@@ -128,6 +131,8 @@ class StateStore:
         self._closed = self._stored
         self._sealed_index, self._sealed_term = self._stored.applied, self._stored.term
         self._number = 0
+        self.grid_hashes: deque[tuple[int, int]] = deque(maxlen=GRID_HASHES_KEPT)
+        """(applied index, state hash) at the latest indexes of the hash grid, ascending."""
         self._drop_orphans()
 
     # StateView.
@@ -209,7 +214,10 @@ class StateStore:
         keys = 0
         for state in self._tables.values():
             keys += len(state.open)
-        if keys >= GENERATION_KEYS_MAX or self._open_weight + keys * RECORD_WEIGHT >= GENERATION_BYTES_MAX:
+        if index % HASH_GRID == 0:
+            self._close_generation()
+            self.grid_hashes.append((index, self._closed.state_hash))
+        elif keys >= GENERATION_KEYS_MAX or self._open_weight + keys * RECORD_WEIGHT >= GENERATION_BYTES_MAX:
             self._close_generation()
         return bool(self._queue)
 

@@ -8,7 +8,9 @@ Laws.
 1. decode(encode(m)) == m for every message whose numbers are in 0 … INDEX_MAX.
 2. Anything else raises Malformed: a length beyond the limit, an unknown kind of frame, a number out of range, bytes
    missing or left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
-3. A whole entry of a kind that this binary does not know raises LevelUnsupported: the member stops, it never skips.
+3. Side messages, between hosts and not for the core, have kinds from SIDE_KIND_MIN on. An unknown one of them is
+   counted and ignored: a later release may add some, and a member that does not know them goes on.
+4. A whole entry of a kind that this binary does not know raises LevelUnsupported: the member stops, it never skips.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ ENTRIES_MAX: Final = 4096
 """Most entries of one AppendEntries."""
 DIGESTS_MAX: Final = 100_000
 SOURCES_MAX: Final = 32
+SIDE_KIND_MIN: Final = 128
+HASHES_MAX: Final = 64
+"""Most hashes in one StateHashes."""
 REASON_BYTES_MAX: Final = 512
 
 LENGTH: Final = struct.Struct(">I")
@@ -41,6 +46,7 @@ _ENTRY: Final = struct.Struct(">QQBQII")
 _SNAPSHOT: Final = struct.Struct(">QQQQHHQQIIH")
 _FETCH: Final = struct.Struct(">QQ")
 _PIECE: Final = struct.Struct(">QQ?")
+_HASH: Final = struct.Struct(">QQ")
 
 
 class Malformed(Exception):
@@ -54,6 +60,18 @@ class Peering:
     cluster_id: bytes
     sender: NodeId
     receiver: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class StateHashes:
+    """The sender's state hash at indexes of the hash grid (I14), ascending."""
+
+    header: m.Header
+    hashes: tuple[tuple[int, int], ...]
+    """(applied index, state hash)."""
+
+
+PeerMessage = m.Message | StateHashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +108,12 @@ _APPEND_ENTRIES: Final = 5
 _INSTALL_SNAPSHOT: Final = 11
 _FETCH_PIECE: Final = 13
 _FETCH_PIECE_REPLY: Final = 14
+_STATE_HASHES: Final = 128
 _BY_CLASS: Final = {plain.cls: plain for plain in _PLAIN}
 _BY_KIND: Final = {plain.kind: plain for plain in _PLAIN}
 
 
-def encode(message: m.Message) -> list[bytes]:
+def encode(message: PeerMessage) -> list[bytes]:
     """The frame of `message` as buffers to write in order; payloads are the very objects of the entries."""
     if type(message) is m.AppendEntries:
         return _encode_append(message)
@@ -131,7 +150,7 @@ def _encode_append(message: m.AppendEntries) -> list[bytes]:
     return parts
 
 
-def _encode_large(message: m.Message) -> list[bytes]:
+def _encode_large(message: PeerMessage) -> list[bytes]:
     if isinstance(message, m.InstallSnapshot):
         configuration = encode_configuration(message.configuration)
         digests = b"".join(message.chunk_digests)
@@ -157,6 +176,9 @@ def _encode_large(message: m.Message) -> list[bytes]:
     if isinstance(message, m.FetchPieceReply):
         fixed = _PIECE.pack(message.last_index, message.number, message.found)
         return [_head(_FETCH_PIECE_REPLY, message.header, len(fixed) + len(message.data)) + fixed, message.data]
+    if isinstance(message, StateHashes):
+        body = b"".join([_HASH.pack(*pair) for pair in message.hashes])
+        return [_head(_STATE_HASHES, message.header, len(body)) + body]
     raise TypeError(f"no frame for {type(message).__name__}")
 
 
@@ -175,6 +197,29 @@ def decode(frame: bytes, peering: Peering) -> m.Message:
         return _decode_large(frame, header, kind)
     except (struct.error, UnicodeDecodeError, CorruptLog) as error:
         raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
+
+
+def is_side(frame: bytes) -> bool:
+    """Is this frame (without its length prefix) for `decode_side`?"""
+    return frame[:1] >= _SIDE_FIRST
+
+
+_SIDE_FIRST: Final = bytes([SIDE_KIND_MIN])
+
+
+def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
+    """The side message in a frame, None if its kind is not known here; Malformed if it is known and broken."""
+    try:
+        kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
+        if kind != _STATE_HASHES:
+            return None
+        pairs = tuple(_HASH.iter_unpack(frame[_BODY_HEAD.size :]))
+    except struct.error as error:
+        raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
+    if len(pairs) > HASHES_MAX or term > INDEX_MAX or any(index > INDEX_MAX for index, _ in pairs):
+        raise Malformed("a number of StateHashes is out of range")
+    header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
+    return StateHashes(header, pairs)
 
 
 def _decode_plain(frame: bytes, header: m.Header, plain: _Plain) -> m.Message:

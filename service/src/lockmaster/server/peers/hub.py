@@ -15,6 +15,7 @@ from lockmaster_raft.ready import Channel
 
 from lockmaster.addresses import join_address, split_address
 from lockmaster.server.contacts import Contact
+from lockmaster.server.peers.codec import PeerMessage, StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict, judge_hello
 from lockmaster.server.peers.inbound import HELLO_TIMEOUT, Acceptor
 from lockmaster.server.peers.outbound import Link
@@ -38,6 +39,9 @@ class HubOwner(Protocol):
 
     def deliver(self, message: Message) -> None:
         """A message arrived."""
+
+    def told(self, message: StateHashes) -> None:
+        """A message arrived that is not for the core."""
 
     def connected(self, member_id: NodeId) -> None:
         """Both lanes to this member are up, at least one of them new."""
@@ -111,7 +115,7 @@ class PeerHub:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def send(self, to: NodeId, message: Message, channel: Channel) -> None:
+    def send(self, to: NodeId, message: PeerMessage, channel: Channel) -> None:
         """Hand over to the lane; without one the message is dropped and counted."""
         link = self._links.get(to)
         if link is None:
@@ -166,6 +170,10 @@ class PeerHub:
     def deliver(self, message: Message) -> None:
         """Pass it on."""
         self._owner.deliver(message)
+
+    def told(self, message: StateHashes) -> None:
+        """Pass it on."""
+        self._owner.told(message)
 
     # -- asked by lanes
     def hello(self, member_id: NodeId, channel: Channel) -> Hello | None:

@@ -13,7 +13,7 @@ from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering
+from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome
 
@@ -42,6 +42,9 @@ class InboundOwner(Protocol):
 
     def deliver(self, message: Message) -> None:
         """One message, in order of its channel."""
+
+    def told(self, message: StateHashes) -> None:
+        """One message that is not for the core."""
 
     def fail(self, error: BaseException) -> None:
         """A peer sent an entry that this binary may not skip: the member stops."""
@@ -130,7 +133,10 @@ class InboundConnection(asyncio.Protocol):
                 return
             peering, deliver = self._peering, self.acceptor.owner.deliver
             for frame in self._cutter.feed(data):
-                deliver(codec.decode(frame, peering))
+                if codec.is_side(frame):
+                    self._side(frame, peering)
+                else:
+                    deliver(codec.decode(frame, peering))
                 if self.closed:
                     return
         except Malformed as error:
@@ -139,6 +145,13 @@ class InboundConnection(asyncio.Protocol):
         except LevelUnsupported as error:
             self.close(str(error))
             self.acceptor.owner.fail(error)
+
+    def _side(self, frame: bytes, peering: Peering) -> None:
+        message = codec.decode_side(frame, peering)
+        if message is None:
+            self.acceptor.count("peer_frames_ignored")
+        else:
+            self.acceptor.owner.told(message)
 
     def _greet(self, data: bytes) -> None:
         frames = self._cutter.feed(data)

@@ -8,12 +8,11 @@ import ssl
 from typing import Final, Protocol, cast
 
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
 from lockmaster.addresses import split_address
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed
+from lockmaster.server.peers.codec import Malformed, PeerMessage
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.inbound import keep_alive
@@ -70,7 +69,7 @@ class Lane(asyncio.Protocol):
         self._queue_bytes_max = QUEUE_BYTES_MAX[channel]
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{member_id}-{channel.name}")
 
-    def send(self, message: Message) -> None:
+    def send(self, message: PeerMessage) -> None:
         """Write the message, or drop and count it: no connection, or the queue is full."""
         transport = self._transport
         if not self.up or transport is None:

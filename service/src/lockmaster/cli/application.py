@@ -15,6 +15,7 @@ from lockmaster.cli.bench import bench
 from lockmaster.cli.cluster import members, status
 from lockmaster.cli.configuration import config
 from lockmaster.cli.demo import demo
+from lockmaster.cli.gate import gate
 from lockmaster.cli.locks import lock
 from lockmaster.cli.output import complain
 from lockmaster.cli.refusals import Refused, next_step
@@ -33,7 +34,7 @@ def cli() -> None:
     """Distributed locks you can trust, and live configuration."""
 
 
-for command in (demo, dev, serve, status, members, lock, run, config, bench):
+for command in (demo, dev, serve, status, members, gate, lock, run, config, bench):
     cli.add_command(command)
 
 

@@ -415,6 +415,15 @@ class Admin:
         """Takes a member out of the configuration for good."""
         return self._portal.run(self._inner.remove_member(member_id, expected_epoch=expected_epoch))
 
+    def change_gate(
+        self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.ChangeGateResponse:
+        """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
+
+        Raises PreconditionFailed naming the members in the way and their numbers.
+        """
+        return self._portal.run(self._inner.change_gate(operation, level, expected_epoch=expected_epoch))
+
     def transfer(self, target: int = 0) -> admin_pb2.TransferLeadershipResponse:
         """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
         return self._portal.run(self._inner.transfer(target))

@@ -15,7 +15,7 @@ from lockmaster_raft.testing.runner import Totals, run_jobs
 from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN
 
 SEEDS = int(os.environ.get("LOCKMASTER_SIM_SEEDS", "500"))
-REGISTERS_EVERY = 10
+REGISTERS_EVERY = 5
 """One seed in so many runs the registers, which know nothing of sessions and locks: the core alone."""
 TWICE_EVERY = 10
 """One seed in so many runs a second time and must leave the same trace."""

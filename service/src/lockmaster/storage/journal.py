@@ -374,7 +374,7 @@ class Journal:
     def _write_frame(self, number: int, offset: int, data: bytes) -> None:
         marker = self._marker
         if marker is not None:
-            marker.frame_starts(number)
+            marker.frame_starts()
             self._files.write(self._handle, offset, data)
             marker.frame_done(number)
         else:

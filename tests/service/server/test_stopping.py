@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ async def test_a_task_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     assert await end_task(task), "its patience is at an end"
 
 
-async def _started(path: Path, exits: list[int]) -> Engine:
+async def _started(path: Path, exits: list[int], **scrub: float) -> Engine:
     settings = EngineSettings(path, "one", "127.0.0.1:0", "", "127.0.0.1:1", RaftConfig.fast())
+    settings = replace(settings, **scrub)  # type: ignore[arg-type]  # names of its own fields
     engine = Engine(settings, exit_process=exits.append)
     await engine.start()
     await engine.bootstrap(1)
@@ -84,3 +86,15 @@ async def test_a_read_deferred_past_the_stop_is_refused_and_fails_nothing(
             await asyncio.sleep(0)
     assert exits == []
     assert {answer.failure.status for answer in answers} == {status_pb2.STATUS_UNAVAILABLE}
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3, 40])
+async def test_a_scrub_that_runs_is_ended_by_the_stop_and_leaves_nothing(tmp_path: Path, turns: int) -> None:
+    exits: list[int] = []
+    engine = await _started(tmp_path / "d", exits, scrub_interval_s=0.05, scrub_bytes_per_s=1)
+    for _ in range(turns):
+        await asyncio.sleep(0.02)
+    async with asyncio.timeout(10):
+        await engine.stop()
+    assert exits == []
+    assert not (tmp_path / "d" / "snapshots" / "scrub").exists()

@@ -29,6 +29,7 @@ from lockmaster_raft.ready import Alarm, Channel
 from lockmaster.server.peers.codec import HASHES_MAX, StateHashes
 from lockmaster.server.tasks import end_task
 from lockmaster.storage.errors import EXIT_CORRUPT, CorruptLog, StorageFailed
+from lockmaster.storage.snapshot import SNAPSHOTS_NAME
 
 if TYPE_CHECKING:
     from lockmaster.server.runtime import Engine
@@ -60,7 +61,9 @@ class Integrity:
         self._own: dict[int, int] = {}
         self._theirs: dict[int, dict[int, int]] = {}
         self._told = 0
-        self._child: asyncio.subprocess.Process | None = None
+        self._in_thread: asyncio.Future[None] | None = None
+        self._checkpoint = f"{engine.directory.path}/{SNAPSHOTS_NAME}/scrub"
+        engine.directory.files.remove_tree(self._checkpoint)  # what a scrub left that was killed with its member
         self._timer = self._loop.call_later(EXCHANGE_INTERVAL, self._exchange)
         self._task: asyncio.Task[None] | None = None
         if engine.settings.scrub_interval_s:
@@ -134,15 +137,15 @@ class Integrity:
         engine = self._engine
         if engine.applier.machine is None or engine.applier.installing:
             return
-        directory = engine.directory
-        checkpoint = f"{directory.path}/snapshots/scrub"
+        directory, checkpoint = engine.directory, self._checkpoint
         async with engine.keeper.exclusive:
-            await self._loop.run_in_executor(None, directory.checkpoint, checkpoint)
+            self._in_thread = self._loop.run_in_executor(None, directory.checkpoint, checkpoint)
+            await asyncio.shield(self._in_thread)
         started = self._loop.time()
         try:
             found = await self._run_child(checkpoint, json.dumps(directory.journal.closed_segments()))
         finally:
-            await self._loop.run_in_executor(None, directory.files.remove_tree, checkpoint)
+            directory.files.remove_tree(checkpoint)  # some dozens of hard links
         self.scrubs += 1
         LOG.info("scrub: %s in %.1f s, all of it as it was written", found, self._loop.time() - started)
 
@@ -151,14 +154,12 @@ class Integrity:
         pipe = asyncio.subprocess.PIPE
         rate = str(self._engine.settings.scrub_bytes_per_s)
         child = await asyncio.create_subprocess_exec(*command, rate, stdin=pipe, stdout=pipe, stderr=pipe)
-        self._child = child
         try:
             out, errors = await child.communicate(segments.encode())
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
-            self._child = None
         if child.returncode:
             lines = errors.decode(errors="replace").strip().splitlines()
             line = f"scrub: {lines[-1] if lines else f'its process ended with {child.returncode}'}"
@@ -166,10 +167,13 @@ class Integrity:
         return out.decode().strip()
 
     async def close(self) -> None:
-        """Stop both."""
+        """Stop both; waits for a checkpoint that is being made, which no cancellation reaches."""
         self._timer.cancel()
         if self._task is not None:
             await end_task(self._task)
+        if self._in_thread is not None:
+            await asyncio.wait({self._in_thread})
+            self._engine.directory.files.remove_tree(self._checkpoint)
 
 
 _LEVELS: Final = (LEVEL_MIN, LEVEL_MAX)

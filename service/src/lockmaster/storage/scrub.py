@@ -116,12 +116,23 @@ def drop_cached(path: str) -> None:
         os.close(descriptor)
 
 
+def _sleeper(parent: int) -> Callable[[float], object]:
+    """Sleeping that ends the process once the member that started it is gone."""
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if os.getppid() != parent:
+            sys.exit(f"member {parent} is gone")
+
+    return sleep
+
+
 def main(arguments: list[str]) -> int:
     """One pass. Prints what was read as one line of JSON; exit code 0, or that of the storage error."""
     os.nice(NICENESS)
     checkpoint, rate = arguments
     segments: list[ClosedSegment] = [(path, number, end) for path, number, end in json.load(sys.stdin)]
-    pace = Pace(int(rate))
+    pace = Pace(int(rate), sleep=_sleeper(os.getppid()))
     try:
         for name in RealFiles().list_dir(checkpoint):
             drop_cached(f"{checkpoint}/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,6 +22,8 @@ from lockmaster.server.peers.inbound import HELLO_TIMEOUT, Acceptor
 from lockmaster.server.peers.outbound import Link
 from lockmaster.server.status import PeerTls
 
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that closing waits for accepted connections to be gone."""
 LEARNED_MAX: Final = 32
 """Most senders whose addresses are kept from their Hello alone (needed until the configuration is known)."""
 
@@ -232,4 +235,6 @@ class PeerHub:
         if self._closing:
             await asyncio.gather(*self._closing)
         if self._server is not None:
-            await self._server.wait_closed()
+            with suppress(TimeoutError):  # from Python 3.12 on it waits for every connection that a peer keeps open
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._server.wait_closed()

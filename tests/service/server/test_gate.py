@@ -115,8 +115,9 @@ async def test_a_binary_is_rolled_back_after_cancel_and_refused_before(tmp_path:
     await until(lambda: server.engine.admits_writes)
     fenced = await change(server, FENCE)
     await server.stop()
-    with pytest.raises(StartFailed, match="needs a binary of level 2 or newer; this one knows up to 1"):
+    with pytest.raises(StartFailed, match="needs a binary of level 2 or newer; this one knows up to 1") as caught:
         await restart(tmp_path / "one", 1)
+    assert caught.value.code == 66
     server = await restart(tmp_path / "one", 2)
     await until(lambda: server.engine.admits_writes)
     cancelled = await change(server, CANCEL, epoch=fenced.gate_epoch)
@@ -127,4 +128,6 @@ async def test_a_binary_is_rolled_back_after_cancel_and_refused_before(tmp_path:
     await until(lambda: server.engine.admits_writes)
     assert await why_not(server, FENCE) == "FENCE(2) needs level 2 of every member: member 1 (dev) knows up to 1"
     assert server.engine.status().gate_epoch == cancelled.gate_epoch
+    server.engine.alarms |= {"fence_above": "as a replay of FENCE(2) tells it", "other": "stays"}
+    assert server.engine.status().alarms == ("other: stays",)
     await server.stop()

@@ -50,10 +50,15 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         client_address=engine.settings.advertise_client,
         configuration_epoch=node.configuration.epoch if node else 0,
         members=_members(engine, node),
-        alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items())),
+        alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items()) if not _over(engine, code)),
         snapshot_progress=engine.snapshot_progress,
         counters=counters,
     )
+
+
+def _over(engine: Questions, code: str) -> bool:
+    """Whether what this alarm told of is over: a fence above this binary was cancelled."""
+    return code == "fence_above" and not engine.is_blank and engine.node.levels.fence <= engine.settings.level_max
 
 
 def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:

@@ -40,6 +40,7 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
 SWITCHES: tuple[tuple[str, str], ...] = (
     ("--bootstrap", "First member of a new cluster: makes it if the data directory is blank."),
     ("--learner", "With --join: stay a learner until told otherwise."),
+    ("--otlp-insecure", "Speak plaintext to the collector."),
     ("--insecure", "Plaintext; refused on anything but loopback addresses."),
 )
 

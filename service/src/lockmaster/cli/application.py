@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -56,8 +55,8 @@ def invoke(arguments: Sequence[str]) -> int:
     except LockmasterError as error:
         complain(f"{error}{next_step(error)}")
         return exit_codes.exit_code_of(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # click's answer to a closed pipe, and to nothing else here: whoever read had enough.
         return exit_codes.OK
     except OSError as error:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")

@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,6 +99,8 @@ class Server:
         # Before anything is written; gRPC would print lines of its own about a port that is taken.
         probe("listen_client", self.settings.listen_client)
         probe("listen_peer", self.settings.listen_peer)
+        if self.settings.metrics_listen:
+            probe("metrics_listen", self.settings.metrics_listen)
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
         self._listen(credentials)
         self.engine = Engine(
@@ -297,7 +299,7 @@ def storage_exit_code(error: StorageFailed) -> ExitCode:
     return ExitCode.CORRUPT if isinstance(error, CorruptLog) else ExitCode.STORAGE_FAILED
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, ready: Callable[[], None] | None) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -307,6 +309,8 @@ async def _run(settings: Settings) -> int:
     _log.info(
         "member %s serves clients on %s, peers on %s", settings.name, server.bound_address, server.engine.peer_address
     )
+    if ready is not None:
+        ready()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
@@ -321,12 +325,15 @@ async def _run(settings: Settings) -> int:
     return ExitCode.OK
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Returns an ExitCode; what went wrong is one line on stderr."""
+def serve(settings: Settings, ready: Callable[[], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; `ready` is called once both ports listen.
+
+    Returns an ExitCode; what went wrong is one line on stderr.
+    """
     configure_logging(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return int(runner.run(_run(settings)))
+            return int(runner.run(_run(settings, ready)))
     except StartFailed as error:
         print(f"lockmaster: {error}", file=sys.stderr)
         return int(error.code)

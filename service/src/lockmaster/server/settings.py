@@ -21,7 +21,15 @@ PEER_PORT: Final = 7421
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the text is one line that names the setting."""
+    """The settings cannot be used; the text is one line that names the setting.
+
+    `setting` is its name, "" where several don't go together; `why` is the rest of the line.
+    """
+
+    def __init__(self, setting: str, why: str) -> None:
+        super().__init__(f"{setting}: {why}" if setting else why)
+        self.setting = setting
+        self.why = why
 
 
 class Settings(BaseSettings):
@@ -139,5 +147,5 @@ def load(values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        why = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingsError(f"{where}: {why}" if where else why) from None
+        why = "is missing" if first["type"] == "missing" else str(first["msg"]).removeprefix("Value error, ")
+        raise SettingsError(where, why) from None

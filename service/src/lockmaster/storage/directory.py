@@ -117,6 +117,7 @@ class DataDirectory:
             files.make_dir(root)
         elif not files.exists(root):
             raise StorageFailed(f"{root}: there is no data directory")
+        _refuse_foreign(files, root)  # before the first byte is written in it
         lock = files.lock(f"{root}/LOCK")
         try:
             _create_if_blank(files, root, create, ballast_bytes)
@@ -295,17 +296,24 @@ class DataDirectory:
                 self.files.remove_tree(f"{self.path}/{name}")
 
 
-def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) -> None:
+def _refuse_foreign(files: Files, root: str) -> None:
+    """Raises WrongFormat if a directory without FORMAT holds what no member ever wrote."""
     if files.exists(f"{root}/{FORMAT_NAME}"):
         return
     names = set(files.list_dir(root)) - {"LOCK", "lost+found"}
+    strange = sorted(n for n in names if n.split("-")[0].split(".")[0] not in _OURS)
+    if strange:
+        raise WrongFormat(f"{root}: is not a data directory: it holds {strange[0]!r} and no {FORMAT_NAME}")
+
+
+def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) -> None:
+    if files.exists(f"{root}/{FORMAT_NAME}"):
+        return
+    _refuse_foreign(files, root)
     journal = f"{root}/journal"
     used = files.exists(journal) and bool(segment_numbers(files.list_dir(journal)))
     if used:
         raise CorruptLog(f"{root}/{FORMAT_NAME}: is missing, but there is a journal")
-    strange = sorted(n for n in names if n.split("-")[0].split(".")[0] not in _OURS)
-    if strange:
-        raise WrongFormat(f"{root}: is not a data directory: it holds {strange[0]!r} and no {FORMAT_NAME}")
     if not create:
         raise StorageFailed(f"{root}: is blank; there is no {FORMAT_NAME} file")
     files.make_dir(journal)

@@ -263,7 +263,12 @@ class Unary:
     # -- acquire: answers once it is decided
 
     async def acquire(self, request: lock_pb2.AcquireRequest, context: Context) -> lock_pb2.AcquireResponse:
-        """Grant, end, or the caller's own end, which withdraws the place in the queue."""
+        """Grant, end, or the caller's own end, which withdraws the place in the queue.
+
+        A caller that ends between grant and answer keeps the lock, until it repeats the call under the same seq and
+        gets the same token, releases it, or its session ends. Giving it back here would break that repetition, which
+        §3 promises: a lost connection and a cancelled call look the same from here.
+        """
         origin, seq = self._dedup(request, context)
         admission.need_session(origin.session_id)
         admission.need_sequence(seq)

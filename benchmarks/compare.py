@@ -157,6 +157,7 @@ def run(bench: Bench, rows: Sequence[Row], rounds: int) -> None:
                 rounds,
                 lambda cluster, row: lockmaster_command(cluster, bench.tls, row.case, bench.seconds),
                 execute,
+                say,
             )
 
 

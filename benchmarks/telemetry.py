@@ -49,7 +49,13 @@ def collector() -> Iterator[str]:
 
 
 def compare(
-    directory: Path, tls: TlsFiles | None, rows: Sequence[Row], rounds: int, command: Command, execute: Execute
+    directory: Path,
+    tls: TlsFiles | None,
+    rows: Sequence[Row],
+    rounds: int,
+    command: Command,
+    execute: Execute,
+    say: Callable[[str], None],
 ) -> None:
     """Each case off and on, `rounds` times, the one that goes first in turn. On counts as ours, off as the other's."""
     with contextlib.ExitStack() as stack:
@@ -63,10 +69,12 @@ def compare(
             for row in rows:
                 for measured in (off, on) if number % 2 else (on, off):
                     with_sdk = measured is on and row.case.workload == "telemetry of SDK"
-                    words = [sys.executable, "-m", "benchmarks.telemetry", address if with_sdk else ""]
+                    words = [sys.executable, "-m", "benchmarks.telemetry", address, "on" if with_sdk else "off"]
                     words += command(measured, row)[3:]
                     run = with_cpu(measured, lambda words=words: execute(words))  # type: ignore[misc]
                     (row.lockmaster if measured is on else row.etcd).append(run)
+                ratios = f"{row.ratio('rate'):.3f} × the rate, {row.ratio('cpu'):.3f} × the processor time"
+                say(f"{row.case.title}: {ratios} so far")
 
 
 def with_cpu(cluster: LocalCluster, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -89,8 +97,11 @@ def cpu_seconds(cluster: LocalCluster) -> float:
     return total
 
 
-def drive(address: str, words: list[str]) -> None:
-    """The command line, in an application that has set up OpenTelemetry; with no address, only loaded it."""
+def drive(address: str, on: bool, words: list[str]) -> None:
+    """The command line, in an application that has set up OpenTelemetry; or has made all of it and uses none.
+
+    Making it takes some 0.5 s of processor time, which is no part of an operation's cost.
+    """
     from opentelemetry import metrics, trace
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -100,16 +111,16 @@ def drive(address: str, words: list[str]) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    sys.argv[1:] = words
-    if not address:
-        main()
     traces = TracerProvider(sampler=ParentBased(TraceIdRatioBased(SAMPLE_RATIO)))
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address, insecure=True)))
-    trace.set_tracer_provider(traces)
     exporter = OTLPMetricExporter(endpoint=address, insecure=True)
-    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(exporter, 10_000)]))
+    measures = MeterProvider([PeriodicExportingMetricReader(exporter, 10_000)])
+    if on:
+        trace.set_tracer_provider(traces)
+        metrics.set_meter_provider(measures)
+    sys.argv[1:] = words
     main()
 
 
 if __name__ == "__main__":
-    drive(sys.argv[1], sys.argv[2:])
+    drive(sys.argv[1], sys.argv[2] == "on", sys.argv[3:])

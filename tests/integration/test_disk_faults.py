@@ -84,11 +84,9 @@ async def _holds(cluster: LocalCluster, acknowledged: dict[str, bytes]) -> None:
     ("fault", "error", "fragment"),
     [
         (Fault.SYNC, errno.EIO, "/journal/"),
-        (Fault.WRITE, errno.EIO, "/journal/"),
         (Fault.SHORT, errno.EIO, "/journal/"),
         (Fault.WRITE, errno.ENOSPC, "/journal/"),
         (Fault.SYNC, errno.EIO, "/guard"),
-        (Fault.WRITE, errno.ENOSPC, "/guard"),
     ],
     ids=lambda value: errno.errorcode.get(value, "") if type(value) is int else str(value).strip("/"),
 )
@@ -128,7 +126,7 @@ async def test_a_failing_flush_at_the_stop_is_one_line_and_loses_nothing(
     await _holds(cluster, {f"k{number}": b"%d" % number for number in range(20)})
 
 
-@pytest.mark.parametrize("fragment", ["/FORMAT", "/guard", "/journal/", "/STATE", "/state-"])
+@pytest.mark.parametrize("fragment", ["/guard", "/journal/", "/state-"])
 async def test_a_failing_read_at_the_start_is_one_line_and_changes_nothing(
     alone: tuple[LocalCluster, Member, DiskFaults], fragment: str
 ) -> None:
@@ -146,8 +144,9 @@ async def test_a_failing_read_at_the_start_is_one_line_and_changes_nothing(
     await _holds(cluster, {"k": b"v"})
 
 
-@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize(
+    ("leads", "error"), [(True, errno.EIO), (False, errno.ENOSPC)], ids=["EIO at the leader", "ENOSPC at a follower"]
+)
 async def test_one_of_three_with_a_failing_journal_stops_and_the_others_go_on(
     tmp_path: Path, shim: Path, leads: bool, error: int
 ) -> None:

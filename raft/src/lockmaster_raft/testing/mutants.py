@@ -211,6 +211,7 @@ def hunt(only: str | None, seeds_max: int, workers: int, write: bool) -> int:
             verdict = f"found by seed {best.seed}: {best.rule}" if best.seed else "NOT FOUND"
             print(f"{mutant.name:44} {verdict}", flush=True)
             if write and best.seed:
+                recorded = read_records()  # another hunt may have written meanwhile
                 recorded[mutant.name] = Record(best.seed, [one.tried for one in found], best.rule)
                 write_records(recorded)
     missed = [name for name, best in results.items() if not best.seed]

@@ -31,7 +31,7 @@ from lockmaster.client.keepalive import Keepalive
 from lockmaster.client.locks import Lock, Locks, OnLost
 from lockmaster.client.policy import Raise, policy
 from lockmaster.client.session_core import SessionCore
-from lockmaster.client.telemetry import telemetry_if_on
+from lockmaster.client.telemetry import NAMESPACE, telemetry_if_on
 from lockmaster.client.typed import SETTINGS_KEY, TypedConfig
 from lockmaster.errors import ForkedClient, LockmasterError, Unavailable, WrongLoop
 
@@ -235,7 +235,7 @@ class AsyncClient:
         call = MessageCall(waiter, field, message, size)
         core.submit(call, self.operation_timeout)
         if self.telemetry is not None:
-            return await self.telemetry.measured(field, call, **{"config.namespace": _namespace_of(message)})
+            return await self.telemetry.measured(field, call, NAMESPACE, _namespace_of(message))
         return await waiter
 
     async def read(self, field: str, message: Any) -> Any:
@@ -245,7 +245,7 @@ class AsyncClient:
         call = ReadCall(waiter, field, message)
         core.submit(call, self.operation_timeout)
         if self.telemetry is not None:
-            return await self.telemetry.measured(field, call, **{"config.namespace": _namespace_of(message)})
+            return await self.telemetry.measured(field, call, NAMESPACE, _namespace_of(message))
         return await waiter
 
     async def unary(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from lockmaster.api import lock_pb2, status_pb2
 from lockmaster.client.calls import AcquireCall, ReleaseCall
 from lockmaster.client.holds import Hold
+from lockmaster.client.telemetry import LOCK_NAME
 from lockmaster.errors import LockBusy, LockJeopardy, LockLost, LockmasterError, NotHeld
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Held:
             core.submit(call, client.operation_timeout)
             if client.telemetry is not None:
                 client.telemetry.released(hold)
-                await client.telemetry.measured("release", call, **{"lock.name": hold.name})
+                await client.telemetry.measured("release", call, LOCK_NAME, hold.name)
                 return
             await waiter
             return

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lockmaster.errors import LockLost
 
 SCOPE: Final = "lockmaster"
+LOCK_NAME: Final = "lockmaster.lock.name"
+NAMESPACE: Final = "lockmaster.config.namespace"
 ROOTS_PER_SECOND_MAX: Final = 50
 
 
@@ -31,11 +33,11 @@ class Operation:
 
     __slots__ = ("_name", "_span", "_started", "_telemetry", "traceparent")
 
-    def __init__(self, telemetry: Telemetry, name: str, span: trace.Span | None) -> None:
+    def __init__(self, telemetry: Telemetry, name: str, span: trace.Span | None, started: float) -> None:
         self._telemetry = telemetry
         self._name = name
         self._span = span
-        self._started = time.monotonic()
+        self._started = started
         self.traceparent = None if span is None else traceparent_of(span.get_span_context())
 
     def end(self, error: BaseException | None = None) -> None:
@@ -108,23 +110,28 @@ class Telemetry:
         # Tokens this client holds, so bounded by its locks; lost ones leave with `forget`.
         self._held_since: dict[int, float] = {}
 
-    def begin(self, name: str, **attributes: str) -> Operation:
-        """An operation begins; `attributes` are of its span alone, with "lockmaster." before their names."""
+    def begin(self, name: str, key: str = "", value: str = "") -> Operation:
+        """An operation begins; the attribute `key` is of its span alone, and left out where it has no value."""
         span = None
-        if self.tracing and self._is_traced():
-            described = {f"lockmaster.{key}": value for key, value in attributes.items() if value}
+        now = time.monotonic()
+        if self.tracing and self._is_traced(now):
+            described = {key: value} if value else {}
             span = self._tracer.start_span(f"lockmaster {name}", kind=trace.SpanKind.CLIENT, attributes=described)
             if not span.is_recording():
                 span = None
-        return Operation(self, name, span)
+        return Operation(self, name, span, now)
 
-    def _is_traced(self) -> bool:
-        parent = trace.get_current_span().get_span_context()
-        return parent.trace_flags.sampled if parent.is_valid else self._roots.passes(time.monotonic())
+    def _is_traced(self, now: float) -> bool:
+        span = trace.get_current_span()
+        if span is not trace.INVALID_SPAN:
+            parent = span.get_span_context()
+            if parent.is_valid:
+                return parent.trace_flags.sampled
+        return self._roots.passes(now)
 
-    async def measured(self, name: str, call: Call, **attributes: str) -> Any:
+    async def measured(self, name: str, call: Call, key: str, value: str) -> Any:
         """Waits for the answer of a call that was just submitted, as an operation."""
-        operation = self.begin(name, **attributes)
+        operation = self.begin(name, key, value)
         call.traceparent = operation.traceparent
         waiter: Any = call.waiter
         try:
@@ -137,7 +144,7 @@ class Telemetry:
 
     def acquiring(self, call: AcquireCall) -> Operation:
         """An acquire begins that was just submitted."""
-        operation = self.begin("acquire", **{"lock.name": call.name})
+        operation = self.begin("acquire", LOCK_NAME, call.name)
         call.traceparent = operation.traceparent
         return operation
 

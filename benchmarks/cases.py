@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on a ratio Lockmaster ÷ etcd. `measure`: rate, p50, p99 or gap; `at_least` for rates, else at most."""
+    """A bound on a ratio Lockmaster ÷ etcd. `measure`: rate, p50, p99, gap, cpu; `at_least` for rates, else at most."""
 
     measure: str
     bound: float
@@ -32,6 +32,11 @@ class Case:
     targets: tuple[Target, ...] = ()
 
     @property
+    def compares_telemetry(self) -> bool:
+        """Lockmaster with telemetry on and off, in the places of Lockmaster and etcd (benchmarks/telemetry.py)."""
+        return self.workload.startswith("telemetry")
+
+    @property
     def connections(self) -> int:
         """Client objects that the workers share, on both sides."""
         return min(self.clients, 4)
@@ -40,6 +45,8 @@ class Case:
 def rate(bound: float) -> Target:
     return Target("rate", bound, at_least=True)
 
+
+ON_TARGETS = (rate(0.95), Target("cpu", 1.05))
 
 CASES = (
     Case("locks, 1 client", "locks", 1, (Target("p50", 0.7), Target("p99", 0.8))),
@@ -52,6 +59,8 @@ CASES = (
     Case("watch, 1000 watchers of a key", "watch", 1, (rate(1), Target("p99", 1.0))),
     Case("hand-off, 64 waiters", "handoff", 64, (Target("p50", 0.3),)),
     Case("leader kill -9", "failover", 16, (Target("gap", 1.0),)),
+    Case("telemetry of members on ÷ off, locks, 256 clients", "telemetry of members", 256, ON_TARGETS),
+    Case("telemetry of members and SDK on ÷ off, locks, 256 clients", "telemetry of SDK", 256, ON_TARGETS),
 )
 
 
@@ -75,6 +84,8 @@ class Row:
 
 def read(run: dict[str, Any], measure: str) -> float:
     """One measure of one run."""
+    if measure == "cpu":
+        return float(run["cpu_us_per_operation"])
     if measure == "rate":
         return float(run["operations_per_second"])
     return float(run["gap_ms"] if measure == "gap" else run["latency_ms"][measure])

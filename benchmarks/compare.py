@@ -22,7 +22,7 @@ from typing import Any
 
 from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, TlsFiles
 
-from benchmarks import certificates, report
+from benchmarks import certificates, report, telemetry
 from benchmarks.cases import CASES, Case, Row
 from benchmarks.etcd_cluster import EtcdCluster, NoEtcd, Programs, build, parse
 
@@ -35,9 +35,9 @@ RUN_SECONDS_EXTRA = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What both sides are started with."""
+    """What both sides are started with; no programs where nothing is compared with etcd."""
 
-    programs: Programs
+    programs: Programs | None
     tls: TlsFiles | None
     scratch: Path
     seconds: float
@@ -45,7 +45,8 @@ class Bench:
 
 def lockmaster_command(cluster: LocalCluster, tls: TlsFiles | None, case: Case, seconds: float) -> list[str]:
     """`lockmaster bench` for a case."""
-    command = [sys.executable, "-m", "lockmaster.cli.main", "bench", case.workload, "-o", "json"]
+    workload = "locks" if case.compares_telemetry else case.workload
+    command = [sys.executable, "-m", "lockmaster.cli.main", "bench", workload, "-o", "json"]
     command += ["-e", cluster.endpoints, "--clients", str(case.clients), "--connections", str(case.connections)]
     command += ["--seconds", str(seconds)]
     return [*command, "--ca", str(tls.ca)] if tls else command
@@ -61,7 +62,9 @@ def fresh_lockmaster(bench: Bench) -> Iterator[LocalCluster]:
 
 @contextlib.contextmanager
 def fresh_etcd(bench: Bench) -> Iterator[EtcdCluster]:
-    """A new etcd cluster."""
+    """A new etcd cluster. Raises NoEtcd where none was built."""
+    if bench.programs is None:
+        raise NoEtcd("no etcd was built")
     with scratch_directory(bench) as directory:
         cluster = EtcdCluster(bench.programs, directory, bench.tls, HEARTBEAT_MS, ELECTION_MS)
         with cluster:
@@ -134,7 +137,8 @@ def run(bench: Bench, rows: Sequence[Row], rounds: int) -> None:
         print(f"{time.monotonic() - started:6.0f}s  {text}", file=sys.stderr, flush=True)
 
     kills = [row for row in rows if row.case.workload == "failover"]
-    others = [row for row in rows if row.case.workload != "failover"]
+    overheads = [row for row in rows if row.case.compares_telemetry]
+    others = [row for row in rows if row not in kills and row not in overheads]
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         if others:
@@ -142,6 +146,19 @@ def run(bench: Bench, rows: Sequence[Row], rounds: int) -> None:
         for row in kills:
             failover(bench, row)
             say(f"{row.case.title}: {row.ratio('gap'):.2f} × the pause so far")
+
+    if overheads:
+        say("telemetry on and off")
+        with scratch_directory(bench) as directory:
+            telemetry.compare(
+                directory,
+                bench.tls,
+                overheads,
+                rounds,
+                lambda cluster, row: lockmaster_command(cluster, bench.tls, row.case, bench.seconds),
+                execute,
+                say,
+            )
 
 
 def etcd_version(programs: Programs) -> str:
@@ -167,8 +184,11 @@ def main() -> int:
         return 2
     scratch = ROOT / ".build" / "bench"
     try:
-        print("bench: building etcd and its driver (a minute the first time)", file=sys.stderr, flush=True)
-        programs = build(scratch / "bin")
+        programs = None
+        scratch.mkdir(parents=True, exist_ok=True)
+        if not all(row.case.compares_telemetry for row in rows):
+            print("bench: building etcd and its driver (a minute the first time)", file=sys.stderr, flush=True)
+            programs = build(scratch / "bin")
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
             tls = None if arguments.no_tls else certificates.make(Path(directory))
             run(Bench(programs, tls, scratch, arguments.seconds), rows, arguments.rounds)
@@ -177,7 +197,7 @@ def main() -> int:
         return 1
     facts = {
         **report.machine(),
-        "etcd": etcd_version(programs),
+        **({"etcd": etcd_version(programs)} if programs else {}),
         "TLS": not arguments.no_tls,
         "rounds": arguments.rounds,
     }

@@ -21,11 +21,12 @@ from lockmaster.cli.bench.command import loop_factory
 from lockmaster.cli.bench.samples import Samples, summary
 from lockmaster.cli.bench.workloads import (
     KEYS_OF_ONE_WORKER,
-    RETRY_SECONDS,
     WARM_UP_SECONDS,
     WATCHERS,
     Plan,
     clock,
+    handed_on,
+    outlived,
     unique_prefix,
     workers,
 )
@@ -129,19 +130,16 @@ async def locks(clients: Sequence[Etcd], plan: Plan) -> Samples:
 
 async def handoff(clients: Sequence[Etcd], plan: Plan) -> Samples:
     leases = [await spread(clients, worker).lease() for worker in range(plan.clients)]
-    released = 0.0
 
-    async def work(worker: int, samples: Samples) -> None:
-        nonlocal released
+    async def acquire(worker: int) -> tuple[Etcd, bytes]:
         client = spread(clients, worker)
-        key = (await client.lock(M["LockRequest"](name=plan.prefix.encode(), lease=leases[worker]))).key
-        now = clock()
-        if released:
-            samples.add(released, now, 1)
-        released = clock()
-        await client.unlock(M["UnlockRequest"](key=key))
+        locked = await client.lock(M["LockRequest"](name=plan.prefix.encode(), lease=leases[worker]))
+        return client, locked.key
 
-    return await workers(plan, work)
+    async def release(held: tuple[Etcd, bytes]) -> None:
+        await held[0].unlock(M["UnlockRequest"](key=held[1]))
+
+    return await handed_on(plan, acquire, release)
 
 
 def key_of(plan: Plan, worker: int, key: int) -> bytes:
@@ -214,25 +212,11 @@ async def watch(clients: Sequence[Etcd], plan: Plan) -> Samples:
 
 
 async def failover(clients: Sequence[Etcd], plan: Plan) -> Samples:
-    last = clock()
+    async def write(worker: int, failed: int) -> None:
+        client = clients[(worker + failed) % len(clients)]
+        await client.put(M["PutRequest"](key=key_of(plan, worker, 0), value=b"v"), timeout=ATTEMPT_SECONDS)
 
-    async def work(worker: int, samples: Samples) -> None:
-        nonlocal last
-        started = clock()
-        try:
-            client = clients[(worker + samples.errors) % len(clients)]
-            await client.put(M["PutRequest"](key=key_of(plan, worker, 0), value=b"v"), timeout=ATTEMPT_SECONDS)
-        except grpc.RpcError:
-            samples.errors += 1
-            await asyncio.sleep(RETRY_SECONDS)
-            return
-        now = clock()
-        samples.add(started, now, 1)
-        if last >= samples.start:
-            samples.gap = max(samples.gap, now - last)
-        last = now
-
-    return await workers(plan, work)
+    return await outlived(plan, write, grpc.RpcError)
 
 
 async def leader(clients: Sequence[Etcd]) -> str:

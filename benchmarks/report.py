@@ -35,11 +35,14 @@ def print_table(rows: Sequence[Row], facts: dict[str, Any]) -> None:
 
 def measures(row: Row) -> list[str]:
     """What is told of a case."""
-    return ["gap"] if row.case.workload == "failover" else ["rate", "p50", "p99"]
+    if row.case.workload == "failover":
+        return ["gap"]
+    return ["rate", "p50", "p99", "cpu"] if row.case.compares_telemetry else ["rate", "p50", "p99"]
 
 
 def label(measure: str) -> str:
-    return {"rate": "operations/s", "gap": "longest write pause, ms"}.get(measure, f"{measure}, ms")
+    names = {"rate": "operations/s", "gap": "longest write pause, ms", "cpu": "processor time/operation, us"}
+    return names.get(measure, f"{measure}, ms")
 
 
 def shown(value: float, measure: str) -> str:

@@ -10,6 +10,7 @@ import argparse
 import ast
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,21 +25,24 @@ import functools
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, overload
 
 from lockmaster.api import admin_pb2, session_pb2
 from lockmaster.client import admin as async_admin
 from lockmaster.client import config as async_config
 from lockmaster.client import locks as async_locks
+from lockmaster.client import typed as async_typed
 from lockmaster.client.async_client import OPERATION_SECONDS_DEFAULT, TTL_SECONDS_DEFAULT, AsyncClient
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import LockStatus
-from lockmaster.client.sync_parts import Lock, Portal, Watch, leave
+from lockmaster.client.sync_parts import Lock, Portal, TypedWatch, Watch, leave
+from lockmaster.client.typed import SETTINGS_KEY, Versioned
 from lockmaster.client.watching import Change, Item
 from lockmaster.errors import LockLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 '''
 
 HELD_EXTRA = '''
@@ -62,7 +66,45 @@ HELD_EXTRA = '''
         leave(self, error)
 '''
 
+TYPED_CONFIG_EXTRA = '''
+    def start(self) -> TypedConfig[T]:
+        """Reads the value and keeps `current` up to date from now on. Raises what `get` raises; then nothing runs."""
+        self._portal.run(self._inner.start())
+        return self
+
+    def close(self) -> None:
+        """Ends what `start` began; `current` stays as it is."""
+        if not self._portal.closed:
+            self._portal.run(self._inner.aclose())
+
+    def __enter__(self) -> TypedConfig[T]:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+'''
+
 CLIENT_EXTRA = '''
+    @overload
+    def config(self, namespace: str) -> Config: ...
+
+    @overload
+    def config(self, namespace: str, *, model: type[R], key: str = SETTINGS_KEY) -> TypedConfig[R]: ...
+
+    def config(
+        self, namespace: str, *, model: type[R] | None = None, key: str = SETTINGS_KEY
+    ) -> Config | TypedConfig[R]:
+        """The configuration keys of a namespace; with `model`, one of its keys as an object.
+
+        `model`: a pydantic model or a dataclass, kept as JSON under `key`. Raises ModuleNotFoundError if pydantic is
+        not installed: pip install "lockmaster[typed]".
+        """
+        if model is None:
+            return Config(self._portal, self._inner.config(namespace))
+        return TypedConfig(self._portal, self._inner.config(namespace, model=model, key=key))
+
     def lock(
         self, name: str, timeout: float | None = None, *, on_lost: Callable[[LockLost], object] | None = None
     ) -> Lock:
@@ -113,7 +155,8 @@ WORDS = {
     "without an answer of the event loop": "without any call of any thread (`held.valid` counts)",
     "(default 2 x ttl)": "(default: never, since a thread may work long without calling)",
 }
-FACADES = {"Lock", "Held", "Config", "Watch", "Locks", "Admin"}
+LINE_MAX = 120
+FACADES = {"Lock", "Held", "Config", "TypedConfig", "TypedWatch", "Watch", "Locks", "Admin"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +168,7 @@ class Facade:
     source: str
     inner: str
     name: str
-    doc: str = ""
+    bases: str = ""
     skip: frozenset[str] = frozenset()
     on_loop: frozenset[str] = frozenset()
     touching: frozenset[str] = frozenset()
@@ -148,13 +191,23 @@ PLAN = (
     ),
     Facade("locks.py", "Locks", "async_locks.Locks", "Locks"),
     Facade("config.py", "Config", "async_config.Config", "Config", attributes={"namespace": "str"}),
+    Facade(
+        "typed.py",
+        "TypedConfig",
+        "async_typed.TypedConfig[T]",
+        "TypedConfig",
+        bases="(Generic[T])",
+        skip=frozenset({"start", "aclose"}),
+        extra=TYPED_CONFIG_EXTRA,
+        attributes={"namespace": "str", "key": "str"},
+    ),
     Facade("admin.py", "Admin", "async_admin.Admin", "Admin"),
     Facade(
         "async_client.py",
         "AsyncClient",
         "AsyncClient",
         "Client",
-        skip=frozenset({"lock", "locked", "core", "next_watch_id", "mutate", "read", "unary", "close"}),
+        skip=frozenset({"lock", "locked", "config", "core", "next_watch_id", "mutate", "read", "unary", "close"}),
         extra=CLIENT_EXTRA,
     ),
 )
@@ -173,10 +226,12 @@ def _parameters(arguments: ast.arguments) -> tuple[str, str]:
 
 def _docstring(node: ast.AST, indent: str) -> str:
     text = ast.get_docstring(node, clean=True) or ""  # type: ignore[arg-type]
-    text = text.replace("on the client's loop", "in the client's thread").replace(
-        "this task is cancelled", "interrupted"
-    )
-    lines = [indent + line if line else "" for line in f'"""{text}'.splitlines()]
+    for said, here in WORDS.items():
+        text = text.replace(said, here)
+    lines = []
+    for line in f'"""{text}'.splitlines():
+        lines += textwrap.wrap(line, LINE_MAX - len(indent), break_long_words=False) or [""]
+    lines = [indent + line if line else "" for line in lines]
     if len(lines) == 1:
         return lines[0] + '"""\n'
     return "\n".join(lines) + f'\n{indent}"""\n'
@@ -196,8 +251,8 @@ def _method(facade: Facade, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str
         call = f"self._portal.run({call})"
     elif node.name in facade.on_loop:
         call = f"self._portal.call(self._inner.{node.name}, {passed})"
-    if returns in FACADES:
-        call = f"{returns}(self._portal, {call})"
+    if (facade_of := returns.partition("[")[0]) in FACADES:
+        call = f"{facade_of}(self._portal, {call})"
     keyword = "" if returns == "None" else "return "
     return f"    def {node.name}({signature}) -> {returns}:\n{doc}        {keyword}{call}\n"
 
@@ -205,7 +260,7 @@ def _method(facade: Facade, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str
 def _class(facade: Facade) -> str:
     tree = ast.parse((CLIENT / facade.module).read_text())
     source = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == facade.source)
-    head = f"class {facade.name}:\n" + _docstring(source, "    ")
+    head = f"class {facade.name}{facade.bases}:\n" + _docstring(source, "    ")
     parts = [head]
     methods = [node for node in source.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     if facade.name == "Client":

@@ -65,38 +65,38 @@ class TracingChecker(Checker):
         super().__init__(cluster)
         self.lines: list[dict[str, Any]] = []
         self._lines_max = lines_max
-        self._seen: dict[int, _Seen] = {}
-        self._words: dict[tuple[int, int], Word] = {}
+        self._told: dict[int, _Seen] = {}
+        self._entries: dict[tuple[int, int], Word] = {}
         """(index, term) -> the entry: log matching makes it unique."""
 
     def genesis(self, base: Base) -> None:
         """The base at index 1 counts as a CONFIG entry."""
         super().genesis(base)
-        self._words[(base.index, base.term)] = [base.term, "C", abstract_configuration(base.configuration)]
+        self._entries[(base.index, base.term)] = [base.term, "C", abstract_configuration(base.configuration)]
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """After every step: a line, if the abstract state changed."""
         super().stepped(host, node, event, ready)
         if ready.persist is not None:
             for entry in ready.persist.entries:
-                self._words.setdefault((entry.index, entry.term), _word(entry))
-            self._seen[host.member_id].last_write = ready.persist.seq
+                self._entries.setdefault((entry.index, entry.term), _word(entry))
+            self._told[host.member_id].last_write = ready.persist.seq
         self._tell(host, node.term, node.voted_for, ROLES.get(node.role, "F"), node.commit_index, type(event))
 
     def booting(self, host: Host, hard: HardState) -> None:
         """A host starts from its disks; what it has not written is gone."""
         super().booting(host, hard)
-        seen = self._seen.setdefault(host.member_id, _Seen())
+        seen = self._told.setdefault(host.member_id, _Seen())
         seen.last_write = 0
         self._tell(host, hard.term, hard.voted_for, "F", host.meta.index, None)
 
     def _log(self, host: Host) -> list[Word]:
         shadow = self.shadow[host.number]
-        known = [self._words[(i, self.committed[i][0])] for i in range(1, shadow.base.index + 1)]
-        return known + [self._words[(e.index, e.term)] for e in shadow.log]
+        known = [self._entries[(i, self.committed[i][0])] for i in range(1, shadow.base.index + 1)]
+        return known + [self._entries[(e.index, e.term)] for e in shadow.log]
 
     def _tell(self, host: Host, term: int, voted: int, role: str, commit: int, event: type[Event] | None) -> None:
-        seen = self._seen[host.member_id]
+        seen = self._told[host.member_id]
         synced = host.disk is not None and seen.last_write <= host.disk.durable_seq
         log = self._log(host)
         keep = 0

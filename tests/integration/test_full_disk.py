@@ -23,12 +23,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "node-3"  # the member's data directory is the mount point, as with a volume
     place.mkdir()
     if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
+        pytest.skip("mounting a small tmpfs needs root; test_disk_faults.py has ENOSPC by its shim")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
+        pytest.skip("this machine does not let us mount a tmpfs; test_disk_faults.py has ENOSPC by its shim")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 

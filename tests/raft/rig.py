@@ -22,7 +22,15 @@ from lockmaster_raft.events import (
     Wake,
 )
 from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, Levels, Member, MemberPhase, MemberRole, encode_configuration
+from lockmaster_raft.membership import (
+    LEVEL_MAX,
+    Configuration,
+    Levels,
+    Member,
+    MemberPhase,
+    MemberRole,
+    encode_configuration,
+)
 from lockmaster_raft.messages import AppendEntries, FetchPieceReply, Header, Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import (
@@ -52,6 +60,7 @@ from lockmaster_raft.storage import BootState, MemoryStore, SideState
 
 CLUSTER = b"test-cluster-id!"
 START = 1_000_000_000
+BOOT_NONCE = 77
 M = TypeVar("M")
 
 
@@ -132,6 +141,8 @@ class Rig:
         config: RaftConfig | None = None,
         applied: int | None = None,
         start: Base | None = None,
+        level_max: int = LEVEL_MAX,
+        level: int = 1,
         has_state: bool = True,
         side: SideState | None = None,
     ) -> None:
@@ -144,6 +155,8 @@ class Rig:
             HardState(Term(term), NodeId(voted_for)),
             self.store,
             Index(self.store.base.index if applied is None else applied),
+            level,
+            BOOT_NONCE,
             has_state,
             side,
         )
@@ -155,6 +168,7 @@ class Rig:
             boot=boot,
             now=Nanos(self.now),
             draw=draw,
+            level_max=level_max,
         )
         self.ready = self.step(Wake())
 
@@ -218,6 +232,9 @@ class Cluster:
         self.down: set[int] = set()
         self.cut: Callable[[int, int, Message], bool] = lambda sender, receiver, message: False
         self.sends: list[Send] = []
+        self.level_max: dict[int, int] = {}
+        self.level: dict[int, int] = {}
+        """What each member's guard file says; a boot with a binary below it is refused."""
         if not blank:
             self.boot(1, base(configuration((1,), full_min=full_min), level=level))
 
@@ -241,9 +258,10 @@ class Cluster:
             node_id=NodeId(number),
             cluster_id=CLUSTER,
             config=self.config,
-            boot=BootState(hard, self.stores[number], start.index, has_state),
+            boot=BootState(hard, self.stores[number], start.index, self.level.get(number, 1), self.count, has_state),
             now=Nanos(self.now),
             draw=self.random.getrandbits(64),
+            level_max=self.level_max.get(number, LEVEL_MAX),
         )
         self.step(number, Wake())
 
@@ -270,6 +288,8 @@ class Cluster:
 
     def _write(self, number: int, persist: Persist) -> None:
         self.stores[number].persist(persist)
+        if persist.level is not None:
+            self.level[number] = persist.level
         self._at(100_000, number, Persisted(persist.seq))
 
     def _send(self, number: int, send: Send) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.events import AddMember, Propose, StorageReport
 from lockmaster_raft.ids import Index, NodeId
-from lockmaster_raft.membership import MemberPhase, MemberRole
+from lockmaster_raft.membership import LEVEL_MAX, MemberPhase, MemberRole
 from lockmaster_raft.role_policy import RolePolicy
 
 from .rig import Cluster
@@ -20,7 +20,7 @@ CALM = RaftConfig(retained_entries_min=1, role_policy=RolePolicy(promote_after_n
 
 def add(number: int, role: MemberRole = MemberRole.FULL, *, promote: bool = True) -> AddMember:
     where = (f"m{number}", f"m{number}:1", f"m{number}:2")
-    return AddMember(50 + number, *where, bytes([number]) * 16, promote, role=role)
+    return AddMember(50 + number, *where, bytes([number]) * 16, promote, level_max=LEVEL_MAX, role=role)
 
 
 def shaped(fulls: int = 2, witnesses: int = 1, config: RaftConfig = CALM) -> Cluster:

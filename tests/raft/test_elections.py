@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from lockmaster_raft.config import MILLISECOND, SECOND
-from lockmaster_raft.events import Receive
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.events import Event, Persisted, Propose, Receive, RequestRead
+from lockmaster_raft.ids import Index, NodeId, PersistSeq, Term
 from lockmaster_raft.messages import (
+    AppendEntries,
     AppendEntriesReply,
-    Heartbeat,
     PreVote,
     PreVoteReply,
     Removed,
@@ -15,7 +16,7 @@ from lockmaster_raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from lockmaster_raft.ready import HardState, Role
+from lockmaster_raft.ready import HardState, ReadReady, Refused, Role
 
 from .rig import Cluster, Rig, append, configuration, entries, header
 
@@ -194,23 +195,46 @@ def test_a_same_term_step_down_keeps_the_vote() -> None:
     assert rig.node.voted_for == 1
 
 
-def test_a_leader_paused_for_20_s_stops_leading_before_anything_else() -> None:
+def led() -> tuple[Rig, AppendEntriesReply]:
+    """A leader whose NOOP is on its way, and node 2's answer: with its own sync, in any order, it commits."""
     rig = Rig()
     elect(rig)
-    beat = rig.sent(Heartbeat)[0]
     assert rig.node.role is Role.LEADER
-    rig.step(
-        Receive(
-            AppendEntriesReply(
-                header(2, 2), 1, 1, True, Index(2), Index(2), Index(1), Index(2), Index(1), Term(0), Index(0), 0
-            )
-        ),
-        after_ns=20 * SECOND,
-    )
+    (ask,) = (m for m in rig.sent(AppendEntries) if m.header.receiver == 2)
+    last = rig.node.last_index
+    where = (ask.stream_epoch, ask.request_id, True, last, last, Index(1), Index(2), Index(1), Term(0), Index(0), 0)
+    return rig, AppendEntriesReply(header(2, 2), *where)
+
+
+def test_3_5_the_own_sync_and_one_answer_commit() -> None:
+    rig, answer = led()
+    rig.synced()
+    rig.receive(answer)
+    assert rig.node.commit_index == rig.node.last_index == 2
+
+
+@pytest.mark.parametrize("kind", ["answer", "sync", "expiry", "read"])
+def test_a_leader_paused_for_20_s_stops_leading_before_anything_else(kind: str) -> None:
+    """raft.md §1: whatever event it finds first when it goes on, it finds it as a follower."""
+    rig, answer = led()
+    if kind != "sync":
+        rig.synced()
+    if kind != "answer":
+        rig.receive(answer)
+    before = rig.node.commit_index
+    first: dict[str, Event] = {
+        "answer": Receive(answer),
+        "sync": Persisted(PersistSeq(rig.seq)),
+        "expiry": Propose(7, b"an Expire", reserved=True),
+        "read": RequestRead(8),
+    }
+    ready = rig.step(first[kind], after_ns=20 * SECOND)
     assert rig.node.role is not Role.LEADER
-    assert rig.node.commit_index == 1
-    assert beat.round_id == 1
-    assert [a.code for a in rig.ready.alarms] == ["quorum_lost"]
+    assert [a.code for a in ready.alarms] == ["quorum_lost"]
+    assert (rig.node.commit_index, rig.node.last_index) == (before, 2)
+    assert ready.persist is None
+    assert [type(outcome) for outcome in ready.proposals] == ([Refused] if kind == "expiry" else [])
+    assert list(ready.reads) == ([ReadReady(8, None)] if kind == "read" else [])
 
 
 def test_6_2_check_quorum_counts_no_learner() -> None:

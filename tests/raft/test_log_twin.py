@@ -5,13 +5,17 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from lockmaster_raft.entry import Entry
-from lockmaster_raft.ids import Index, PersistSeq
+from lockmaster_raft.entry import Entry, EntryKind, make_entry
+from lockmaster_raft.gates import Gate, GateOperation, encode_gate
+from lockmaster_raft.ids import Index, Nanos, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
+from lockmaster_raft.membership import Levels
 from lockmaster_raft.ready import Base, Persist
 from lockmaster_raft.storage import MemoryStore
 
 from .rig import base, config_entry, configuration, entries
+
+KINDS = st.sampled_from([EntryKind.DATA, EntryKind.CONFIG, EntryKind.GATE])
 
 
 class LogTwin(RuleBasedStateMachine):
@@ -51,24 +55,39 @@ class LogTwin(RuleBasedStateMachine):
         )
         self.store.persist(write)
 
-    def _new(self, at: int, count: int, with_config: bool) -> list[Entry]:
+    def _new(self, at: int, count: int, last: EntryKind) -> list[Entry]:
+        """`count` entries from index `at` on, the last of this kind."""
         new = list(entries(at, *[self.term] * count))
-        if with_config:
+        if last is EntryKind.CONFIG:
             self.epoch += 1
             new[-1] = config_entry(at + count - 1, self.term, configuration(epoch=self.epoch))
+        elif last is EntryKind.GATE:
+            fenced, fence = self._fence_before(at)
+            gate = Gate(GateOperation.CANCEL, 2, Index(fence)) if fenced else Gate(GateOperation.FENCE, 2)
+            where = (Index(at + count - 1), Term(self.term), EntryKind.GATE, Nanos(0))
+            new[-1] = make_entry(*where, encode_gate(gate))
         return new
 
-    @rule(count=st.integers(1, 4), with_config=st.booleans(), rise=st.booleans())
-    def append(self, count: int, with_config: bool, rise: bool) -> None:
+    def _fence_before(self, at: int) -> tuple[bool, int]:
+        """(whether a fence stands before `at`, index of the last gate entry there): they take turns here."""
+        base = self.log.base.levels
+        fenced, index = base.fence > base.active, int(base.index)
+        for entry in self.twin:
+            if entry.index < at and entry.kind is EntryKind.GATE:
+                fenced, index = not fenced, entry.index
+        return fenced, index
+
+    @rule(count=st.integers(1, 4), last=KINDS, rise=st.booleans())
+    def append(self, count: int, last: EntryKind, rise: bool) -> None:
         self.term += rise
-        self._write(self._new(self.last + 1, count, with_config))
+        self._write(self._new(self.last + 1, count, last))
 
     @precondition(lambda self: len(self.twin) > 1)
-    @rule(data=st.data(), count=st.integers(1, 3), with_config=st.booleans())
-    def overwrite(self, data: st.DataObject, count: int, with_config: bool) -> None:
+    @rule(data=st.data(), count=st.integers(1, 3), last=KINDS)
+    def overwrite(self, data: st.DataObject, count: int, last: EntryKind) -> None:
         at = data.draw(st.integers(self.first, self.last))
         self.term += 1
-        self._write(self._new(at, count, with_config), truncate_from=at)
+        self._write(self._new(at, count, last), truncate_from=at)
 
     @precondition(lambda self: self.synced < self.seq)
     @rule(data=st.data())
@@ -81,7 +100,7 @@ class LogTwin(RuleBasedStateMachine):
     def move_base(self, data: st.DataObject) -> None:
         index = data.draw(st.integers(self.first, self._durable()))
         at, conf = self.log.configuration_at(index)
-        moved = Base(Index(index), self.log.term_at(index), conf, at, self.log.base.levels)
+        moved = Base(Index(index), self.log.term_at(index), conf, at, self.log.levels_at(index))
         self.log.move_base(moved)
         self.seq += 1
         self.store.persist(Persist(PersistSeq(self.seq), base=moved))
@@ -112,6 +131,13 @@ class LogTwin(RuleBasedStateMachine):
         above = [e.index for e in self.twin if e.kind == 2]
         assert [i for i, _ in self.log.configurations[1:]] == above
         assert len(self.log.configurations) == 1 + len(above)
+
+    @invariant()
+    def same_gates(self) -> None:
+        for index in range(self.first - 1, self.last + 1):
+            fenced, at = self._fence_before(index + 1)
+            assert self.log.levels_at(index) == Levels(1, 1 + fenced, Index(at))
+        assert self.log.levels == self.log.levels_at(self.last)
 
     @invariant()
     def searches(self) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from lockmaster_raft.config import SECOND, RaftConfig
-from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import (
     ChangeRefused,
     CorruptLog,
@@ -27,10 +26,10 @@ from lockmaster_raft.events import (
 )
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import MemberRole
-from lockmaster_raft.messages import AppendEntries, InstallSnapshot, Removed, TimeoutNow
+from lockmaster_raft.messages import AppendEntries, FetchPiece, FetchPieceReply, InstallSnapshot, Removed, TimeoutNow
 from lockmaster_raft.ready import Appended, Refused, Resolved, Role
 
-from .rig import BLANK, Cluster, Rig, append, base, config_entry, configuration, entries, member
+from .rig import BLANK, Cluster, Rig, append, base, config_entry, configuration, entries, header, member
 from .test_elections import elect
 from .test_log_replication import ack, leading, to
 from .test_reads import three
@@ -228,13 +227,6 @@ def test_a_leader_that_is_demoted_hands_over() -> None:
     cluster.run(SECOND)
     assert cluster.nodes[1].role is Role.LEARNER
     assert cluster.leader in (2, 3)
-
-
-def test_a_gate_entry_stops_a_build_that_knows_level_1() -> None:
-    rig = Rig(term=2)
-    gate = replace(entries(2, 2)[0], kind=EntryKind.GATE)
-    with pytest.raises(CorruptLog):
-        rig.receive(append(2, 2, (1, 1), [gate]))
 
 
 # --- transfer -----------------------------------------------------------------------------------------------------
@@ -458,3 +450,12 @@ def test_i12_nothing_is_sent_to_a_member_whose_addition_is_not_committed() -> No
     rig.receive(ack(2, 2, request))
     assert rig.node.commit_index == 3
     assert set(rig.node.progress_view()) == {2, 3, 4}
+
+
+def test_s2_an_answer_about_a_piece_tells_no_term_before_it_is_durable() -> None:
+    """Found by seed 100003: it told a term whose write was still on its way."""
+    rig = Rig(term=2)
+    ready = rig.receive(append(2, 3, (1, 1)))
+    assert ready.persist is not None
+    rig.receive(FetchPiece(header(3, 3), Index(9), 0, b"d" * 32))
+    assert rig.send_of(FetchPieceReply).after == ready.persist.seq

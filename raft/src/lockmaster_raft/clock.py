@@ -21,7 +21,8 @@ class ClusterClock:
 
     def value(self, now: Nanos) -> Nanos:
         """Cluster time at `now`."""
-        return Nanos(self._value + min(now - self._confirmed_at, self._run_max))
+        ran = now - self._confirmed_at
+        return Nanos(self._value + (ran if ran < self._run_max else self._run_max))
 
     def confirm(self, now: Nanos) -> None:
         """A round was confirmed by a quorum: what ran since the last one counts for good."""

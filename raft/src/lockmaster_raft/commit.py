@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from lockmaster_raft import promise, side
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import sync_progress
-from lockmaster_raft.side import settle
 
 
 def advance(core: Core) -> bool:
@@ -38,11 +38,13 @@ def set_commit(core: Core, index: Index) -> None:
     if index <= old:
         return
     core.commit_index = index
+    if old < core.log.levels.index:
+        promise.settle(core)
     if old < core.log.configuration_index:
         at, configuration = core.log.configuration_at(index)
         if at > old:
             core.committed_configuration = configuration
-            settle(core)
+            side.settle(core)
             _committed(core)
 
 
@@ -63,7 +65,7 @@ def tell_departed(core: Core) -> None:
 def _committed(core: Core) -> None:
     """Tell removed members, begin with new ones, learn of the own removal."""
     configuration = core.committed_configuration
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         tell_departed(core)
         sync_progress(core)
     minted = core.node_id < configuration.next_member_id  # a joiner replays configurations from before its time

@@ -14,7 +14,7 @@ from typing import Final
 from lockmaster_raft.clock import ClusterClock
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.entry import Entry, EntryKind, make_entry
-from lockmaster_raft.errors import CorruptLog, InvariantViolation
+from lockmaster_raft.errors import CorruptLog, InvariantViolation, LevelUnsupported
 from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
 from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberPhase, MemberRole
@@ -22,6 +22,8 @@ from lockmaster_raft.messages import Header, InstallSnapshot, Message
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.quorum import commit_value, quorum_value
 from lockmaster_raft.ready import (
+    FOLLOWER,
+    LEADER,
     Alarm,
     Appended,
     Base,
@@ -171,7 +173,13 @@ class Core:
         self.config = config
         self.level_min = level_min
         self.level_max = level_max
-        self.log = RaftLog(boot.store, config.cache_bytes_max)
+        if boot.level > level_max:
+            raise LevelUnsupported(f"this member promised level {boot.level}; this binary knows up to {level_max}")
+        self.level: int = boot.level
+        """What the guard file says, or will with write `level_seq` (promise.py)."""
+        self.level_seq = NO_WRITE
+        self.boot_nonce = boot.boot_nonce
+        self.log = RaftLog(boot.store, config.cache_bytes_max, level_min, level_max)
         self.term: Term = boot.hard_state.term
         self.voted_for: NodeId = boot.hard_state.voted_for
         base = self.log.base
@@ -188,8 +196,8 @@ class Core:
         self.commit_index: Index = applied
         self.emitted: Index = applied
         self.applied: Index = applied
-        self.levels: Levels = base.levels
-        self.role = Role.FOLLOWER
+        self.committed_levels: Levels = self.log.levels_at(applied)
+        self.role = FOLLOWER
         self.leader_id: NodeId = NO_NODE
         self.removed = False
         self.now: Nanos = now
@@ -270,6 +278,7 @@ class Core:
         self._truncate_from: Index | None = None
         self._entries: list[Entry] = []
         self._base: Base | None = None
+        self._level: int | None = None
         self.sends: list[Send] = []
         self.read_results: list[ReadReady] = []
         self.proposals: list[Appended | Refused | Resolved] = []
@@ -319,6 +328,11 @@ class Core:
         self.voted_for = voted_for
         self._hard_dirty = True
         self.hard_seq = self.persist_seq + 1
+
+    def promise_level(self, level: int) -> None:
+        """Change what the guard file says of the level. Durable before any reply: see `after`."""
+        self.level = self._level = level
+        self.hard_seq = self.level_seq = self.write_seq
 
     def after(self, index: int = 0) -> PersistSeq:
         """What a reply must wait for: the hard state, and the log up to `index`."""
@@ -392,9 +406,9 @@ class Core:
 
     def cluster_time(self, now: Nanos) -> Nanos:
         """The leader's stamp at `now`, or what this node last heard."""
-        if self.role is Role.LEADER:
-            return max(self.clock.value(now), self.log.last_time)
-        return max(self.leader_time, self.log.last_time)
+        heard = self.clock.value(now) if self.role is LEADER else self.leader_time
+        last = self.log.last_time
+        return heard if heard > last else last
 
     # --- configuration -----------------------------------------------------------------------------------------------
 
@@ -425,12 +439,16 @@ class Core:
     @property
     def is_caretaker(self) -> bool:
         """A leader without a full member's privileges: it only hands over (I4)."""
-        return self.role is Role.LEADER and not self.full_here
+        return self.role is LEADER and not self.full_here
 
     @property
     def witness_level(self) -> bool:
-        """Whether level 2 is active: the one place that I13 and all that came with it look at."""
-        return self.levels.active >= WITNESS_LEVEL
+        """Whether level 2 is active: the one place that I13 and all that came with it look at.
+
+        By I9: gained when the ACTIVATE commits here, when every member has promised to run no binary below it; lost
+        when a DEACTIVATE is appended.
+        """
+        return min(self.committed_levels.active, self.log.levels.active) >= WITNESS_LEVEL
 
     def quorum_value(self, values: dict[NodeId, int]) -> int:
         """What a quorum of the latest configuration reaches."""
@@ -486,9 +504,7 @@ class Core:
             and not (self.fetch is not None and self.fetch.installing)
         )
 
-    def _take_persist(self) -> Persist | None:
-        if not (self._hard_dirty or self._entries or self._base is not None or self._truncate_from is not None):
-            return None
+    def _take_persist(self) -> Persist:
         self.persist_seq += 1
         persist = Persist(
             PersistSeq(self.persist_seq),
@@ -496,8 +512,10 @@ class Core:
             self._truncate_from,
             tuple(self._entries),
             self._base,
+            self._level,
         )
         self._hard_dirty = False
+        self._level = None
         self._truncate_from = None
         self._entries = []
         self._base = None
@@ -508,14 +526,18 @@ class Core:
         apply = self._take_apply() if self.emitted < self.commit_index else ()
         if apply and self._may_apply_more():
             next_deadline = self.now
-        told = (self.role, self.term, self.leader_id)
         role_changed = None
-        if told != self._told:
-            self._told = told
+        told = self._told
+        if told is None or told[0] is not self.role or told[1] != self.term or told[2] != self.leader_id:
+            self._told = told = (self.role, self.term, self.leader_id)
             role_changed = RoleChanged(*told)
+        persist = None
+        changed = self._base is not None or self._truncate_from is not None or self._level is not None
+        if changed or self._entries or self._hard_dirty:
+            persist = self._take_persist()
         ready = Ready(
             Nanos(next_deadline),
-            self._take_persist(),
+            persist,
             tuple(self.sends),
             apply,
             tuple(self.read_results),

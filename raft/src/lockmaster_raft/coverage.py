@@ -100,5 +100,5 @@ def offer_anchor(core: Core, p: Progress) -> None:
     p.offered_index = at
     p.covered = max(p.covered, at)
     index, configuration = core.log.configuration_at(at)
-    where = (at, core.log.term_at(at), configuration, index, core.levels)
+    where = (at, core.log.term_at(at), configuration, index, core.log.levels_at(at))
     core.send(InstallAnchor(core.header(p.member_id), p.epoch, *where))

@@ -11,13 +11,13 @@ from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import NO_NODE, NodeId, Term
 from lockmaster_raft.messages import PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply, TimeoutNow
 from lockmaster_raft.quorum import has_quorum, is_lost
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE
 from lockmaster_raft.roles import become_follower, become_leader, reset_election_deadline
 
 
 def is_sticky(core: Core) -> bool:
     """Whether this node refuses to help depose a leader now (§4.2.3)."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         return True
     if core.voters == (core.node_id,):
         return False
@@ -38,7 +38,7 @@ def start_pre_vote(core: Core) -> None:
     reset_election_deadline(core)
     if core.patience == 0 or core.removed:
         return
-    core.role = Role.PRE_CANDIDATE
+    core.role = PRE_CANDIDATE
     core.leader_id = NO_NODE
     core.transfer_campaign = False
     core.vote_round += 1
@@ -57,7 +57,7 @@ def start_pre_vote(core: Core) -> None:
 def start_election(core: Core, *, transfer: bool) -> None:
     """Campaign in the next term. The own vote is one write with the term; the requests wait for it."""
     core.set_term(Term(core.term + 1), core.node_id)
-    core.role = Role.CANDIDATE
+    core.role = CANDIDATE
     core.leader_id = NO_NODE
     core.transfer_campaign = transfer
     core.votes = {core.node_id: True}
@@ -70,7 +70,7 @@ def _tally(core: Core) -> None:
     """Count by voter; a pre-candidate campaigns, a candidate leads, and either gives up when it cannot win."""
     granted = [v for v, yes in core.votes.items() if yes]
     if has_quorum(core.voters, core.outgoing, granted):
-        if core.role is Role.PRE_CANDIDATE:
+        if core.role is PRE_CANDIDATE:
             if core.campaign_at <= core.now or _every_full_voter_answered(core):
                 start_election(core, transfer=False)
         elif core.hard_seq <= core.persisted_seq:
@@ -96,15 +96,15 @@ def _every_full_voter_answered(core: Core) -> bool:
 
 def campaign(core: Core) -> None:
     """The wait for silent full voters is over: those that answered are all behind this witness."""
-    core.campaign_at = NEVER if core.role is not Role.PRE_CANDIDATE else core.now
-    if core.role is Role.PRE_CANDIDATE:
+    core.campaign_at = NEVER if core.role is not PRE_CANDIDATE else core.now
+    if core.role is PRE_CANDIDATE:
         _tally(core)
         core.campaign_at = NEVER
 
 
 def own_vote_durable(core: Core) -> None:
     """A write completed: the candidate's own vote may count now."""
-    if core.role is Role.CANDIDATE:
+    if core.role is CANDIDATE:
         _tally(core)
 
 
@@ -148,7 +148,7 @@ def on_pre_vote(core: Core, m: PreVote) -> None:
 
 def on_pre_vote_reply(core: Core, m: PreVoteReply) -> None:
     """Counts only for the round on its way."""
-    if core.role is not Role.PRE_CANDIDATE or m.round_id != core.vote_round or m.next_term != core.term + 1:
+    if core.role is not PRE_CANDIDATE or m.round_id != core.vote_round or m.next_term != core.term + 1:
         core.refuse("pre-vote reply of another round")
         return
     core.votes[m.header.sender] = m.granted
@@ -178,7 +178,7 @@ def on_request_vote(core: Core, m: RequestVote) -> None:
     else:
         if term > core.term:
             become_follower(core, term, NO_NODE)
-        if core.role is Role.LEADER or core.voted_for not in (NO_NODE, sender):
+        if core.role is LEADER or core.voted_for not in (NO_NODE, sender):
             reason = "voted"
         elif not _log_is_current(core, m):
             reason = "log"
@@ -191,9 +191,9 @@ def on_request_vote(core: Core, m: RequestVote) -> None:
 
 def on_request_vote_reply(core: Core, m: RequestVoteReply) -> None:
     """One answer per voter of this term's campaign."""
-    if core.role is not Role.CANDIDATE or m.header.term != core.term:
+    if core.role is not CANDIDATE or m.header.term != core.term:
         # A refusal at a lower term (the voter was sticky and kept its own) counts as "no" of this campaign.
-        if core.role is Role.CANDIDATE and m.header.term < core.term and not m.granted and m.reason == "sticky":
+        if core.role is CANDIDATE and m.header.term < core.term and not m.granted and m.reason == "sticky":
             core.votes.setdefault(m.header.sender, False)
             _tally(core)
         else:
@@ -207,7 +207,7 @@ def on_timeout_now(core: Core, m: TimeoutNow) -> None:
     """§3.10: our leader hands over; campaign at once, over everyone's stickiness."""
     own = core.own_member
     may_lead = own is not None and own.voter and not core.is_witness(core.node_id)
-    if core.leader_id != m.header.sender or core.role is not Role.FOLLOWER or not may_lead:
+    if core.leader_id != m.header.sender or core.role is not FOLLOWER or not may_lead:
         core.refuse("timeout now not from our leader")
         return
     start_election(core, transfer=True)

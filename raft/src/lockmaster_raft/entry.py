@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import Index, Nanos, Term
+from lockmaster_raft.record import record
 
 
 class EntryKind(IntEnum):
@@ -24,10 +25,17 @@ class EntryKind(IntEnum):
     """A level gate (FENCE, ACTIVATE, CANCEL, DEACTIVATE); reserved in the format from the first byte."""
 
 
+DATA: Final = EntryKind.DATA
+"""Plain names, as in ready.py: Enum look-ups are slow on Python 3.11."""
+NOOP: Final = EntryKind.NOOP
+CONFIG: Final = EntryKind.CONFIG
+GATE: Final = EntryKind.GATE
+
+
 _CRC_HEADER: Final = struct.Struct(">QQBq")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One entry of the replicated log.
 
@@ -52,7 +60,18 @@ ENTRY_OVERHEAD: Final = 48
 """Bytes added to a payload's length when windows, batches and budgets are counted."""
 
 
-def entry_crc32(index: Index, term: Term, kind: EntryKind, leader_time: Nanos, payload: bytes) -> int:
+_KINDS: Final = {int(kind): kind for kind in EntryKind}
+
+
+def known_kind(index: Index, kind: int) -> EntryKind:
+    """The kind with this number. Raises LevelUnsupported for one that this binary does not know (raft.md §6)."""
+    known = _KINDS.get(kind)
+    if known is None:
+        raise LevelUnsupported(f"entry {index} is of kind {kind}, which this binary does not know: start a newer one")
+    return known
+
+
+def entry_crc32(index: Index, term: Term, kind: int, leader_time: Nanos, payload: bytes) -> int:
     """The checksum of an entry's header fields and payload."""
     return zlib.crc32(payload, zlib.crc32(_CRC_HEADER.pack(index, term, kind, leader_time)))
 

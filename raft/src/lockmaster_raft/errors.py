@@ -21,6 +21,10 @@ class CorruptLog(StorageFailed):
     """Bytes on disk or in an entry are not what was written. Names the file and offset where known."""
 
 
+class LevelUnsupported(StorageFailed):
+    """The log or the data directory needs a binary of other levels (raft.md §6); this one stops, nothing is changed."""
+
+
 class ProposalRefused(RaftError):
     """A proposal was not appended: it certainly did not happen and may be sent again elsewhere or later."""
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels, Member, MemberRole
 from lockmaster_raft.messages import Message
+from lockmaster_raft.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receive:
     """A message arrived from a peer (already authenticated by the transport as header.sender)."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Propose:
     """Append this payload as one DATA entry. `reserved` payloads (keepalive, release, expiry) are never Overloaded."""
 
@@ -25,7 +25,7 @@ class Propose:
     reserved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AddMember:
     """Add a blank incarnation as a learner; idempotent by `incarnation`. The leader mints the id (see Appended)."""
 
@@ -36,11 +36,14 @@ class AddMember:
     incarnation: bytes
     promote_when_caught_up: bool = True
     expected_epoch: int | None = None
+    level_min: int = 1
+    level_max: int = 1
+    """The levels of the joiner's binary: below a standing FENCE or the active level it is refused (raft.md §6)."""
     role: MemberRole = MemberRole.FULL
     """A WITNESS learner gets an anchor and the log, never a snapshot (I7)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChangeMember:
     """Replace a member's record (voter flag, addresses, name): one single-step change, compare-and-set on the epoch."""
 
@@ -49,7 +52,7 @@ class ChangeMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoveMember:
     """Remove a member by one single-step change."""
 
@@ -58,7 +61,7 @@ class RemoveMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SwapMember:
     """Replace voter `old_id` by the caught-up learner `new_id` of the same role in one joint change (§4.3).
 
@@ -71,7 +74,7 @@ class SwapMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PromoteMember:
     """P1: begin to make the witness `member_id` a full voter in place. P4 or the abort follows by the leader."""
 
@@ -80,7 +83,7 @@ class PromoteMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DemoteMember:
     """D1: begin to make full voter `member_id` (not the leader) a witness. D2 or the abort follows by the leader."""
 
@@ -89,7 +92,7 @@ class DemoteMember:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AbortRoleChange:
     """End the role change that `member_id` is in: it is again what it was before P1 or D1."""
 
@@ -98,7 +101,7 @@ class AbortRoleChange:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetReducedCommit:
     """Turn the reduced commit quorum of even groups on or off (raft.md §5); refused beside a witness."""
 
@@ -107,7 +110,20 @@ class SetReducedCommit:
     expected_epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class ProposeGate:
+    """Append a GATE entry if its preconditions hold (gates.why_not). `expected_epoch` is compared with Levels.index.
+
+    Asking again for what is so already is Resolved; for what is appended and not committed, Appended with its index.
+    """
+
+    proposal_id: int
+    operation: GateOperation
+    level: int
+    expected_epoch: int | None = None
+
+
+@record
 class TransferLeadership:
     """Hand over to `target` (a caught-up full voter; 0 picks the best one), bounded by one election timeout."""
 
@@ -115,28 +131,28 @@ class TransferLeadership:
     target: NodeId = NO_NODE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestRead:
     """A linearizable read wants an index (§6.4). Answered in Ready.reads with the same request_id."""
 
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Persisted:
     """The Persist numbered `seq`, and all before it, are durable."""
 
     seq: PersistSeq
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Applied:
     """The state machine has applied everything up to `index` (in memory)."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StorageReport:
     """What the host knows of its disk: `flushed_applied` survives a power cut; free space; sync time average."""
 
@@ -147,7 +163,7 @@ class StorageReport:
     """Size of the own state, 0 if unknown: a promotion needs twice that free (raft.md §4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotReady:
     """A snapshot of this member's own state exists and can be served. Replaces the one before."""
 
@@ -160,7 +176,7 @@ class SnapshotReady:
     bytes_total: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PieceStored:
     """Chunk `number` of the snapshot being fetched is verified and in the side directory."""
 
@@ -168,7 +184,7 @@ class PieceStored:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PieceRefused:
     """A received chunk failed its digest or could not be used; ask again, elsewhere if possible."""
 
@@ -177,7 +193,7 @@ class PieceRefused:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotInstalled:
     """The fetched snapshot was verified, switched in and synced: the state stands at last_index. BASE follows."""
 
@@ -185,7 +201,7 @@ class SnapshotInstalled:
     last_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SideOpened:
     """Answer to OpenSide: the side state of this promotion is verified, open and stands at `index` (P3)."""
 
@@ -193,7 +209,7 @@ class SideOpened:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SideReady:
     """Answer to FinishSide: `sm_ready{epoch, index}` lies in the side directory, flushed and synced up to `index`."""
 
@@ -201,21 +217,21 @@ class SideReady:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerConnected:
     """A new connection to this member: its old pipeline is void."""
 
     member_id: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerDisconnected:
     """The connection to this member is gone."""
 
     member_id: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wake:
     """Nothing but time: a deadline of the last Ready has passed, or the host wants deadlines looked at."""
 
@@ -231,6 +247,7 @@ Event = (
     | DemoteMember
     | AbortRoleChange
     | SetReducedCommit
+    | ProposeGate
     | TransferLeadership
     | RequestRead
     | Persisted
@@ -262,6 +279,7 @@ __all__ = [
     "PieceStored",
     "PromoteMember",
     "Propose",
+    "ProposeGate",
     "Receive",
     "RemoveMember",
     "RequestRead",

@@ -12,20 +12,21 @@ from typing import Final
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import sticky_ns
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import CONFIG, Entry
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
-from lockmaster_raft.ready import Role
+from lockmaster_raft.promise import fence_report
+from lockmaster_raft.ready import FOLLOWER, LEADER, LEARNER, REMOVED, WITNESS
 from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
 from lockmaster_raft.snapshot import drop_overtaken_fetch
 
-_FOLLOWING: Final = (Role.FOLLOWER, Role.WITNESS, Role.LEARNER)
+_FOLLOWING: Final = (FOLLOWER, WITNESS, LEARNER)
 
 
 def follow(core: Core, leader: NodeId, term: Term) -> None:
     """A message of the leader of `term` (not below ours): follow it, and stay off its back for a while."""
-    if core.role is Role.LEADER and term == core.term:
+    if core.role is LEADER and term == core.term:
         raise InvariantViolation(f"members {core.node_id} and {leader} both lead term {term}")
     core.contact_at = core.now
     if core.leader_id == leader and core.term == term and core.role in _FOLLOWING:
@@ -93,7 +94,7 @@ def _merge(core: Core, entries: tuple[Entry, ...]) -> None:
     rolled_back = log.configuration is not core.configuration
     if fresh:
         core.append(fresh)
-        rolled_back = rolled_back or any(e.kind is EntryKind.CONFIG for e in fresh)
+        rolled_back = rolled_back or any(e.kind is CONFIG for e in fresh)
     if rolled_back:
         configuration_changed(core)
 
@@ -129,7 +130,7 @@ def _commit(core: Core, index: Index) -> None:
     set_commit(core, index)
     if core.fetch is not None:
         drop_overtaken_fetch(core)
-    if core.removed and core.role is not Role.REMOVED:
+    if core.removed and core.role is not REMOVED:
         core.alarm("removed", f"member {core.node_id} was removed: epoch {core.committed_configuration.epoch}")
         core.role = resting_role(core)
         reset_election_deadline(core)
@@ -156,6 +157,8 @@ def reply_heartbeat(core: Core, m: Heartbeat) -> None:
             core.commit_index,
             core.applied,
             sticky_ns(core),
+            fence_report(core),
+            core.boot_nonce,
         ),
         after=core.after(),
     )

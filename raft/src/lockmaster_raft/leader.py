@@ -6,17 +6,17 @@ voters were silent for an election timeout stops leading before it looks at anyt
 
 from __future__ import annotations
 
-from lockmaster_raft import caretaker, members, reads, role_changes, transfer, witness
+from lockmaster_raft import caretaker, gating, members, reads, role_changes, transfer, witness
 from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.coverage import tell_coverage
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import DATA
 from lockmaster_raft.errors import EntryTooLarge, NotLeader, NotReady, Overloaded, ProposalRefused
 from lockmaster_raft.events import Propose
 from lockmaster_raft.ids import NO_NODE, NodeId
 from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, InstallSnapshotReply
-from lockmaster_raft.progress import ProgressState
-from lockmaster_raft.ready import Appended, Refused, Role
+from lockmaster_raft.progress import CATCHUP
+from lockmaster_raft.ready import LEADER, Appended, Refused
 from lockmaster_raft.replication import (
     on_mismatch,
     on_success,
@@ -34,13 +34,13 @@ def on_propose(core: Core, e: Propose) -> None:
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
-    entry = core.append_own(EntryKind.DATA, e.payload)
+    entry = core.append_own(DATA, e.payload)
     core.proposals.append(Appended(e.proposal_id, entry.index, entry.term))
     replicate_all(core)
 
 
 def _why_not(core: Core, e: Propose) -> ProposalRefused | None:
-    if core.role is not Role.LEADER:
+    if core.role is not LEADER:
         return NotLeader(core.leader_id)
     config = core.config
     size = len(e.payload)
@@ -113,7 +113,7 @@ def _leave(core: Core) -> None:
 def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
     """A stream's answer: moves its window, maybe the commit index."""
     p = core.progress.get(m.header.sender)
-    if p is None or m.stream_epoch != p.epoch or p.state is ProgressState.CATCHUP:
+    if p is None or m.stream_epoch != p.epoch or p.state is CATCHUP:
         core.refuse("append reply of another stream")
         return
     if m.reason:
@@ -131,7 +131,7 @@ def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
             after_progress(core)
         else:
             members.note_learner_match(core, p)
-        if core.role is not Role.LEADER:
+        if core.role is not LEADER:
             return
         if core.is_caretaker:
             caretaker.hand_over(core)
@@ -147,9 +147,9 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
         core.refuse("heartbeat reply of no round of ours")
         return
     p.reachable = True
-    p.level_min, p.level_max = m.header.level_min, m.header.level_max
+    gating.note_report(p, m)
     p.applied = max(p.applied, m.applied)
-    if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not ProgressState.CATCHUP:
+    if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not CATCHUP:
         # It is back after a silence: what was sent into it is lost, and the wait for its answer grew with every loss.
         p.backoff = 1
         if p.inflight:
@@ -166,7 +166,7 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
 def on_install_reply(core: Core, m: InstallSnapshotReply) -> None:
     """A member fetches a snapshot, or has it: then the log joins at its index."""
     p = core.progress.get(m.header.sender)
-    if p is None or m.stream_epoch != p.epoch or p.state is not ProgressState.CATCHUP:
+    if p is None or m.stream_epoch != p.epoch or p.state is not CATCHUP:
         core.refuse("snapshot reply of another stream")
         return
     if not m.installed or m.last_index > core.commit_index:
@@ -228,11 +228,18 @@ def _has_quorum_contact(core: Core) -> bool:
 
 def deadline(core: Core) -> int:
     """The earliest of a leader's deadlines."""
-    first = min(core.heartbeat_at, core.check_quorum_at, core.commit_flush_at, core.caretaker_until)
-    if core.transfer is not None:
-        first = min(first, core.transfer.deadline)
+    first = core.heartbeat_at
+    if core.check_quorum_at < first:
+        first = core.check_quorum_at
+    if core.commit_flush_at < first:
+        first = core.commit_flush_at
+    if core.caretaker_until < first:
+        first = core.caretaker_until
+    if core.transfer is not None and core.transfer.deadline < first:
+        first = core.transfer.deadline
     for p in core.progress.values():
-        at = retransmit_deadline(core, p)
-        if at < first:
-            first = at
+        if p.inflight or p.state is CATCHUP:
+            at = retransmit_deadline(core, p)
+            if at < first:
+                first = at
     return first

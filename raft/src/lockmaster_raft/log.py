@@ -8,7 +8,7 @@ Laws:
 - An index is durable only if its *latest* write has a sequence <= the one reported (raft.md §1): a truncation clips
   the pending writes before it, so their completion says nothing about what replaced them.
 - Terms never fall with the index: term searches are binary.
-- `configurations` holds every CONFIG above the base, so truncation rolls back any number of them.
+- `configurations` and `gates` hold every CONFIG and GATE above the base: truncation rolls back any number of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import CONFIG, GATE, Entry
 from lockmaster_raft.errors import CorruptLog, InvariantViolation, StorageFailed
+from lockmaster_raft.gates import check_supported, decode_gate, fold
 from lockmaster_raft.ids import Index, Nanos, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, decode_configuration
+from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, decode_configuration
 from lockmaster_raft.ready import Base
 from lockmaster_raft.storage import LogStore
 
@@ -45,8 +46,12 @@ class _Write:
 class RaftLog:
     """See the module's text. Owned and mutated by one Core only."""
 
-    def __init__(self, store: LogStore, cache_bytes_max: int) -> None:
+    def __init__(
+        self, store: LogStore, cache_bytes_max: int, level_min: int = LEVEL_MIN, level_max: int = LEVEL_MAX
+    ) -> None:
         self._store = store
+        self._level_min = level_min
+        self._level_max = level_max
         self._cache_bytes_max = cache_bytes_max
         self.base: Base = store.base
         self.last_index: Index = store.last_index
@@ -67,6 +72,7 @@ class RaftLog:
         self.configurations: list[tuple[Index, Configuration]] = [
             (self.base.configuration_index, self.base.configuration)
         ]
+        self.gates: list[tuple[Index, Levels]] = [self._gate_of(self.base)]
         self._scan()
 
     def _scan(self) -> None:
@@ -80,16 +86,22 @@ class RaftLog:
                 first += 1
 
     def _note(self, entry: Entry) -> None:
-        if entry.kind is EntryKind.CONFIG:
+        if entry.kind is CONFIG:
             self.configurations.append((entry.index, decode_configuration(entry.payload)))
-        elif entry.kind is EntryKind.GATE:
-            raise CorruptLog(f"entry {entry.index} is a level gate: this build knows only level 1")
+        elif entry.kind is GATE:
+            levels = fold(self.levels, entry.index, decode_gate(entry.payload))
+            check_supported(levels, self._level_min, self._level_max, f"entry {entry.index}")
+            self.gates.append((entry.index, levels))
         self._bytes_total += entry.size
         if entry.index % _MARK_EVERY == 0:
             self._mark_indexes.append(entry.index)
             self._mark_bytes.append(self._bytes_total)
         if entry.leader_time > self.last_time:
             self.last_time = entry.leader_time
+
+    def _gate_of(self, base: Base) -> tuple[Index, Levels]:
+        check_supported(base.levels, self._level_min, self._level_max, f"the log's base {base.index}")
+        return base.levels.index, base.levels
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -188,6 +200,18 @@ class RaftLog:
                 return at, configuration
         return self.configurations[0]
 
+    @property
+    def levels(self) -> Levels:
+        """The latest gate state in the log, committed or not: what it forbids holds from here on (I9)."""
+        return self.gates[-1][1]
+
+    def levels_at(self, index: int) -> Levels:
+        """The gate state at `index`: what behaviour there is keyed by."""
+        for at, levels in reversed(self.gates):
+            if at <= index:
+                return levels
+        return self.gates[0][1]
+
     # --- writing -------------------------------------------------------------------------------------------------
 
     def append(self, entries: Sequence[Entry], seq: PersistSeq) -> None:
@@ -237,6 +261,8 @@ class RaftLog:
             write.last = min(write.last, self.last_index)
         while self.configurations[-1][0] >= first and len(self.configurations) > 1:
             self.configurations.pop()
+        while self.gates[-1][0] >= first and len(self.gates) > 1:
+            self.gates.pop()
 
     def persisted(self, seq: PersistSeq) -> None:
         """Persist `seq` and all before it are durable."""
@@ -277,6 +303,7 @@ class RaftLog:
             raise InvariantViolation(f"base {base.index} outside [{self.base.index}, {self.last_index}]")
         kept = [c for c in self.configurations if c[0] > base.index]
         self.configurations = [(base.configuration_index, base.configuration), *kept]
+        self.gates = [self._gate_of(base), *(g for g in self.gates if g[0] > base.index)]
         self.base = base
         drop = min(max(0, base.index + 1 - self._cache_first), len(self._cache))
         self._cache_bytes -= sum(entry.size for entry in self._cache[:drop])
@@ -295,6 +322,7 @@ class RaftLog:
         self._cache, self._cache_first, self._cache_bytes = [], base.index + 1, 0
         self._bytes_total, self._mark_indexes, self._mark_bytes = 0, [base.index], [0]
         self.configurations = [(base.configuration_index, base.configuration)]
+        self.gates = [self._gate_of(base)]
         self.unsynced_bytes = 0
         self.durable_index = Index(0)
         self._writes.clear()

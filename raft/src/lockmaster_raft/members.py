@@ -1,8 +1,8 @@
 """Membership (§4): single-step changes, learner first, one at a time, compare-and-set on the epoch.
 
 Preconditions of every CONFIG entry, in this order: leader; an entry of the own term committed (else two changes can
-have disjoint quorums, row 38); no transfer; no other CONFIG uncommitted (I10); the expected epoch. A change takes
-force when appended; a truncated one is rolled back by the log, however many there were.
+have disjoint quorums, row 38); no transfer; no other CONFIG or GATE uncommitted (I10); the expected epoch. A change
+takes force when appended; a truncated one is rolled back by the log, however many there were.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from typing import Final
 
 from lockmaster_raft.core import Core
 from lockmaster_raft.coverage import why_not_covered
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
+from lockmaster_raft.gates import promise_bounds
 from lockmaster_raft.ids import INDEX_MAX, NodeId
 from lockmaster_raft.membership import (
     MEMBERS_MAX,
+    WITNESS_LEVEL,
     Configuration,
     Member,
     MemberPhase,
     MemberRole,
     encode_configuration,
 )
-from lockmaster_raft.progress import Progress, ProgressState
+from lockmaster_raft.progress import REPLICATE, Progress
 from lockmaster_raft.quorum import has_quorum, majority
-from lockmaster_raft.ready import Appended, Refused, Resolved, Role
+from lockmaster_raft.ready import LEADER, Appended, Refused, Resolved
 from lockmaster_raft.replication import replicate_all, send_append
 from lockmaster_raft.roles import configuration_changed
 
@@ -36,9 +38,9 @@ PROMOTION_GAP_MAX: Final = 256
 """Entries a learner may be behind when it becomes a voter."""
 
 
-def why_not_now(core: Core, expected_epoch: int | None, *, completing: bool = False) -> ProposalRefused | None:
-    """Why no CONFIG can be appended now; `completing`: one that ends the joint or role change that runs."""
-    if core.role is not Role.LEADER:
+def why_not_change_now(core: Core, *, completing: bool = False) -> ProposalRefused | None:
+    """What every CONFIG and GATE entry needs, whatever is in it (I10); `completing`: see why_not_now."""
+    if core.role is not LEADER:
         return NotLeader(core.leader_id)
     if core.is_caretaker and (not completing or core.is_witness(core.node_id)):
         return NotReady(f"member {core.node_id} leads only to hand over")
@@ -48,6 +50,16 @@ def why_not_now(core: Core, expected_epoch: int | None, *, completing: bool = Fa
         return NotReady(f"a transfer to member {core.transfer.target} is running")
     if core.log.configuration_index > core.commit_index:
         return NotReady(f"the configuration change at index {core.log.configuration_index} is not committed yet")
+    if core.log.levels.index > core.commit_index:
+        return NotReady(f"the gate entry at index {core.log.levels.index} is not committed yet")
+    return None
+
+
+def why_not_now(core: Core, expected_epoch: int | None, *, completing: bool = False) -> ProposalRefused | None:
+    """Why no CONFIG can be appended now; `completing`: one that ends the joint or role change that runs."""
+    error = why_not_change_now(core, completing=completing)
+    if error is not None:
+        return error
     if expected_epoch is not None and expected_epoch != core.configuration.epoch:
         return ChangeRefused(f"the configuration epoch is {core.configuration.epoch}, not {expected_epoch}")
     return None if completing else _why_not_beside(core)
@@ -70,14 +82,15 @@ def why_not_level(core: Core) -> ChangeRefused | None:
     """I13: nothing of level 2 below level 2."""
     if core.witness_level:
         return None
+    active = min(core.committed_levels.active, core.log.levels.active)
     return ChangeRefused(
-        f"witness roles and joint changes need level 2; this cluster runs at level {core.levels.active}"
+        f"witness roles and joint changes need level {WITNESS_LEVEL}; this cluster runs at level {active}"
     )
 
 
 def on_add_member(core: Core, e: AddMember) -> None:
     """Add a learner under a fresh id. Resolved or Appended; idempotent by incarnation."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         for member in core.configuration.members:
             if member.incarnation == e.incarnation:
                 index = core.log.configuration_index
@@ -106,13 +119,21 @@ def on_add_member(core: Core, e: AddMember) -> None:
 
 
 def _why_not_add(core: Core, e: AddMember) -> ProposalRefused | None:
-    configuration = core.configuration
+    configuration, levels = core.configuration, core.log.levels
     if e.role is not MemberRole.FULL:
         error = why_not_level(core)
         if error is not None:
             return error
         if configuration.reduced_commit:
             return ChangeRefused("the reduced commit quorum allows no witness")
+    needed = promise_bounds(core.log.gates, core.commit_index)[1]
+    if e.level_max < needed:
+        why = f"a FENCE for level {levels.fence} stands at index {levels.index}"
+        if levels.fence < needed or levels.fence == levels.active:
+            why = f"the log needs level {needed}"
+        return ChangeRefused(f"{e.name} knows levels up to {e.level_max}: {why}")
+    if e.level_min > levels.active:
+        return ChangeRefused(f"{e.name} needs level {e.level_min} or above; level {levels.active} is active")
     if len(configuration.members) >= MEMBERS_MAX:
         return ChangeRefused(f"the configuration has {MEMBERS_MAX} members, the most there may be")
     if len(e.incarnation) != 16:
@@ -231,7 +252,7 @@ def joint(before: Configuration, after: Configuration) -> Configuration:
 
 def append_configuration(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
     """Append the CONFIG entry: in force from here on."""
-    entry = core.append_own(EntryKind.CONFIG, encode_configuration(after))
+    entry = core.append_own(CONFIG, encode_configuration(after))
     if proposal_id is not None:
         core.proposals.append(Appended(proposal_id, entry.index, entry.term, member_id))
     departing = [core.progress[m] for m in sorted(core.progress) if after.member(m) is None]
@@ -243,7 +264,7 @@ def append_configuration(core: Core, proposal_id: int | None, after: Configurati
 
 
 def _last_words(core: Core, p: Progress) -> None:
-    if p.state is ProgressState.REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
+    if p.state is REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
         send_append(core, p, core.config.batch_bytes_max)
 
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from lockmaster_raft.errors import CorruptLog
-from lockmaster_raft.ids import NodeId
+from lockmaster_raft.ids import NO_INDEX, Index, NodeId
 
 
 class MemberRole(IntEnum):
@@ -118,10 +118,13 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The gate state: `active` is the level that `apply` runs at, `fence` the level no joiner may be below."""
+    """The gate state (gates.py): `active` is the level that features are legal at, `fence` what joiners must know."""
 
     active: int = 1
     fence: int = 1
+    """Equal to `active` outside of a fence, above it while one stands."""
+    index: Index = NO_INDEX
+    """Index of the GATE entry that made it so, 0 since genesis: the gate's epoch, that requests are compared with."""
 
 
 LEVEL_MIN: Final = 1

@@ -1,4 +1,4 @@
-"""The messages between members: one frozen dataclass per RPC and its reply.
+"""The messages between members: one record per RPC and its reply.
 
 Every message starts with the same five fields, `Header`'s law:
 `cluster_id` and `receiver` must be the receiver's own, `sender` a member id, `term` the sender's term when it made
@@ -8,14 +8,13 @@ All numbers are range-checked by the receiver (`0 <= n <= INDEX_MAX`) before any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lockmaster_raft.entry import Entry
-from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels
+from lockmaster_raft.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """Who says it to whom, and when in protocol time."""
 
@@ -28,7 +27,7 @@ class Header:
     level_max: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreVote:
     """Would you vote for me in `next_term`? Changes nothing at either end (§9.6). header.term is the current term."""
 
@@ -40,7 +39,7 @@ class PreVote:
     transfer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreVoteReply:
     """`granted` for `next_term` of round `round_id`; `reason` says why not. (last_index, last_term) are the voter's."""
 
@@ -53,7 +52,7 @@ class PreVoteReply:
     last_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestVote:
     """Vote for me in header.term (§3.4). `transfer`: sent by a TimeoutNow target, overrides stickiness (§4.2.3)."""
 
@@ -63,7 +62,7 @@ class RequestVote:
     transfer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestVoteReply:
     """`granted` only after the vote is durable."""
 
@@ -74,7 +73,7 @@ class RequestVoteReply:
     last_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppendEntries:
     """Entries after (prev_index, prev_term), in order and without gaps; may be empty (a probe).
 
@@ -91,7 +90,7 @@ class AppendEntries:
     commit: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppendEntriesReply:
     """On success: this member's log is durable and equal to the leader's up to `match_index` (= prev + n).
 
@@ -114,7 +113,7 @@ class AppendEntriesReply:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Heartbeat:
     """The leader is alive; on the control channel, never behind a batch.
 
@@ -132,9 +131,13 @@ class Heartbeat:
     configuration_epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeartbeatReply:
-    """Answer to one Heartbeat: same round_id and sent_at; `sticky_ns` is how long this voter refuses others' votes."""
+    """Answer to one Heartbeat: same round_id and sent_at; `sticky_ns` is how long this voter refuses others' votes.
+
+    `fence_index` is that of the standing FENCE whose level is durable in this member's guard file, or 0; `boot_nonce`
+    names the boot that says so (raft.md §6).
+    """
 
     header: Header
     round_id: int
@@ -143,9 +146,11 @@ class HeartbeatReply:
     commit: Index
     applied: Index
     sticky_ns: int
+    fence_index: Index = NO_INDEX
+    boot_nonce: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadIndex:
     """A follower asks the leader for a read index (§6.4); `read_id` is unique per attempt and echoed."""
 
@@ -153,7 +158,7 @@ class ReadIndex:
     read_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadIndexReply:
     """The read may be served once applied >= index. `ok` False: ask again elsewhere (not leader, overloaded)."""
 
@@ -163,7 +168,7 @@ class ReadIndexReply:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InstallSnapshot:
     """The leader names a snapshot to fetch: the receiver is too far behind its log (§5).
 
@@ -183,7 +188,7 @@ class InstallSnapshot:
     sources: tuple[NodeId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InstallSnapshotReply:
     """`installed` once the snapshot is switched in and BASE is durable; else progress or a refusal's `reason`."""
 
@@ -196,7 +201,7 @@ class InstallSnapshotReply:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchPiece:
     """Asks a source for one immutable piece by content address: chunk `number` of the snapshot at `last_index`."""
 
@@ -206,7 +211,7 @@ class FetchPiece:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchPieceReply:
     """The piece (bulk channel), or `found` False: gone or never had it."""
 
@@ -217,7 +222,7 @@ class FetchPieceReply:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InstallAnchor:
     """The leader gives a witness the place where its log starts: a BASE without a state (I7).
 
@@ -233,7 +238,7 @@ class InstallAnchor:
     levels: Levels
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Coverage:
     """With each round, to members of role WITNESS: every full voter, of the configuration in force and of the
     committed one, the down ones too, is proved in header.term to hold the log up to `index` (I6). A witness may start
@@ -244,7 +249,7 @@ class Coverage:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WitnessReport:
     """Answer to Coverage: what this member's log holds, and how far its promotion is.
 
@@ -262,14 +267,14 @@ class WitnessReport:
     ready_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimeoutNow:
     """Leadership transfer (§3.10): the target campaigns at once, with `transfer` set in its votes."""
 
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Removed:
     """You are not a member of the configuration with this epoch any more: stop campaigning, tell your operator."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from lockmaster_raft import leader, members, reads, role_changes, side, snapshot, transfer
+from lockmaster_raft import gating, leader, members, reads, role_changes, side, snapshot, transfer
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import campaign, own_vote_durable, start_pre_vote
@@ -32,6 +32,7 @@ from lockmaster_raft.events import (
     PieceStored,
     PromoteMember,
     Propose,
+    ProposeGate,
     Receive,
     RemoveMember,
     RequestRead,
@@ -45,11 +46,13 @@ from lockmaster_raft.events import (
     TransferLeadership,
     Wake,
 )
+from lockmaster_raft.gates import MemberLevels
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, Member
 from lockmaster_raft.messages import InstallSnapshot
-from lockmaster_raft.progress import ProgressState
-from lockmaster_raft.ready import Ready, Role
+from lockmaster_raft.progress import CATCHUP, ProgressState
+from lockmaster_raft.promise import settle
+from lockmaster_raft.ready import CANDIDATE, LEADER, Ready, Role
 from lockmaster_raft.receive import receive
 from lockmaster_raft.replication import replicate
 from lockmaster_raft.roles import boot as boot_role
@@ -72,6 +75,8 @@ class MemberView:
     level_min: int
     level_max: int
     rtt_ns: int
+    fence_index: Index
+    """Of the standing FENCE that it reports as durable in its guard file, or 0."""
 
 
 class Node:
@@ -93,7 +98,8 @@ class Node:
     ) -> None:
         """A node from what its disk holds; step Wake once to get its first Ready.
 
-        Raises CorruptLog when the boot state contradicts itself (a term below the log's, applied outside the log).
+        Raises CorruptLog when the boot state contradicts itself (a term below the log's, applied outside the log),
+        LevelUnsupported when this binary's levels do not fit what the guard file or the log says (raft.md §6).
         """
         self._core = Core(
             node_id=node_id,
@@ -106,6 +112,7 @@ class Node:
             level_max=level_max,
         )
         boot_role(self._core)
+        settle(self._core)
         self._next_deadline: int = self._core.now
 
     def step(self, event: Event, now: Nanos, draw: int) -> Ready:
@@ -209,13 +216,26 @@ class Node:
 
     @property
     def levels(self) -> Levels:
-        """The gate state."""
-        return self._core.levels
+        """The gate state at the commit index."""
+        return self._core.committed_levels
+
+    def levels_at(self, index: Index) -> Levels:
+        """The gate state at `index` (≥ the base): what a snapshot there carries and behaviour there is keyed by."""
+        return self._core.log.levels_at(index)
+
+    @property
+    def promised_level(self) -> int:
+        """The level that the guard file says, or will once what is being written is durable."""
+        return self._core.level
+
+    def member_levels(self) -> tuple[MemberLevels, ...]:
+        """What a leader knows of every member's levels, itself included, by id; only itself elsewhere."""
+        return gating.member_levels(self._core)
 
     @property
     def own_term_committed(self) -> bool:
         """Whether this leader has committed an entry of its term."""
-        return self._core.role is Role.LEADER and self._core.own_term_committed
+        return self._core.role is LEADER and self._core.own_term_committed
 
     @property
     def admits_writes(self) -> bool:
@@ -298,6 +318,7 @@ class Node:
                 p.level_min,
                 p.level_max,
                 p.rtt_ns,
+                p.fence_index,
             )
             for p in found
         }
@@ -305,7 +326,7 @@ class Node:
 
 def _deadlines(core: Core) -> None:
     """Every deadline that has passed, check-quorum (in leader.tick) first."""
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         leader.tick(core)
     elif core.now >= core.election_deadline:
         start_pre_vote(core)
@@ -318,7 +339,10 @@ def _deadlines(core: Core) -> None:
 
 
 def _next_deadline(core: Core) -> int:
-    at = leader.deadline(core) if core.role is Role.LEADER else min(core.election_deadline, core.campaign_at)
+    if core.role is LEADER:
+        at = leader.deadline(core)
+    else:
+        at = core.election_deadline if core.election_deadline < core.campaign_at else core.campaign_at
     if core.reads.attempt_retry_at < at:
         at = core.reads.attempt_retry_at
     if core.fetch is not None:
@@ -351,6 +375,8 @@ def _dispatch(core: Core, event: Event) -> None:
             members.on_remove_member(core, event)
         case TransferLeadership():
             transfer.on_transfer(core, event)
+        case ProposeGate():
+            gating.on_propose_gate(core, event)
         case _:
             _dispatch_rare(core, event)
 
@@ -391,7 +417,7 @@ def _dispatch_rare(
         case SnapshotReady():
             snapshot.on_snapshot_ready(core, event)
             for p in core.progress.values():
-                if p.state is ProgressState.CATCHUP:
+                if p.state is CATCHUP:
                     snapshot.offer(core, p)
         case PieceStored():
             snapshot.on_piece_stored(core, event)
@@ -433,9 +459,9 @@ def _on_persisted(core: Core, event: Persisted) -> None:
         raise InvariantViolation(f"persist {event.seq} reported after {core.persisted_seq} of {core.persist_seq}")
     core.persisted_seq = event.seq
     core.log.persisted(event.seq)
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         leader.after_progress(core)
-    elif core.role is Role.CANDIDATE:
+    elif core.role is CANDIDATE:
         own_vote_durable(core)
 
 
@@ -446,7 +472,7 @@ def _restart_stream(core: Core, member_id: NodeId, *, reachable: bool) -> None:
         return
     p.reachable = reachable
     p.backoff = 1
-    if p.state is ProgressState.CATCHUP:
+    if p.state is CATCHUP:
         p.offered_index = 0
     else:
         p.restart(p.match + 1 if p.match else p.next if not p.inflight else p.inflight[0].prev_index + 1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from lockmaster_raft.ids import Index, Nanos, NodeId
+from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId
 
 
 class ProgressState(Enum):
@@ -19,6 +19,12 @@ class ProgressState(Enum):
     PROBE = "probe"
     REPLICATE = "replicate"
     CATCHUP = "catchup"
+
+
+PROBE: Final = ProgressState.PROBE
+"""Plain names, as in ready.py: Enum look-ups are slow on Python 3.11."""
+REPLICATE: Final = ProgressState.REPLICATE
+CATCHUP: Final = ProgressState.CATCHUP
 
 
 class Inflight(NamedTuple):
@@ -40,6 +46,7 @@ class Progress:
         "acked_round",
         "applied",
         "backoff",
+        "boot_nonce",
         "catch_rounds",
         "catch_started",
         "catch_target",
@@ -48,6 +55,7 @@ class Progress:
         "contact",
         "covered",
         "epoch",
+        "fence_index",
         "free_bytes",
         "inflight",
         "inflight_bytes",
@@ -62,6 +70,7 @@ class Progress:
         "reachable",
         "ready_epoch",
         "ready_index",
+        "report_round",
         "request_id",
         "rtt_ns",
         "rtt_var_ns",
@@ -72,7 +81,7 @@ class Progress:
 
     def __init__(self, member_id: NodeId, next_index: int, now: Nanos, rtt_ns: int) -> None:
         self.member_id = member_id
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.match: Index = Index(0)
         self.next: int = next_index
         self.epoch = 1
@@ -100,6 +109,10 @@ class Progress:
         """P2 waits for a snapshot at or above this index; 0: it does not."""
         self.level_min = 0
         self.level_max = 0
+        self.fence_index: Index = NO_INDEX
+        self.boot_nonce = 0
+        self.report_round = 0
+        """The round whose answer gave level_min, level_max, fence_index and boot_nonce (gating.note_report)."""
         self.offered_index: int = 0
         self.offered_at: int = 0
         self.catch_target: int = 0
@@ -109,7 +122,7 @@ class Progress:
 
     def restart(self, next_index: int) -> None:
         """A new stream: what was in flight is void, the joint is probed again."""
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.epoch += 1
         self.inflight.clear()
         self.inflight_bytes = 0
@@ -128,4 +141,6 @@ class Progress:
     def retry_after_ns(self, floor_ns: int, ceiling_ns: int) -> int:
         """How long to wait for a reply before the stream restarts."""
         timeout = (self.rtt_ns + 4 * self.rtt_var_ns) * self.backoff
-        return max(floor_ns, min(timeout, ceiling_ns))
+        if timeout > ceiling_ns:
+            timeout = ceiling_ns
+        return timeout if timeout > floor_ns else floor_ns

@@ -10,10 +10,10 @@ from __future__ import annotations
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import NO_NODE, Index, NodeId
 from lockmaster_raft.messages import ReadIndex, ReadIndexReply
-from lockmaster_raft.ready import ReadReady, Role
-from lockmaster_raft.replication import start_round
 
 # --- leader ---------------------------------------------------------------------------------------------------------
+from lockmaster_raft.ready import LEADER, ReadReady
+from lockmaster_raft.replication import start_round
 
 
 def request(core: Core, request_id: int) -> None:
@@ -21,7 +21,7 @@ def request(core: Core, request_id: int) -> None:
     if not core.full_here:
         core.read_results.append(ReadReady(request_id, None))  # no state, or no right to serve it (I4, I9)
         return
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         _add(core, NO_NODE, request_id)
         return
     reads = core.reads
@@ -36,7 +36,7 @@ def request(core: Core, request_id: int) -> None:
 
 def on_read_index(core: Core, m: ReadIndex) -> None:
     """A follower asks; a node that does not lead says so at once."""
-    if core.role is Role.LEADER and core.full_here:
+    if core.role is LEADER and core.full_here:
         _add(core, m.header.sender, m.read_id)
     else:
         core.send(ReadIndexReply(core.header(m.header.sender), m.read_id, False, Index(0)), after=core.after())

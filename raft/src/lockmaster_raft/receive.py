@@ -33,7 +33,7 @@ from lockmaster_raft.messages import (
     TimeoutNow,
     WitnessReport,
 )
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import become_follower
 from lockmaster_raft.validate import why_not
 
@@ -127,7 +127,7 @@ def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnaps
     if header.term > core.term:
         become_follower(core, header.term, NO_NODE)
         return
-    if core.role is not Role.LEADER or header.term < core.term:
+    if core.role is not LEADER or header.term < core.term:
         core.refuse("reply to another term's leader")
         return
     match m:

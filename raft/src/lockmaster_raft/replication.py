@@ -11,7 +11,7 @@ from __future__ import annotations
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat
-from lockmaster_raft.progress import Inflight, Progress, ProgressState
+from lockmaster_raft.progress import CATCHUP, PROBE, REPLICATE, Inflight, Progress
 from lockmaster_raft.ready import Channel
 from lockmaster_raft.snapshot import offer
 
@@ -21,7 +21,7 @@ PROBE_BYTES_MAX = 64 << 10
 
 def replicate(core: Core, p: Progress) -> None:
     """Send what this member's window has room for."""
-    if p.state is ProgressState.REPLICATE:
+    if p.state is REPLICATE:
         config = core.config
         last = core.log.last_index
         while (
@@ -31,7 +31,7 @@ def replicate(core: Core, p: Progress) -> None:
         ):
             if not send_append(core, p, config.batch_bytes_max):
                 return
-    elif p.state is ProgressState.PROBE:
+    elif p.state is PROBE:
         if not p.inflight:
             send_append(core, p, PROBE_BYTES_MAX)
     else:
@@ -51,7 +51,7 @@ def send_append(core: Core, p: Progress, bytes_max: int) -> bool:
     prev_term = log.term(prev_index)
     if prev_term is None:
         p.restart(p.next)
-        p.state = ProgressState.CATCHUP
+        p.state = CATCHUP
         p.offered_index = 0
         offer(core, p)
         return False
@@ -74,7 +74,7 @@ def send_append(core: Core, p: Progress, bytes_max: int) -> bool:
     p.inflight.append(Inflight(p.request_id, prev_index, last, size, core.now, p.match))
     p.inflight_bytes += size
     p.commit_told = max(p.commit_told, min(core.commit_index, last))
-    if p.state is ProgressState.REPLICATE:
+    if p.state is REPLICATE:
         p.next = last + 1
     return True
 
@@ -91,8 +91,8 @@ def on_success(core: Core, p: Progress, m: AppendEntriesReply) -> bool:
     p.applied = max(p.applied, m.applied)
     p.log_first = max(p.log_first, m.log_first)
     p.free_bytes = m.free_bytes
-    if p.state is ProgressState.PROBE:
-        p.state = ProgressState.REPLICATE
+    if p.state is PROBE:
+        p.state = REPLICATE
         p.inflight.clear()
         p.inflight_bytes = 0
         p.next = m.match_index + 1
@@ -149,7 +149,7 @@ def start_round(core: Core) -> None:
 def retransmit_deadline(core: Core, p: Progress) -> int:
     """When this member's stream restarts for want of a reply; NEVER with nothing on the way."""
     config = core.config
-    if p.state is ProgressState.CATCHUP:
+    if p.state is CATCHUP:
         return p.offered_at + config.election_timeout_ns
     if not p.inflight:
         return NEVER
@@ -158,7 +158,7 @@ def retransmit_deadline(core: Core, p: Progress) -> int:
 
 def retransmit(core: Core, p: Progress) -> None:
     """No reply in time: offer the snapshot again, or restart the stream behind what is proved."""
-    if p.state is not ProgressState.CATCHUP:
+    if p.state is not CATCHUP:
         p.backoff = min(2 * p.backoff, 16)
         p.restart(p.match + 1 if p.match else p.next if not p.inflight else p.inflight[0].prev_index + 1)
     replicate(core, p)

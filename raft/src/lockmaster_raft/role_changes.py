@@ -266,7 +266,7 @@ def observe(core: Core) -> Observed:
     return Observed(
         configuration,
         core.node_id,
-        core.levels.active,
+        core.committed_levels.active,
         busy,
         core.role_changed_at,
         core.healthy_since,

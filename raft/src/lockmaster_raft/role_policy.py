@@ -17,6 +17,7 @@ from typing import Final
 
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.membership import Configuration, Member, MemberPhase, MemberRole
+from lockmaster_raft.record import record
 
 _SECOND: Final = 1_000_000_000
 BACKSTOP_FACTOR: Final = 3
@@ -61,7 +62,7 @@ class RolePolicy:
     """Names of the members that are witnesses in the intended shape; empty: nothing is demoted by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen:
     """What the observer knows of one member."""
 
@@ -75,7 +76,7 @@ class Seen:
     """Evidence that only an operator has: the volume or the node is gone for good. No waiting then."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Observed:
     """One look at the cluster."""
 
@@ -93,7 +94,7 @@ class Observed:
     members: tuple[Seen, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Promote:
     """Ask for P1 of this witness."""
 
@@ -101,7 +102,7 @@ class Promote:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Demote:
     """Ask for D1 of this full voter."""
 
@@ -109,7 +110,7 @@ class Demote:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandOver:
     """Ask for a transfer: the member to be demoted leads."""
 
@@ -117,7 +118,7 @@ class HandOver:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Swap:
     """Ask for the joint swap of a member lost for good by its replacement."""
 

@@ -11,10 +11,10 @@ from typing import Final
 from lockmaster_raft import reads, side
 from lockmaster_raft.clock import ClusterClock
 from lockmaster_raft.core import NEVER, Core
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import NOOP
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, Term
 from lockmaster_raft.progress import Progress
-from lockmaster_raft.ready import Resolved, Role
+from lockmaster_raft.ready import FOLLOWER, LEADER, LEARNER, REMOVED, WITNESS, Resolved, Role
 from lockmaster_raft.replication import replicate_all
 
 CARETAKER_TIMEOUTS: Final = 4
@@ -24,11 +24,11 @@ CARETAKER_TIMEOUTS: Final = 4
 def resting_role(core: Core) -> Role:
     """What this node is when it neither campaigns nor leads."""
     if core.removed:
-        return Role.REMOVED
+        return REMOVED
     if not core.is_voter():
-        return Role.LEARNER
+        return LEARNER
     own = core.own_member
-    return Role.WITNESS if own is not None and not own.is_full else Role.FOLLOWER
+    return WITNESS if own is not None and not own.is_full else FOLLOWER
 
 
 def reset_election_deadline(core: Core) -> None:
@@ -53,7 +53,7 @@ def become_follower(core: Core, term: Term, leader_id: NodeId) -> None:
     """Follow `leader_id` (or nobody yet) in `term`, which is not below the current one."""
     if term > core.term:
         core.set_term(term, NO_NODE)
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         _leave_leadership(core)
     elif core.leader_id not in (leader_id, NO_NODE):
         reads.fail_forwarded(core)
@@ -84,7 +84,7 @@ def become_leader(core: Core) -> None:
     """Take up the leadership of the current term: its first entry is a NOOP (§6.4, §8)."""
     now, config = core.now, core.config
     core.clock = ClusterClock(max(core.log.last_time, core.leader_time), now, config.heartbeat_interval_ns)
-    core.role = Role.LEADER
+    core.role = LEADER
     core.leader_id = core.node_id
     core.votes.clear()
     core.transfer_campaign = False
@@ -98,7 +98,7 @@ def become_leader(core: Core) -> None:
     core.progress.clear()
     sync_progress(core)
     core.leading_since = core.change_since = now
-    core.term_start = core.append_own(EntryKind.NOOP, b"").index
+    core.term_start = core.append_own(NOOP, b"").index
     core.caretaker_until = NEVER
     if core.is_caretaker:
         core.caretaker_until = now + CARETAKER_TIMEOUTS * config.election_timeout_ns
@@ -131,13 +131,13 @@ def sync_progress(core: Core) -> None:
 def configuration_changed(core: Core) -> None:
     """The log's latest configuration is another one: by append, truncation or snapshot (§4.1)."""
     core.refresh_configuration()
-    if core.role is Role.LEADER:
+    if core.role is LEADER:
         sync_progress(core)
         return
     if core.configuration.member(core.node_id) is not None and core.removed:
         core.removed = False  # the removal that we were told of was not ours: our record says we belong
     role = resting_role(core)
-    if core.role in (Role.FOLLOWER, Role.WITNESS, Role.LEARNER, Role.REMOVED):
+    if core.role in (FOLLOWER, WITNESS, LEARNER, REMOVED):
         if role is not core.role or core.election_deadline == NEVER:
             core.role = role
             reset_election_deadline(core)

@@ -14,10 +14,12 @@ from lockmaster_raft import side
 from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
 from lockmaster_raft.coverage import offer_anchor
 from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
+from lockmaster_raft.gates import check_supported
 from lockmaster_raft.ids import Index, NodeId, PersistSeq
 from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
 from lockmaster_raft.progress import Progress
+from lockmaster_raft.promise import settle
 from lockmaster_raft.ready import Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
 
 PIECES_OUTSTANDING_MAX: Final = 8
@@ -112,7 +114,7 @@ def on_fetch_piece(core: Core, m: FetchPiece) -> None:
         core.pieces.append(ServePiece(m.header.sender, m.last_index, m.number))
         return
     reply = FetchPieceReply(core.header(m.header.sender), m.last_index, m.number, False, b"")
-    core.send(reply, Channel.BULK)
+    core.send(reply, Channel.BULK, core.after())
 
 
 # --- the receiver's side --------------------------------------------------------------------------------------------
@@ -127,6 +129,7 @@ def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
     elif m.last_index <= core.commit_index:
         _reply(core, m, installed=True)
         return
+    check_supported(m.levels, core.level_min, core.level_max, f"the leader's snapshot at index {m.last_index}")
     fetch = core.fetch
     if fetch is not None and fetch.installing:
         _reply(core, m, installed=False)
@@ -297,8 +300,8 @@ def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
         core.write_base(base)
     else:
         core.replace_log(base)
-    core.levels = m.levels
     core.commit_index = max(core.commit_index, m.last_index)
+    settle(core)
     core.emitted = core.applied = core.flushed_applied = m.last_index
     core.refresh_configuration()
     core.committed_configuration = core.log.configuration_at(core.commit_index)[1]
@@ -343,4 +346,5 @@ def retain(core: Core) -> None:
         return
     term = log.term_at(keep)
     at, configuration = log.configuration_at(keep)
-    core.write_base(Base(Index(keep), term, configuration, at, core.levels))
+    core.write_base(Base(Index(keep), term, configuration, at, log.levels_at(keep)))
+    settle(core)  # a level that only dropped entries needed may be given back

@@ -50,6 +50,10 @@ class BootState:
     store: LogStore
     applied: Index
     """Durably applied index of the state machine; base.index <= applied <= last_index. Without one: base.index."""
+    level: int = 1
+    """The level that the guard file says this member has promised."""
+    boot_nonce: int = 0
+    """A number of this boot alone, 0 … 2**63 - 1; reports carry it."""
     has_state: bool = True
     """Whether the directory holds a state machine of its own; a witness has none."""
     side: SideState | None = None

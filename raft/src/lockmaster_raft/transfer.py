@@ -10,8 +10,8 @@ from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalR
 from lockmaster_raft.events import TransferLeadership
 from lockmaster_raft.ids import NO_NODE, NodeId
 from lockmaster_raft.messages import TimeoutNow
-from lockmaster_raft.progress import Progress, ProgressState
-from lockmaster_raft.ready import Refused, Resolved, Role
+from lockmaster_raft.progress import REPLICATE, Progress
+from lockmaster_raft.ready import LEADER, Refused, Resolved
 
 
 def on_transfer(core: Core, e: TransferLeadership) -> None:
@@ -37,7 +37,7 @@ def begin(core: Core, proposal_id: int | None, target: NodeId) -> None:
 
 
 def _why_not(core: Core, target: NodeId) -> ProposalRefused | None:
-    if core.role is not Role.LEADER:
+    if core.role is not LEADER:
         return NotLeader(core.leader_id)
     if not core.own_term_committed:
         return NotReady("no entry of this leader's term is committed yet")
@@ -58,7 +58,7 @@ def is_caught_up(core: Core, p: Progress) -> bool:
     """Streaming, heard of within an election timeout, and behind by no more than one pipeline window of entries."""
     config = core.config
     near = core.log.last_index - p.match <= config.batch_entries_max
-    return p.state is ProgressState.REPLICATE and near and core.now - p.contact < config.election_timeout_ns
+    return p.state is REPLICATE and near and core.now - p.contact < config.election_timeout_ns
 
 
 def best_target(core: Core) -> NodeId:

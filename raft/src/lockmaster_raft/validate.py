@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
+from lockmaster_raft.gates import LEVEL_LIMIT
 from lockmaster_raft.ids import INDEX_MAX
 from lockmaster_raft.messages import (
     AppendEntries,
@@ -57,7 +58,7 @@ def why_not_append(m: AppendEntries) -> str | None:
 
 
 def _in_range(*numbers: int) -> bool:
-    return all(0 <= n <= INDEX_MAX for n in numbers)
+    return min(numbers) >= 0 and max(numbers) <= INDEX_MAX
 
 
 def why_not_snapshot(m: InstallSnapshot) -> str | None:
@@ -66,6 +67,8 @@ def why_not_snapshot(m: InstallSnapshot) -> str | None:
         return "snapshot number out of range"
     if m.last_index < 1 or m.last_term > m.header.term or m.configuration_index > m.last_index:
         return "snapshot position out of range"
+    if not 1 <= m.levels.active <= m.levels.fence <= LEVEL_LIMIT or not 0 <= m.levels.index <= m.last_index:
+        return "snapshot levels out of range"
     if not 0 < len(m.chunk_digests) <= CHUNKS_MAX or any(len(d) != 32 for d in m.chunk_digests):
         return "snapshot manifest malformed"
     return None
@@ -85,7 +88,9 @@ def why_not(m: Message) -> str | None:
         case Heartbeat():
             ok = _in_range(m.round_id, m.sent_at, m.commit, m.cluster_time, m.configuration_epoch)
         case HeartbeatReply():
-            ok = _in_range(m.round_id, m.sent_at, m.last_index, m.commit, m.applied, m.sticky_ns)
+            ok = _in_range(
+                m.round_id, m.sent_at, m.last_index, m.commit, m.applied, m.sticky_ns, m.fence_index, m.boot_nonce
+            )
         case PreVote():
             ok = _in_range(m.next_term, m.last_index, m.last_term, m.round_id) and m.last_term <= header.term
         case PreVoteReply():

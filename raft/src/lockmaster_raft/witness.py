@@ -6,10 +6,11 @@ runs; what it holds of a state is dropped before its log is replaced.
 
 from __future__ import annotations
 
-from lockmaster_raft import side
+from lockmaster_raft import promise, side
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core, SideStage
 from lockmaster_raft.coverage import full_deciders, proved
+from lockmaster_raft.gates import check_supported
 from lockmaster_raft.ids import Index
 from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import Coverage, InstallAnchor, InstallSnapshotReply, WitnessReport
@@ -109,12 +110,14 @@ def truncate(core: Core) -> None:
     if keep - log.base.index < least:
         return
     at, configuration = log.configuration_at(keep)
-    core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, core.levels))
+    core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, log.levels_at(keep)))
+    promise.settle(core)  # a level that only dropped entries needed may be given back
 
 
 def on_anchor(core: Core, m: InstallAnchor) -> bool:
     """Start the log at the leader's anchor if it doesn't join already; True if the configuration may be another."""
     changed = False
+    check_supported(m.levels, core.level_min, core.level_max, f"the leader's anchor at index {m.index}")
     if core.machine and _makes_witness(core, m):
         side.drop(core)
     if core.machine:
@@ -125,8 +128,8 @@ def on_anchor(core: Core, m: InstallAnchor) -> bool:
             set_commit(core, m.index)
         else:
             core.replace_log(Base(m.index, m.index_term, m.configuration, m.configuration_index, m.levels))
-            core.levels = m.levels
             core.commit_index = core.emitted = core.applied = m.index
+            promise.settle(core)
             core.committed_configuration = m.configuration
             core.refresh_configuration()
             side.settle(core)

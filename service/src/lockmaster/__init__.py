@@ -6,16 +6,17 @@
         async with client.lock("orders/42", timeout=5) as held:
             ...  # held.fencing_token
 
-Importing this package imports the client alone, never the server.
+Importing this package loads its errors alone: the client comes with its first use, the server never. So a command line
+that is interrupted while gRPC loads says nothing, and `lockmaster.statemachine` is imported without a wire.
 """
 
-from lockmaster.client.async_client import AsyncClient
-from lockmaster.client.endpoints import TLS
-from lockmaster.client.locks import Held
-from lockmaster.client.sync_client import Client
+import importlib
+from typing import TYPE_CHECKING
+
 from lockmaster.errors import (
     Compacted,
     CompareFailed,
+    ConfigMismatch,
     ForkedClient,
     Indeterminate,
     InvalidRequest,
@@ -37,16 +38,39 @@ from lockmaster.errors import (
     WrongLoop,
 )
 
+if TYPE_CHECKING:
+    from lockmaster.client.async_client import AsyncClient
+    from lockmaster.client.endpoints import TLS
+    from lockmaster.client.locks import Held
+    from lockmaster.client.sync_client import Client
+    from lockmaster.client.typed import TypedChange, Versioned
+    from lockmaster.client.watching import Change, Item
+
+_HOMES = {
+    "AsyncClient": "async_client",
+    "Change": "watching",
+    "Client": "sync_client",
+    "Held": "locks",
+    "Item": "watching",
+    "TLS": "endpoints",
+    "TypedChange": "typed",
+    "Versioned": "typed",
+}
+"""What is loaded when it is first asked for, and the module of lockmaster.client that has it."""
+
 __all__ = [
     "TLS",
     "AsyncClient",
+    "Change",
     "Client",
     "Compacted",
     "CompareFailed",
+    "ConfigMismatch",
     "ForkedClient",
     "Held",
     "Indeterminate",
     "InvalidRequest",
+    "Item",
     "LockBusy",
     "LockJeopardy",
     "LockLost",
@@ -61,6 +85,17 @@ __all__ = [
     "QuotaExceeded",
     "SequenceRefused",
     "SessionExpired",
+    "TypedChange",
     "Unavailable",
+    "Versioned",
     "WrongLoop",
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"lockmaster.client.{home}"), name)
+    globals()[name] = value
+    return value

@@ -101,6 +101,18 @@ class InvalidRequest(LockmasterError, ValueError):
         self.why = why
 
 
+class ConfigMismatch(LockmasterError, ValueError):
+    """A configuration value does not fit the model it is read or written as; `revision` is 0 for one not written."""
+
+    def __init__(self, namespace: str, key: str, revision: int, why: str) -> None:
+        at = f" at revision {revision}" if revision else ""
+        super().__init__(f"{namespace}/{key}{at} does not fit the model: {why}")
+        self.namespace = namespace
+        self.key = key
+        self.revision = revision
+        self.why = why
+
+
 class PermissionDenied(LockmasterError):
     """The caller's identity may not do this."""
 

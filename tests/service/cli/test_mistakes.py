@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 from lockmaster import errors
@@ -13,7 +17,7 @@ from lockmaster.cli.application import cli, invoke
 MISTAKES = [
     ["nonsense"],
     ["--nonsense"],
-    ["status", "--endpoints", "nowhere"],
+    ["status", "--endpoints", "nowhere:"],
     ["status", "--endpoints", "host:0"],
     ["status", "--endpoints", ","],
     ["status", "--ca", "/does/not/exist"],
@@ -24,16 +28,22 @@ MISTAKES = [
     ["run", "--lock", "x", "--ttl", "0", "--", "true"],
     ["run", "--lock", "x", "--timeout", "-1", "--", "true"],
     ["lock", "inspect"],
+    ["gate", "fence"],
+    ["gate", "fence", "1"],
+    ["gate", "activate", "two"],
+    ["gate", "cancel", "2", "--expected-epoch", "-1"],
     ["lock", "force-release", "x", "--reason", "y"],
     ["config", "put", "namespace", "key"],
     ["config", "put", "namespace", "key", "value", "--if-revision", "-1"],
     ["config", "put", "namespace", "key", "--file", "/does/not/exist"],
     ["config", "watch"],
+    ["config", "edit", "namespace", "key"],
     ["bench", "nonsense"],
     ["bench", "--clients", "0"],
     ["bench", "--seconds", "x"],
     ["serve"],
     ["serve", "--data-dir", "unused", "--name", "a"],
+    ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--metrics-listen", "nowhere"],
     ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--listen-client", "0.0.0.0:7420"],
     ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--listen-client", "nowhere"],
     ["serve", "--data-dir", "unused", "--name", "a", "--insecure", "--bootstrap", "--join", "127.0.0.1:1"],
@@ -46,15 +56,28 @@ def test_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    for variable in ("EDITOR", "VISUAL"):
+        monkeypatch.delenv(variable, raising=False)
     code = invoke(arguments)
     said = capsys.readouterr()
-    lines = [line for line in said.err.strip().splitlines() if not line.startswith(("lockmaster dev:", "try:"))]
+    lines = said.err.strip().splitlines()
     assert (code, said.out) == (2, "")
     assert len(lines) == 1
     assert lines[0].startswith("lockmaster: ")
 
 
-@pytest.mark.parametrize("arguments", [["lock", "inspect", "x"], ["config", "get", "a", "b"], ["members"], ["status"]])
+REACHING = [
+    ["lock", "inspect", "x"],
+    ["lock", "acquire", "x"],
+    ["config", "get", "a", "b"],
+    ["config", "watch", "a"],
+    ["members"],
+    ["status"],
+    ["bench", "locks"],
+]
+
+
+@pytest.mark.parametrize("arguments", REACHING, ids=" ".join)
 def test_unreachable_cluster_is_exit_code_69_and_names_the_next_step(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +85,55 @@ def test_unreachable_cluster_is_exit_code_69_and_names_the_next_step(
     said = capsys.readouterr()
     assert code == exit_codes.UNAVAILABLE
     assert "lockmaster status" in said.err or "logs say why" in said.err
+
+
+def test_run_without_a_cluster_ends_before_it_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke(["run", "--lock", "x", "-e", "127.0.0.1:1", "--call-timeout", "0.3", "--", "true"])
+    assert (code, len(capsys.readouterr().err.splitlines())) == (exit_codes.UNAVAILABLE, 1)
+
+
+@pytest.mark.parametrize("arguments", [["members"], ["status"], ["lock", "list"], ["config", "put", "a", "b", "c"]])
+def test_a_port_that_never_answers_is_exit_code_69(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code = invoke([*arguments, "-e", f"127.0.0.1:{silent.getsockname()[1]}", "--call-timeout", "0.3"])
+    assert code == exit_codes.UNAVAILABLE
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_setting_is_named_by_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(["serve", "--name", "a", "--insecure"])
+    assert capsys.readouterr().err.startswith("lockmaster: --data-dir is missing")
+
+
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+from lockmaster.cli.main import main
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            os.kill(os.getpid(), signal.SIGINT)
+
+assert "grpc" not in sys.modules
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+
+
+def test_ctrl_c_while_the_commands_load_says_nothing() -> None:
+    command = [sys.executable, "-c", INTERRUPTED_WHILE_LOADING, "status"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (exit_codes.INTERRUPTED, "", "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "-e", "127.0.0.1:1", "-o", "json"]])
+def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lockmaster.cli.main", *arguments]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (exit_codes.OK, "")
 
 
 def test_every_command_has_help() -> None:

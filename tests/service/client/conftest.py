@@ -256,6 +256,7 @@ class Member:
         self.fault: Callable[[session_pb2.Request], Any] = lambda request: None
         self.connects = 0
         self.frames = 0
+        self.received: deque[session_pb2.ClientFrame] = deque(maxlen=1000)
         self.streams: set[FakeStream] = set()
         self.keepalive_down = False
 
@@ -307,6 +308,7 @@ class Member:
         async for data in requests:
             self.frames += 1
             frame = session_pb2.ClientFrame.FromString(data)
+            self.received.append(frame)
             responses: list[Response] = []
             for request in frame.requests:
                 outcome = self.fault(request)

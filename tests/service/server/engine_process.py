@@ -17,6 +17,7 @@ from lockmaster.server.runtime import Engine
 from lockmaster.server.status import EngineSettings
 from lockmaster.statemachine.codec import command_digest
 from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSession, Put, Release, Result, ResultStatus
+from lockmaster.statemachine.records import NONCES
 from lockmaster_raft.config import RaftConfig
 
 
@@ -61,6 +62,18 @@ class Driven:
                 puts = [Put("ns", f"fill/{i}", b"x" * int(size), None, "", 0, "", "", 0) for i in range(int(count))]
                 results = await asyncio.gather(*[self.propose(Command(put)) for put in puts])
                 return {"done": len(results)}
+            case ["step", count]:
+                for _ in range(int(count)):
+                    await self.propose(Command(Put("ns", "step", b"x", None, "", 0, "", "", 0)))
+                return {}
+            case ["diverge"]:
+                self.engine.directory.state.put(NONCES, b"not in the log!!", 1)
+                return {}
+            case ["scrub"]:
+                if (integrity := self.engine.integrity) is None:
+                    raise LookupError("no node yet")
+                await integrity.scrub()
+                return {"scrubs": integrity.scrubs, "compared": integrity.compared}
             case ["acquire", session, seq, name]:
                 acquire = Acquire(name, False, 0)
                 dedup = Dedup(int(session), int(seq), int(seq), command_digest(acquire))

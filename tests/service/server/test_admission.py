@@ -44,6 +44,7 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     },
     admin_pb2.RemoveMemberRequest: {"member_id": 1},
     admin_pb2.TransferLeadershipRequest: {},
+    admin_pb2.ChangeGateRequest: {"operation": 1, "level": 2},
 }
 U64_MAX = (1 << 64) - 1
 NUMBER_MAX = (1 << 63) - 1
@@ -152,6 +153,11 @@ def number_cases() -> list[tuple[type[Message], str, list[int], list[int]]]:
         (admin_pb2.RemoveMemberRequest, "member_id", *identifier),
         (admin_pb2.RemoveMemberRequest, "expected_epoch", *position),
         (admin_pb2.TransferLeadershipRequest, "target", *position),
+        (admin_pb2.AddMemberRequest, "level_min", [0, 65_535], [65_536]),
+        (admin_pb2.AddMemberRequest, "level_max", [0, 65_535], [65_536]),
+        (admin_pb2.ChangeGateRequest, "operation", [1, 4], [0, 5]),
+        (admin_pb2.ChangeGateRequest, "level", [2, 65_535], [0, 1, 65_536]),
+        (admin_pb2.ChangeGateRequest, "expected_epoch", *position),
     ]
 
 

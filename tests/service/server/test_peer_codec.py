@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import struct
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering
+from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
 from lockmaster_raft import messages as m
-from lockmaster_raft.entry import Entry, EntryKind, make_entry
+from lockmaster_raft.entry import Entry, EntryKind, entry_crc32, make_entry
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.ready import Channel
@@ -39,16 +42,34 @@ EVERY_MESSAGE: list[m.Message] = [
     m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (), Ix(3)),
     m.AppendEntriesReply(HEADER, 1, 2, False, Ix(3), Ix(4), Ix(5), Ix(6), Ix(7), T(8), Ix(9), 10, "why"),
     m.Heartbeat(HEADER, 1, N(2), Ix(3), N(4), 5),
-    m.HeartbeatReply(HEADER, 1, N(2), Ix(3), Ix(4), Ix(5), 6),
+    m.HeartbeatReply(HEADER, 1, N(2), Ix(3), Ix(4), Ix(5), 6, Ix(7), INDEX_MAX),
     m.ReadIndex(HEADER, 1),
     m.ReadIndexReply(HEADER, 1, True, Ix(2)),
-    m.InstallSnapshot(HEADER, 1, Ix(2), T(3), CONFIGURATION, Ix(4), Levels(1, 1), (b"d" * 32,) * 2, 5, (NodeId(1),)),
+    m.InstallSnapshot(
+        HEADER, 1, Ix(2), T(3), CONFIGURATION, Ix(4), Levels(1, 2, Ix(2)), (b"d" * 32,) * 2, 5, (NodeId(1),)
+    ),
     m.InstallSnapshotReply(HEADER, 1, Ix(2), True, 3, Ix(4), "x"),
     m.FetchPiece(HEADER, Ix(1), 2, b"d" * 32),
     m.FetchPieceReply(HEADER, Ix(1), 2, True, b"chunk"),
     m.TimeoutNow(HEADER),
     m.Removed(HEADER, 4),
+    m.Coverage(HEADER, Ix(4)),
+    m.WitnessReport(HEADER, Ix(1), 2, 3, 4, Ix(5), 6, Ix(7)),
+    m.InstallAnchor(HEADER, 1, Ix(9), T(3), CONFIGURATION, Ix(4), Levels(2, 2, Ix(2))),
 ]
+LEVEL_2_KINDS = (17, 18, 19)
+"""Frames that 0.1.0 has no decoder for."""
+
+
+def test_there_is_a_frame_for_every_message_of_the_core() -> None:
+    assert {type(message) for message in EVERY_MESSAGE} == set(get_args(m.Message))
+
+
+def test_only_messages_to_and_from_witnesses_are_unknown_to_a_binary_of_level_1() -> None:
+    """raft.md §6: everything else keeps the frame that 0.1.0 reads."""
+    later = {type(message) for message in EVERY_MESSAGE if _frame(message)[4] in LEVEL_2_KINDS}
+    assert later == {m.Coverage, m.WitnessReport, m.InstallAnchor}
+    assert all(_frame(message)[4] <= 16 for message in EVERY_MESSAGE if type(message) not in later)
 
 
 def _frame(message: m.Message) -> bytes:
@@ -86,6 +107,15 @@ def test_an_entry_with_a_flipped_bit_is_refused() -> None:
         codec.decode(bytes(body), PEERING)
 
 
+def test_an_entry_of_an_unknown_kind_stops_the_member() -> None:
+    kind: Any = 9
+    crc = entry_crc32(Ix(4), T(4), kind, N(5), b"later")
+    later = dataclasses.replace(_entry(4, b"later"), term=T(4), kind=kind, leader_time=N(5), crc32=crc)
+    body = _frame(m.AppendEntries(HEADER, 1, 2, Ix(3), T(4), (later,), Ix(3)))[4:]
+    with pytest.raises(LevelUnsupported, match="entry 4 is of kind 9"):
+        codec.decode(body, PEERING)
+
+
 def test_a_number_above_the_largest_index_is_refused() -> None:
     body = bytearray(_frame(m.ReadIndex(HEADER, 1))[4:])
     body[-8:] = struct.pack(">Q", INDEX_MAX + 1)
@@ -93,10 +123,35 @@ def test_a_number_above_the_largest_index_is_refused() -> None:
         codec.decode(bytes(body), PEERING)
 
 
+HASHES = StateHashes(HEADER, tuple((1024 * n, 2**64 - n) for n in range(1, codec.HASHES_MAX + 1)))
+
+
+def test_state_hashes_survive_the_wire_and_use_all_64_bits() -> None:
+    body = b"".join(codec.encode(HASHES))[4:]
+    assert codec.is_side(body)
+    assert codec.decode_side(body, PEERING) == HASHES
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_no_message_of_the_core_is_a_side_message(message: m.Message) -> None:
+    assert not codec.is_side(_frame(message)[4:])
+
+
+def test_a_side_message_of_a_later_release_is_ignored_and_a_broken_one_is_refused() -> None:
+    body = b"".join(codec.encode(HASHES))[4:]
+    assert codec.decode_side(b"\xff" + body[1:], PEERING) is None
+    too_many = b"".join(codec.encode(StateHashes(HEADER, HASHES.hashes * 2)))[4:]
+    for broken in (body[:-1], body[:5], too_many, body[:13] + b"\xff" * 16):
+        with pytest.raises(Malformed):
+            codec.decode_side(broken, PEERING)
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_or_decodes_never_anything_else(body: bytes) -> None:
     with contextlib.suppress(Malformed):
         codec.decode(body, PEERING)
+    with contextlib.suppress(Malformed):
+        codec.decode_side(body, PEERING)
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8), st.integers(1, 7))

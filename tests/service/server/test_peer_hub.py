@@ -9,7 +9,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -17,14 +19,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from lockmaster.addresses import split_address
 from lockmaster.server.contacts import Contact
-from lockmaster.server.peers import handshake, inbound
-from lockmaster.server.peers.address import join_address, split_address
+from lockmaster.server.peers import codec, handshake, inbound
+from lockmaster.server.peers.codec import StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.status import PeerTls
 from lockmaster_raft import messages as m
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.entry import EntryKind, entry_crc32, make_entry
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.ready import Channel
 
 CLUSTER = b"c" * 16
@@ -35,18 +39,25 @@ class Owner:
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[m.Message] = asyncio.Queue()
-        self.events: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self.hashes: asyncio.Queue[StateHashes] = asyncio.Queue()
+        self.events: asyncio.Queue[tuple[str, int | str]] = asyncio.Queue()
         self.adopted: list[tuple[bytes, NodeId]] = []
         self.hub: PeerHub | None = None
 
     def deliver(self, message: m.Message) -> None:
         self.messages.put_nowait(message)
 
+    def told(self, message: StateHashes) -> None:
+        self.hashes.put_nowait(message)
+
     def connected(self, member_id: NodeId) -> None:
         self.events.put_nowait(("up", member_id))
 
     def disconnected(self, member_id: NodeId) -> None:
         self.events.put_nowait(("down", member_id))
+
+    def fail(self, error: BaseException) -> None:
+        self.events.put_nowait(("fail", str(error)))
 
     def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
         self.adopted.append((cluster_id, member_id))
@@ -91,6 +102,20 @@ async def test_two_members_talk_both_ways() -> None:
         two.send(NodeId(1), _heartbeat(2, 1), Channel.BULK)
         assert await owner2.messages.get() == _heartbeat(1, 2)
         assert await owner1.messages.get() == _heartbeat(2, 1)
+
+
+async def test_an_entry_of_an_unknown_kind_is_told_to_the_engine() -> None:
+    async with asyncio.timeout(10), hub(1) as (one, owner1), hub(2) as (two, owner2):
+        one.set_members({NodeId(2): _contact(two)})
+        assert await owner1.events.get() == ("up", 2)
+        kind: Any = 9
+        crc = entry_crc32(Index(4), Term(1), kind, Nanos(5), b"later")
+        later = replace(make_entry(Index(4), Term(1), EntryKind.DATA, Nanos(5), b"later"), kind=kind, crc32=crc)
+        head = m.Header(CLUSTER, NodeId(1), NodeId(2), Term(1), 1, 1)
+        one.send(NodeId(2), m.AppendEntries(head, 1, 1, Index(3), Term(1), (later,), Index(3)), Channel.BULK)
+        why = "entry 4 is of kind 9, which this binary does not know: start a newer one"
+        while (told := await owner2.events.get()) != ("fail", why):
+            assert told == ("up", 1)
 
 
 async def test_a_blank_member_is_adopted_and_can_answer() -> None:
@@ -140,6 +165,24 @@ def _hello(epoch: int) -> bytes:
     return handshake.encode_hello(
         Hello(Channel.CONTROL, CLUSTER, NodeId(1), NodeId(2), _incarnation(2), _incarnation(1), 1, 1, 1, epoch, "")
     )
+
+
+async def test_side_messages_arrive_beside_the_core_s_and_unknown_ones_are_ignored() -> None:
+    async with asyncio.timeout(10), hub(2) as (two, owner):
+        reader, writer = await _raw(two.address)
+        writer.write(_hello(1))
+        size = struct.unpack(">I", await reader.readexactly(4))[0]
+        assert handshake.decode_welcome(await reader.readexactly(size)).verdict is Verdict.ACCEPTED
+        header = m.Header(CLUSTER, NodeId(1), NodeId(2), Term(3), 1, 1)
+        unknown = struct.pack(">IBQHH", 20, 255, 3, 1, 1) + b"whatever"
+        writer.write(unknown[:3] + bytes([len(unknown) - 4]) + unknown[4:])
+        writer.writelines(codec.encode(StateHashes(header, ((1024, 2**64 - 1),))))
+        writer.writelines(codec.encode(m.ReadIndex(header, 7)))
+        assert await owner.hashes.get() == StateHashes(header, ((1024, 2**64 - 1),))
+        assert await owner.messages.get() == m.ReadIndex(header, 7)
+        assert two.counters["peer_frames_ignored"] == 1
+        assert "peer_frames_refused" not in two.counters
+        writer.close()
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", 1 << 31), _hello(1)[:-1] + b"xx"])
@@ -246,13 +289,6 @@ async def test_tls_members_talk_and_the_certificate_hook_decides(tmp_path: Path)
             while not one.counters.get("peer_bad_certificate"):
                 await asyncio.sleep(0.01)
             assert not one.is_up(NodeId(3))
-
-
-def test_addresses_have_brackets_for_ipv6() -> None:
-    assert split_address("[::1]:7421") == ("::1", 7421)
-    assert join_address("::1", 7421) == "[::1]:7421"
-    with pytest.raises(ValueError, match="host:port"):
-        split_address("nowhere")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.server.app import Server
-from lockmaster.server.unary import FAILURE_KEY, ROWS, SERVICES
+from lockmaster.server.relay import FAILURE_KEY
+from lockmaster.server.unary import ROWS, SERVICES
 
 S = status_pb2
 METHODS = {
@@ -193,6 +194,17 @@ async def admin_add_and_remove(c: Caller) -> None:
     await c.call("Admin.RemoveMember", admin_pb2.RemoveMemberRequest(member_id=added.member_id))
 
 
+async def admin_change_gate(c: Caller) -> None:
+    """This release knows level 1 alone: only what is so already succeeds."""
+    request = admin_pb2.ChangeGateRequest(operation=admin_pb2.GATE_OPERATION_CANCEL, level=2, expected_epoch=0)
+    answer = await c.call("Admin.ChangeGate", request)
+    assert (answer.level_active, answer.level_fence, answer.gate_epoch) == (1, 1, 0)
+    request.operation = admin_pb2.GATE_OPERATION_FENCE
+    failure = await c.refusal("Admin.ChangeGate", request)
+    assert failure.status == S.STATUS_PRECONDITION_FAILED
+    assert failure.message == "FENCE(2) needs level 2 of every member: member 1 (dev) knows up to 1"
+
+
 async def refused(c: Caller, name: str, request: Message, status: int, field: str = "") -> None:
     failure = await c.refusal(name, request)
     assert (failure.status, failure.field) == (status, field), failure
@@ -219,6 +231,7 @@ GOOD: dict[str, Any] = {
     "Admin.ListMembers": admin_list_members,
     "Admin.AddMember": admin_add_and_remove,
     "Admin.RemoveMember": admin_add_and_remove,
+    "Admin.ChangeGate": admin_change_gate,
 }
 BAD: list[tuple[str, Message, int, str]] = [
     ("Sessions.Open", session_pb2.OpenSessionRequest(nonce=b"short"), S.STATUS_INVALID_REQUEST, "nonce"),
@@ -256,6 +269,8 @@ BAD: list[tuple[str, Message, int, str]] = [
     ("Admin.Bootstrap", admin_pb2.BootstrapRequest(), S.STATUS_INVALID_REQUEST, "full_min"),
     ("Admin.AddMember", admin_pb2.AddMemberRequest(), S.STATUS_INVALID_REQUEST, "name"),
     ("Admin.RemoveMember", admin_pb2.RemoveMemberRequest(), S.STATUS_INVALID_REQUEST, "member_id"),
+    ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(level=2), S.STATUS_INVALID_REQUEST, "operation"),
+    ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(operation=1, level=1), S.STATUS_INVALID_REQUEST, "level"),  # type: ignore[arg-type]
     ("Admin.TransferLeadership", admin_pb2.TransferLeadershipRequest(target=99), S.STATUS_PRECONDITION_FAILED, ""),
 ]
 NO_GOOD_CALL_HERE = {

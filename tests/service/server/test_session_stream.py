@@ -52,7 +52,7 @@ class Context:
 class Client:
     """Drives one stream."""
 
-    def __init__(self, engine: Any, principal: str = "") -> None:
+    def __init__(self, engine: Any, principal: str = "", tracing: Any = None, meters: Any = None) -> None:
         self.engine = engine
         self.context = Context()
         self.events = EventHub()
@@ -61,6 +61,7 @@ class Client:
         engine.subscribe(self.events.listen)
         self.events.revision_waiters = RevisionWaiters()
         handlers = Operations(engine, self.events.revision_waiters, ELECTION_TIMEOUT_NS)
+        handlers.tracing, handlers.meters = tracing, meters
         self.stream = SessionStream(handlers, engine, self.events, self.hub, Origin(principal))
         self.task = asyncio.create_task(self.stream.run(self.context))  # type: ignore[arg-type]
         self.session_id = 0
@@ -70,8 +71,11 @@ class Client:
         self.session_id = self.engine.apply(Command(operation))[0].revision
         return self.session_id
 
-    def send(self, *requests: Request, first_incomplete: int = 1, session_id: int | None = None) -> None:
+    def send(
+        self, *requests: Request, first_incomplete: int = 1, session_id: int | None = None, traced: bool = False
+    ) -> None:
         frame = session_pb2.ClientFrame(
+            traced=traced,
             session_id=self.session_id if session_id is None else session_id,
             first_incomplete=first_incomplete,
             requests=requests,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lockmaster.server.settings import Settings, SettingsError, is_loopback, load, split_address
+from lockmaster.server.settings import Settings, SettingsError, load
 
 PLAIN = {"data_dir": Path("d"), "name": "a", "insecure": True}
 
@@ -55,15 +55,6 @@ def test_the_environment_fills_in_what_is_not_given(monkeypatch: pytest.MonkeyPa
 def test_the_fast_profile_has_short_timeouts() -> None:
     assert load({**PLAIN, "profile": "fast"}).raft_config().election_timeout_ns == 300_000_000
     assert load(PLAIN).raft_config().election_timeout_ns == 1_000_000_000
-
-
-def test_addresses() -> None:
-    assert split_address("[::1]:7420") == ("::1", 7420)
-    assert split_address("host.example:1") == ("host.example", 1)
-    assert is_loopback("::1")
-    assert is_loopback("127.8.8.8")
-    assert is_loopback("localhost")
-    assert not is_loopback("localhost.example")
 
 
 def test_settings_are_frozen() -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from lockmaster.api import admin_pb2, config_pb2, session_pb2, status_pb2
 from lockmaster.server.app import Server, dev_settings
 from lockmaster.server.joining import JoinRefused, join
-from lockmaster.server.unary import FAILURE_KEY
+from lockmaster.server.relay import FAILURE_KEY
 
 S = status_pb2
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -69,17 +69,17 @@ def test_the_marker_follows_the_last_frame_and_tells_a_failure_at_the_next() -> 
     jm.make(files)
     guard = GuardFile.open(files, jm.ROOT)
     marker = Marker(guard, 0)
-    marker.frame_starts(1)
+    marker.frame_starts()
     marker.frame_done(1)
     marker.close()
     assert guard.state.mark == 1
     files.fail_at = files.operations + 1
     marker = Marker(guard, 1)
-    marker.frame_starts(2)
+    marker.frame_starts()
     marker.frame_done(2)
     marker._thread.join()  # it ends by itself at the failure
     with pytest.raises(StorageFailed, match="errno 5"):
-        marker.frame_starts(3)
+        marker.frame_starts()
     with pytest.raises(StorageFailed, match="errno 5"):
         guard.write_mark(3)
     marker.close()

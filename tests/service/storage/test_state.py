@@ -21,6 +21,7 @@ from lockmaster.statemachine.records import ALL_TABLES, NONCES
 from lockmaster.statemachine.view import Table
 from lockmaster.storage.errors import StorageFailed
 from lockmaster.storage.records import LARGE_PREFIX
+from lockmaster.storage.rocks import Database
 from lockmaster.storage.state import StateStore
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, Term
@@ -30,7 +31,7 @@ TERM = Term(1)
 
 
 def test_the_tables_of_the_state_machine_fit_beside_the_store_s_own_keys(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     for table in ALL_TABLES:
         assert list(store.scan(table, b"", None)) == []
     store.close()
@@ -80,7 +81,7 @@ def _compare(store: StateStore, twin: DictView) -> None:
 @given(st.lists(_steps, max_size=25))
 def test_equals_the_dict_view_through_storing_crashes_and_replay(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        twin, store = DictView(), StateStore(f"{directory}/s", cache_weight_max=4096)
+        twin, store = DictView(), StateStore(Database(f"{directory}/s"), cache_weight_max=4096)
         for index, step in enumerate(steps, start=1):
             _apply(twin, step)
             _apply(store, step)
@@ -100,7 +101,7 @@ def test_equals_the_dict_view_through_storing_crashes_and_replay(steps: list[Ste
                 store.flush()
             elif step.then == "reopen":
                 store.close()
-                store = StateStore(f"{directory}/s", cache_weight_max=4096)
+                store = StateStore(Database(f"{directory}/s"), cache_weight_max=4096)
                 for replayed in range(store.applied_stored + 1, index + 1):
                     _apply(store, steps[replayed - 1])
                     store.sealed(Index(replayed), TERM)
@@ -112,7 +113,7 @@ def test_equals_the_dict_view_through_storing_crashes_and_replay(steps: list[Ste
 
 
 def test_no_batch_holds_an_entry_above_the_durable_index(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     for index in range(1, 6):
         store.put(NONCES, b"k", index)
         store.sealed(Index(index), TERM)
@@ -125,12 +126,12 @@ def test_no_batch_holds_an_entry_above_the_durable_index(tmp_path: Path) -> None
     assert store.applied_stored == 3
     store.flush()
     store.close()
-    assert StateStore(str(tmp_path / "s")).get(NONCES, b"k") == 3
+    assert StateStore(Database(str(tmp_path / "s"))).get(NONCES, b"k") == 3
 
 
 def test_a_record_changed_after_its_generation_closed_is_stored_as_it_was(tmp_path: Path) -> None:
     boxes: Table[bytes, list[int]] = Table("boxes", b"\x71", bytes, bytes, bytes, list)
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     box = [1]
     store.put(boxes, b"k", box)
     store.sealed(Index(1), TERM)
@@ -143,11 +144,11 @@ def test_a_record_changed_after_its_generation_closed_is_stored_as_it_was(tmp_pa
     store.flush()
     assert store.get(boxes, b"k") == [1, 2]
     store.close()
-    assert StateStore(str(tmp_path / "s")).get(boxes, b"k") == [1]
+    assert StateStore(Database(str(tmp_path / "s"))).get(boxes, b"k") == [1]
 
 
 def test_made_and_removed_between_two_batches_costs_no_write(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     for key in range(100):
         store.put(NONCES, bytes([key]), 1)
         store.delete(NONCES, bytes([key]))
@@ -159,7 +160,7 @@ def test_made_and_removed_between_two_batches_costs_no_write(tmp_path: Path) -> 
 
 
 def test_large_values_lie_in_parts_and_leave_none_behind(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     big = random.Random(1).randbytes(1 << 20)
     for index, value in enumerate((big, big[: 200 << 10], b"small", big, None), start=1):
         if value is None:
@@ -177,27 +178,22 @@ def test_large_values_lie_in_parts_and_leave_none_behind(tmp_path: Path) -> None
 
 
 def test_parts_without_their_batch_are_removed_at_open(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     store.put(BLOBS, b"k", bytes(100_000))
     store.sealed(Index(1), TERM)
     store.cut()
     generation = store._queue[0]
-    from lockmaster.storage.rocks import WriteBatch
-
-    for key, part in generation.parts:
-        batch = WriteBatch(raw_mode=True)
-        batch[key] = part
-        store.database.write(batch)
+    store.database.write(generation.parts)
     store.flush()
     store.close()
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     assert store.get(BLOBS, b"k") is None
     assert list(store.database.scan(LARGE_PREFIX, None)) == []
     store.close()
 
 
 def test_two_tables_with_one_prefix_are_refused(tmp_path: Path) -> None:
-    store = StateStore(str(tmp_path / "s"))
+    store = StateStore(Database(str(tmp_path / "s")))
     store.get(BLOBS, b"")
     with pytest.raises(InvariantViolation, match="taken"):
         store.get(Table("other", b"\x70", bytes, bytes, bytes, bytes), b"")
@@ -206,7 +202,7 @@ def test_two_tables_with_one_prefix_are_refused(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_in_rocksdb_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
     """Sampled: every answer is right or StorageFailed; a scan never just ends early."""
-    store, twin = StateStore(str(tmp_path / "s")), DictView()
+    store, twin = StateStore(Database(str(tmp_path / "s"))), DictView()
     for index in range(1, 3000):
         store.put(NONCES, b"%06d" % index, index)
         twin.put(NONCES, b"%06d" % index, index)
@@ -226,7 +222,7 @@ def test_a_flipped_bit_in_rocksdb_is_an_error_or_changes_nothing(tmp_path: Path)
         at = draw.randrange(len(whole))
         table.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
         try:
-            damaged = StateStore(str(tmp_path / "s"))
+            damaged = StateStore(Database(str(tmp_path / "s")))
         except StorageFailed:
             refused += 1
             continue
@@ -242,10 +238,11 @@ def test_a_flipped_bit_in_rocksdb_is_an_error_or_changes_nothing(tmp_path: Path)
 
 _CHILD = """
 import sys
+from lockmaster.storage.rocks import Database
 from lockmaster.storage.state import StateStore
 from lockmaster.statemachine.records import NONCES
 from lockmaster_raft.ids import Index, Term
-store = StateStore(sys.argv[1])
+store = StateStore(Database(sys.argv[1]))
 for index in range(store.applied_stored + 1, 10**9):
     for key in range(8):
         store.put(NONCES, b"k%d" % key, index)
@@ -269,7 +266,7 @@ def test_kill_9_leaves_whole_batches_at_or_above_the_last_flush(tmp_path: Path) 
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         child.stdout.close()
-        store, twin = StateStore(path), DictView()
+        store, twin = StateStore(Database(path)), DictView()
         applied = store.applied_stored
         assert applied >= flushed
         for key in range(8):

@@ -9,6 +9,7 @@ from lockmaster.statemachine.apply import Applied, EntryHeader, StateMachine
 from lockmaster.statemachine.codec import decode_batch, encode_batch
 from lockmaster.statemachine.commands import Command
 from lockmaster.statemachine.records import ALL_TABLES
+from lockmaster.storage.rocks import Database
 from lockmaster.storage.state import StateStore
 from lockmaster.testing.machine import SECOND, TTL, Machine
 from lockmaster_raft.entry import EntryKind
@@ -22,7 +23,7 @@ class Pair(Machine):
         super().__init__()
         self.path = path
         self.draw = random.Random(seed)
-        self.store = StateStore(path, cache_weight_max=1 << 14)
+        self.store = StateStore(Database(path), cache_weight_max=1 << 14)
         StateMachine.initialise(self.store, index=1, term=1, revision=1_000)
         self.store.sealed(Index(1), Term(1))
         self.other = StateMachine(self.store)
@@ -43,7 +44,7 @@ class Pair(Machine):
 
     def reopen(self) -> None:
         self.store.close()
-        self.store = StateStore(self.path, cache_weight_max=1 << 14)
+        self.store = StateStore(Database(self.path), cache_weight_max=1 << 14)
         if not self.store.applied_stored:
             StateMachine.initialise(self.store, index=1, term=1, revision=1_000)
             self.store.sealed(Index(1), Term(1))

@@ -63,16 +63,7 @@ def _run(seeds: range, options: argparse.Namespace) -> int:
             print(f"FAILED {result.failure}\n  replay: {replay_command(result.seed, application)}", flush=True)
             if options.stop:
                 return 1
-    wall = time.monotonic() - began
-    hours = totals.simulated_ns / 3.6e12
-    print(
-        f"{totals.seeds} seeds, {len(totals.failures)} failed: {hours:.2f} simulated cluster-hours, "
-        f"{totals.operations} operations, {totals.faults} faults, {totals.steps} steps in {wall:.0f} s "
-        f"({hours / max(wall, 0.001) * 3600:.0f} cluster-hours per hour)"
-    )
-    print("coverage:")
-    for name, number in sorted(totals.counts.items()):
-        print(f"  {name:32} {number}")
+    print("\n".join(totals.lines(time.monotonic() - began)))
     return 1 if totals.failures else 0
 
 

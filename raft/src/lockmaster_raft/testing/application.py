@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lockmaster_raft.entry import Entry
+from lockmaster_raft.record import record
 from lockmaster_raft.testing.swarm import Mix
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 GROUP: Final = "lockmaster_raft.simulated_application"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Executed:
     """A command with this exactly-once id really executed (not: was answered from its record)."""
 
@@ -30,7 +31,7 @@ class Executed:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionOpened:
     """A session lives from now on."""
 
@@ -38,14 +39,14 @@ class SessionOpened:
     ttl_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionRenewed:
     """A keepalive of this session was applied."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionOver:
     """A session ended, `expired` or by its owner."""
 
@@ -53,12 +54,12 @@ class SessionOver:
     expired: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lifted:
     """A new leader's NOOP was applied: deadlines were lifted."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Queued:
     """An acquire took its place in the queue."""
 
@@ -67,7 +68,7 @@ class Queued:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Granted:
     """A session holds the lock under this token."""
 
@@ -77,7 +78,7 @@ class Granted:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Freed:
     """A hold ended."""
 
@@ -86,7 +87,7 @@ class Freed:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeftQueue:
     """A waiter left without the lock."""
 
@@ -95,7 +96,7 @@ class LeftQueue:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyWritten:
     """A key was written or deleted at this revision; `value` None is a deletion."""
 
@@ -164,6 +165,8 @@ class Application(Protocol):
     """A whole application: everything the simulator needs."""
 
     name: str
+    probe: object
+    """A query that every replica answers, with whatever value."""
 
     def genesis(self) -> dict[bytes, bytes]:
         """Contents at index 1."""

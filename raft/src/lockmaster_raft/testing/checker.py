@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lockmaster_raft.config import SECOND
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.events import Event
-from lockmaster_raft.ready import Base, HardState, Ready, Role, Send
+from lockmaster_raft.ready import LEADER, Base, HardState, Ready, Role, Send
 from lockmaster_raft.storage import MemoryStore
 from lockmaster_raft.testing.application import Outcome
 from lockmaster_raft.testing.frontend import Answer
@@ -27,6 +27,28 @@ if TYPE_CHECKING:
 __all__ = ["Checker", "Violation"]
 
 _TRACE: Final = struct.Struct(">qBQQQ16s")
+_WORDS_MAX: Final = 512
+"""Steps noted between two updates of the trace's hash."""
+_KINDS: Final[dict[type[Event], bytes]] = {}
+"""Event class -> its name as the trace has it."""
+
+
+def _kind(event: Event) -> bytes:
+    _KINDS[type(event)] = kind = type(event).__name__.encode()[:16]
+    return kind
+
+
+class _Seen:
+    """What is known of a host's boot after its last step."""
+
+    __slots__ = ("commit", "last_index", "role", "shadow", "term")
+
+    def __init__(self, shadow: MemoryStore, commit: int) -> None:
+        self.shadow = shadow
+        self.commit = commit
+        self.last_index: int = shadow.last_index
+        self.role: Role | None = None
+        self.term = 0
 
 
 class Checker:
@@ -44,7 +66,8 @@ class Checker:
         self.healed_at = 0
         self.commit_before: dict[int, int] = {}
         """Each host's commit index before the step that is being looked at."""
-        self._role: dict[int, tuple[Role, int]] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._words: list[bytes] = []
         self.all: list[Invariant] = [kind(self) for kind in ALL]
 
         def having(name: str) -> list[Invariant]:
@@ -53,6 +76,8 @@ class Checker:
         self._stepped, self._transmitting = having("stepped"), having("transmitting")
         self._applied, self._first = having("applied"), having("first_applied")
         self._led, self._commits = having("led"), having("commits")
+        self._contents = having("content")
+        self._seldom = having("seldom")
 
     def genesis(self, base: Base) -> None:
         """The first base is committed by definition."""
@@ -66,35 +91,50 @@ class Checker:
         store = host.disk.store
         self.shadow[host.number] = MemoryStore(store.base, list(store.log))
         self.commit_before[host.number] = store.base.index
-        self._role.pop(host.number, None)
+        self._seen[host.number] = _Seen(self.shadow[host.number], store.base.index)
         for one in self.all:
             one.booting(host, hard)
+
+    def crashing(self, host: Host, node: Node) -> None:
+        """A running host crashes now."""
+        for one in self.all:
+            one.crashing(host, node)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """After each step, before anything of its Ready is done."""
         self.steps += 1
         number = host.number
-        shadow = self.shadow[number]
+        seen = self._seen[number]
         if ready.persist is not None:
-            shadow.persist(ready.persist)
+            seen.shadow.persist(ready.persist)
+            seen.last_index = seen.shadow.last_index
             for one in self._stepped:
                 one.stepped(host, node, event, ready)
-        kind = type(event).__name__.encode()[:16]
-        word = _TRACE.pack(self.cluster.scheduler.now, number, node.term, node.commit_index, shadow.last_index, kind)
-        self.cluster.trace.update(word)
-        role = (node.role, node.term)
-        before = self._role.get(number)
-        if before != role:
-            if before is not None and before[1] > node.term:
-                raise Violation("S1 no regress", f"host {number} falls from term {before[1]} to {node.term}")
-            if role[0] is Role.LEADER:
+        if ready.alarms or ready.pieces or ready.reads:
+            for one in self._seldom:
+                one.seldom(host, node, event, ready)
+        role, term, commit = node.role, node.term, node.commit_index
+        kind = _KINDS.get(type(event)) or _kind(event)
+        words = self._words
+        words.append(_TRACE.pack(self.cluster.scheduler.now, number, term, commit, seen.last_index, kind))
+        if len(words) >= _WORDS_MAX:
+            self.end_trace()
+        if role is not seen.role or term != seen.term:
+            if seen.role is not None and seen.term > term:
+                raise Violation("S1 no regress", f"host {number} falls from term {seen.term} to {term}")
+            if role is LEADER:
                 self.cluster.count("elections won")
                 for one in self._led:
                     one.led(host, node)
-            self._role[number] = role
-        commit = node.commit_index
-        if commit != self.commit_before[number]:
-            self._advance(host, node, self.commit_before[number], commit)
+            seen.role, seen.term = role, term
+        if commit != seen.commit:
+            self._advance(host, node, seen.commit, commit)
+            seen.commit = commit
+
+    def end_trace(self) -> None:
+        """Hash what is noted and not hashed yet."""
+        self.cluster.trace.update(b"".join(self._words))
+        self._words.clear()
 
     def _advance(self, host: Host, node: Node, old: int, new: int) -> None:
         if new < old:
@@ -165,7 +205,7 @@ class Checker:
         """All that must come back after healing has come back (looked at often: cheap first)."""
         if self.cluster.scheduler.now < self.healed_at + 2 * SECOND:
             return False
-        return all(one.content() for one in self.all)
+        return all(one.content() for one in self._contents)
 
     def finished(self) -> None:
         """The end of the run."""

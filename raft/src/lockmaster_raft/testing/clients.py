@@ -48,7 +48,7 @@ class Client:
 
     def keep_alive(self, session: int, done: Done, patience: int) -> None:
         """Renew a session."""
-        _Call(self, lambda host, reply: host.front.keep_alive(session, reply), done, True, patience).go()
+        _Call(self, lambda host, reply: host.front.keep_alive(session, reply), done, True, patience, session).go()
 
     def read(self, query: object, done: Done, patience: int) -> None:
         """A linearizable read, checked against what was acknowledged when it began."""
@@ -84,8 +84,10 @@ class _Call:
         done: Done,
         repeatable: bool,
         patience: int,
+        keepalive_of: int = 0,
     ) -> None:
         self._client = client
+        self._keepalive_of = keepalive_of
         self._ask = ask
         self._done = done
         self._repeatable = repeatable
@@ -112,7 +114,7 @@ class _Call:
 
             self._ask(host, reply)
 
-        client.cluster.to_host(client.number, target, arrived)
+        client.cluster.to_host(client.number, target, arrived, self._keepalive_of)
         scheduler.after(ATTEMPT_NS, lambda: self._hear(attempt, Answer("timeout")))
 
     def _hear(self, attempt: int, answer: Answer) -> None:

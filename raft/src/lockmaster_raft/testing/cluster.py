@@ -15,13 +15,15 @@ from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberRole
 from lockmaster_raft.messages import Message
 from lockmaster_raft.node import Node
-from lockmaster_raft.ready import Appended, Base, Role, Send
+from lockmaster_raft.ready import LEADER, Appended, Base
 from lockmaster_raft.testing.application import Application
 from lockmaster_raft.testing.checker import Checker, Violation
 from lockmaster_raft.testing.clients import Client
+from lockmaster_raft.testing.gate_churn import GateChurn
 from lockmaster_raft.testing.host import Host
 from lockmaster_raft.testing.nemesis import Nemesis
 from lockmaster_raft.testing.network import Network
+from lockmaster_raft.testing.probes import Prober
 from lockmaster_raft.testing.role_churn import RoleChurn
 from lockmaster_raft.testing.scheduler import Scheduler
 from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, draw_mix, stream
@@ -60,9 +62,11 @@ class Cluster:
         self.trace = blake2b(digest_size=16)
         self.log: list[str] = []
         """The last notes, for a failure's report."""
+        self.gates = GateChurn(self)
         self.checker = Checker(self)
         self.nemesis = Nemesis(self, stream(seed, "nemesis"))
         self.churn = RoleChurn(self, stream(seed, "churn"))
+        self.prober = Prober(self, stream(seed, "probes"))
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
         self.operations = 0
@@ -85,6 +89,7 @@ class Cluster:
             at = f"{where.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{where.tb_lineno}" if where else ""
             self.failure = f"crash of the product: {type(error).__name__}: {error} at {at}"
         result = RunResult(self.seed, self.failure, self.scheduler.now, self.operations, self.nemesis.total)
+        self.checker.end_trace()
         result.steps, result.trace, result.counts = self.checker.steps, self.trace.hexdigest(), self.counts
         if not result.failure:
             result.failure = _too_little(result)
@@ -95,6 +100,7 @@ class Cluster:
         self.application.start(self, stream(self.seed, "workload"))
         self.nemesis.start()
         self.churn.start()
+        self.gates.start()
         self.scheduler.run_until(self.mix.chaos_seconds * SECOND, self._over)
         # A rough mix gets more time, so that every seed is worth something; S12 judges what comes after healing.
         limit = CHAOS_FACTOR_MAX * self.mix.chaos_seconds * SECOND
@@ -124,10 +130,12 @@ class Cluster:
         first = self.hosts[0]
         member = Member(NodeId(1), "m1", "peer:1", "client:1", first.incarnation, True)
         configuration = Configuration(1, (member,), NodeId(2))
-        base = Base(Index(1), Term(1), configuration, Index(1), Levels(WITNESS_LEVEL, WITNESS_LEVEL))
+        level = self.gates.level_genesis
+        base = Base(Index(1), Term(1), configuration, Index(1), Levels(level, level))
         first.genesis(base, self.application.genesis())
         self._numbers[1] = 1
         self.checker.genesis(base)
+        self.network.burst_until = mix.rough_start_ns
         first.boot()
         for host in self.hosts[1:]:
             self.ask_to_join(host)
@@ -137,7 +145,9 @@ class Cluster:
 
     def _formed(self) -> bool:
         lead = self.leader()
-        expected = min(self.mix.fulls + self.mix.witnesses, 3)
+        # Below the witness level no witness is admitted: those of the mix join once it is active.
+        witnesses = self.mix.witnesses if self.gates.level_genesis >= WITNESS_LEVEL else 0
+        expected = min(self.mix.fulls + witnesses, 3)
         return lead is not None and lead.node is not None and self.voters(lead.node) >= expected
 
     @staticmethod
@@ -154,8 +164,10 @@ class Cluster:
             lead = self.leader()
             if lead is not None:
                 where = (f"m{host.number}", f"peer:{host.number}", f"client:{host.number}", host.incarnation)
+                levels = host.level_max
                 lead.front.admin(
-                    lambda proposal_id: AddMember(proposal_id, *where, promote, role=host.role), self._count_admin
+                    lambda proposal_id: AddMember(proposal_id, *where, promote, role=host.role, level_max=levels),
+                    self._count_admin,
                 )
             self.scheduler.after(SECOND // 4, ask)
 
@@ -171,7 +183,7 @@ class Cluster:
         best: Host | None = None
         for host in self.hosts:
             node = host.node
-            if node is None or node.role is not Role.LEADER or host.paused_until:
+            if node is None or node.role is not LEADER or host.paused_until:
                 continue
             if best is None or best.node is None or node.term > best.node.term:
                 best = host
@@ -197,11 +209,7 @@ class Cluster:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    def carry(self, host: Host, node: Node, send: Send) -> None:
-        """Hand a message to the network."""
-        self.carry_message(host, node, send.to, int(send.channel), send.message)
-
-    def carry_message(self, host: Host, node: Node, to: NodeId, lane: int, message: Message) -> None:
+    def carry(self, host: Host, node: Node, to: NodeId, lane: int, message: Message) -> None:
         """To the incarnation that the sender's configuration names under that id, and to no other."""
         member = node.configuration.member(to)
         number = int.from_bytes(member.incarnation, "big") if member is not None else self._numbers.get(to, 0)
@@ -237,14 +245,22 @@ class Cluster:
             if other is not host and other.running and host.member_id:
                 other.peer(host.member_id, False)
 
-    def to_host(self, client: int, number: int, deliver: Callable[[Host], None]) -> None:
-        """A client's request travels to a host."""
+    def to_host(self, client: int, number: int, deliver: Callable[[Host], None], keepalive_of: int = 0) -> None:
+        """A client's request travels to a host; `keepalive_of` names the session that it renews, if it does."""
         host = self.hosts[number - 1]
 
         def arrive() -> None:
             if host.running and host.node is not None:
                 boots = host.boots
-                host.when_awake(lambda: deliver(host) if boots == host.boots else None)
+
+                def read() -> None:
+                    host.unread.pop(keepalive_of, None)
+                    if boots == host.boots:
+                        deliver(host)
+
+                if keepalive_of and host.paused_until:
+                    host.unread.setdefault(keepalive_of, self.scheduler.now)
+                host.when_awake(read)
 
         self.network.send(client, number, 2, arrive)
 

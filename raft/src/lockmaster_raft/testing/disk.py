@@ -20,20 +20,23 @@ from lockmaster_raft.testing.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One guard slot: the hard state and the number that tells which slot is newer."""
+    """One guard slot: hard state, promised level, and the number that tells which slot is newer."""
 
     number: int
     hard_state: HardState
+    level: int = 1
 
 
 class Disk:
     """The guard file and the journal of one data directory, across crashes."""
 
-    def __init__(self, scheduler: Scheduler, draw: random.Random, sync_ns: int, base: Base, hard: HardState) -> None:
+    def __init__(
+        self, scheduler: Scheduler, draw: random.Random, sync_ns: int, base: Base, hard: HardState, level: int = 1
+    ) -> None:
         self._scheduler = scheduler
         self._draw = draw
         self._sync_ns = sync_ns
-        self.slots: list[Slot | None] = [Slot(0, hard), Slot(0, hard)]
+        self.slots: list[Slot | None] = [Slot(0, hard, level), Slot(0, hard, level)]
         self.store = MemoryStore(base)
         self.durable_seq = 0
         self.slow_until = 0
@@ -45,30 +48,48 @@ class Disk:
         self._done: Callable[[Persist], None] = lambda write: None
 
     @property
-    def hard_state(self) -> HardState:
-        """What a boot would read now: the newest valid slot."""
+    def _slot(self) -> Slot:
         valid = [slot for slot in self.slots if slot is not None]
         if not valid:
             raise InvariantViolation("no valid guard slot: a healthy node refuses to boot")
-        return max(valid, key=lambda slot: slot.number).hard_state
+        return max(valid, key=lambda slot: slot.number)
+
+    @property
+    def hard_state(self) -> HardState:
+        """What a boot would read now: the newest valid slot."""
+        return self._slot.hard_state
+
+    @property
+    def level(self) -> int:
+        """The level that a boot would read now."""
+        return self._slot.level
+
+    @property
+    def surely_level(self) -> int:
+        """The level that a boot reads even if the newer slot is lost."""
+        first, second = self.slots
+        if first is None or second is None:
+            return self.level
+        return second.level if second.number < first.number else first.level
 
     @property
     def surely_hard_state(self) -> HardState:
         """What a boot reads even if the newer slot is lost: the older valid slot."""
-        valid = [slot for slot in self.slots if slot is not None]
-        return min(valid, key=lambda slot: slot.number).hard_state
+        first, second = self.slots
+        if first is None or second is None:
+            return self.hard_state
+        return second.hard_state if second.number < first.number else first.hard_state
 
     def boot(self, done: Callable[[Persist], None]) -> HardState:
         """Read the guard, repair a torn slot, forget what was not durable. `done` hears of every durable write."""
-        hard = self.hard_state
-        number = max(slot.number for slot in self.slots if slot is not None)
-        self.slots = [Slot(number, hard), Slot(number, hard)]
+        slot = self._slot
+        self.slots = [slot, slot]
         self._boot += 1
         self._queue.clear()
         self._stage = 0
         self.durable_seq = 0
         self._done = done
-        return hard
+        return slot.hard_state
 
     def submit(self, write: Persist) -> None:
         """Start this write after those before it."""
@@ -83,7 +104,7 @@ class Disk:
 
     def _begin(self) -> None:
         write = self._queue[0]
-        self._stage = 0 if write.hard_state is not None else 2
+        self._stage = 0 if write.hard_state is not None or write.level is not None else 2
         self._next_stage()
 
     def _next_stage(self) -> None:
@@ -110,12 +131,9 @@ class Disk:
 
     def _write_stage(self, write: Persist, stage: int) -> None:
         if stage < 2:
-            if write.hard_state is None:
-                raise InvariantViolation("guard write without a hard state")
-            number = 1 + max(slot.number for slot in self.slots if slot is not None)
-            if stage == 1:
-                number -= 1
-            self.slots[stage] = Slot(number, write.hard_state)
+            old = self._slot
+            level = old.level if write.level is None else write.level
+            self.slots[stage] = Slot(old.number + 1 - stage, write.hard_state or old.hard_state, level)
             return
         self.store.persist(write)
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import DATA, Entry
 from lockmaster_raft.errors import NotLeader, Overloaded
 from lockmaster_raft.events import Propose, RequestRead
 from lockmaster_raft.ids import Nanos
-from lockmaster_raft.ready import Appended, Ready, Refused, Role
+from lockmaster_raft.ready import LEADER, Appended, Ready, Refused
+from lockmaster_raft.record import record
 
 if TYPE_CHECKING:
+    from lockmaster_raft.node import Node
     from lockmaster_raft.testing.application import Duties, Outcome
     from lockmaster_raft.testing.host import Host
 
 QUEUE_MAX: Final = 256
 COMMANDS_PER_ENTRY_MAX: Final = 32
+IDLE_NS: Final = 3_600_000_000_000
+"""When a host that doesn't lead looks at its duties again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What a client hears: `error` empty for an answer, else not_leader, overloaded, unavailable or indeterminate."""
 
@@ -37,7 +40,7 @@ class Answer:
 Reply = Callable[[Answer], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Write:
     command: object
     reserved: bool
@@ -65,7 +68,7 @@ class Frontend:
         node = self._host.node
         if node is None:
             return
-        if node.role is not Role.LEADER:
+        if node.role is not LEADER:
             reply(Answer("not_leader", hint=self._host.cluster.number_of(node.leader_id)))
         elif not node.admits_writes:
             reply(Answer("unavailable"))
@@ -80,7 +83,7 @@ class Frontend:
         node = self._host.node
         if node is None:
             return
-        if node.role is not Role.LEADER or not node.admits_writes:
+        if node.role is not LEADER or not node.admits_writes:
             reply(Answer("not_leader", hint=self._host.cluster.number_of(node.leader_id)))
             return
         self._duties.keep_alive(session)
@@ -110,21 +113,29 @@ class Frontend:
 
     # --- turns of the loop --------------------------------------------------------------------------------------
 
-    def turn(self, now: int) -> None:
-        """After each step: leader duties, then the next group of commands if the one before is safe somewhere."""
+    def turn(self, now: int) -> int:
+        """After each step: leader duties, then the next group of commands if the one before is safe somewhere.
+
+        Returns the local time of the next duty, far away when not leading.
+        """
         node, host = self._host.node, self._host
-        if node is None or host.replica is None:
-            return
-        leading = node.role is Role.LEADER
-        self._duties.turn(now, node.term, leading, leading and node.own_term_committed)
-        if not leading:
-            return
-        if node.own_term_committed:
-            commands = self._duties.due(now, node.cluster_time(Nanos(now)), host.replica)
-            if commands:
-                self._propose(list(commands), [], True)
-        durable = host.disk.store.last_index if host.disk is not None else 0
-        if self._queue and (self._last_index <= max(durable, node.commit_index) or len(self._queue) > 16):
+        if node is None:
+            return now + IDLE_NS
+        leading = node.role is LEADER
+        if host.replica is not None:
+            committed = leading and node.own_term_committed
+            self._duties.turn(now, node.term, leading, committed)
+            if committed:
+                commands = self._duties.due(now, node.cluster_time(Nanos(now)), host.replica)
+                if commands:
+                    self._propose(list(commands), [], True)
+            if leading and self._queue:
+                self._propose_group(node)
+        return max(self._duties.next_deadline(now), now + 1_000_000) if leading else now + IDLE_NS
+
+    def _propose_group(self, node: Node) -> None:
+        durable = self._host.disk.store.last_index if self._host.disk is not None else 0
+        if self._last_index <= max(durable, node.commit_index) or len(self._queue) > 16:
             group = [self._queue.popleft() for _ in range(min(len(self._queue), COMMANDS_PER_ENTRY_MAX))]
             reserved = all(write.reserved for write in group)
             self._propose([write.command for write in group], [write.reply for write in group], reserved)
@@ -135,13 +146,6 @@ class Frontend:
         self._last_index = self._host.node.last_index + 1 if self._host.node is not None else 0
         payload = self._host.cluster.application.encode(commands)
         self._host.step(Propose(proposal_id, payload, reserved))
-
-    def next_deadline(self, now: int) -> int:
-        """Local time of the next duty, far away when not leading."""
-        node = self._host.node
-        if node is None or node.role is not Role.LEADER:
-            return now + 3_600_000_000_000
-        return max(self._duties.next_deadline(now), now + 1_000_000)
 
     # --- outcomes -----------------------------------------------------------------------------------------------
 
@@ -166,7 +170,7 @@ class Frontend:
                 self._serve(query, reply)
             else:
                 self._standing.append((read.index, query, reply))
-        if ready.role_changed is not None and ready.role_changed.role is not Role.LEADER:
+        if ready.role_changed is not None and ready.role_changed.role is not LEADER:
             self._step_down()
 
     def _refuse(self, outcome: Refused, replies: list[Reply]) -> None:
@@ -205,7 +209,7 @@ class Frontend:
         for gone in outcome.over:
             for reply in self._renewals.pop(gone, ()):
                 reply(Answer("", "expired", index=entry.index))
-        if entry.kind is EntryKind.DATA:
+        if entry.kind is DATA:
             term, replies = self._appended.pop(entry.index, (0, []))
             if term == entry.term:
                 for reply, result in zip(replies, outcome.results, strict=False):

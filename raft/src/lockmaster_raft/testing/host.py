@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.entry import Entry, EntryKind
-from lockmaster_raft.errors import InvariantViolation
+from lockmaster_raft.entry import CONFIG, GATE, Entry
+from lockmaster_raft.errors import InvariantViolation, LevelUnsupported
 from lockmaster_raft.events import (
     Applied,
     Event,
@@ -28,18 +28,20 @@ from lockmaster_raft.events import (
     StorageReport,
     Wake,
 )
+from lockmaster_raft.gates import decode_gate, fold
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import MemberRole, decode_configuration
-from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
+from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot, Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import (
+    LEADER,
+    REMOVED,
     Base,
     HardState,
     InstallPieces,
     MakeSnapshot,
     Persist,
     Ready,
-    Role,
     Send,
     ServePiece,
     StorePiece,
@@ -63,6 +65,7 @@ class Host:
 
     def __init__(self, cluster: Cluster, number: int, role: MemberRole = MemberRole.FULL) -> None:
         self.cluster = cluster
+        self._checker, self._scheduler = cluster.checker, cluster.scheduler
         self.number = number
         self.role = role
         """What its directory is made for: `serve --role`."""
@@ -71,6 +74,8 @@ class Host:
         self.incarnation = number.to_bytes(16, "big")
         self.draw = random.Random(f"{cluster.seed}/host/{number}")
         self.member_id = NodeId(0)
+        self.level_max = cluster.gates.first_level(role)
+        """The level of the binary that runs here, or will at the next boot."""
         self.disk: Disk | None = None
         self.state: StateDisk | None = None
         """The open one; None on a witness."""
@@ -81,6 +86,8 @@ class Host:
         self.paused_until = 0
         self.boots = 0
         self.removed = False
+        self.unread: dict[int, int] = {}
+        """Session -> when the oldest of its keepalives arrived that lie unread, while this host is paused."""
         self.clock = DriftingClock(cluster.scheduler, self.draw.randint(0, 10**12), self._drift())
         self.front = Frontend(self)
         self._backlog: deque[Callable[[], None]] = deque()
@@ -88,7 +95,7 @@ class Host:
         self._events: deque[Event] = deque()
         self._stepping = False
         self._wake_at = 0
-        self._sealed: deque[tuple[Base, dict[bytes, bytes | None]]] = deque()
+        self._sealed: deque[tuple[Base, Mapping[bytes, bytes | None]]] = deque()
         self._images: dict[int, tuple[bytes, ...]] = {}
         self.pieces: dict[tuple[int, int], bytes] = {}
         self.meta = BLANK
@@ -108,7 +115,7 @@ class Host:
 
     def _format(self, base: Base, hard: HardState) -> None:
         draw = random.Random(f"{self.cluster.seed}/disk/{self.number}")
-        self.disk = Disk(self.cluster.scheduler, draw, self.cluster.mix.sync_ns, base, hard)
+        self.disk = Disk(self.cluster.scheduler, draw, self.cluster.mix.sync_ns, base, hard, base.levels.active)
         self.disk.on_stage = lambda stage: self.cluster.nemesis.disk_stage(self, stage)
 
     def join(self, member_id: NodeId) -> None:
@@ -121,7 +128,11 @@ class Host:
         self.boot()
 
     def boot(self) -> None:
-        """Start the process from what the disks hold."""
+        """Start the process from what the disks hold; a binary below the promised level refuses."""
+        if self.disk is not None and self.disk.level > self.level_max:
+            self.cluster.count("binary refused to boot")
+            self.cluster.gates.stopped(self)
+            return
         self.running = True
         self.paused_until = 0
         self.boots += 1
@@ -141,7 +152,8 @@ class Host:
         self._wake_at = 0
         self.front = Frontend(self)
         applied = self.meta.index if self.state is not None else self.disk.store.base.index
-        boot = BootState(hard, self.disk.store, applied, self.state is not None and side is None, side)
+        own_state = self.state is not None and side is None
+        boot = BootState(hard, self.disk.store, applied, self.disk.level, self.boots, own_state, side)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
             node_id=self.member_id,
@@ -150,6 +162,7 @@ class Host:
             boot=boot,
             now=Nanos(self.clock.now()),
             draw=self.draw.getrandbits(64),
+            level_max=self.level_max,
         )
         boots = self.boots
         self._background(boots, self.cluster.mix.store_interval_ns, self.store_state)
@@ -186,9 +199,12 @@ class Host:
     def crash(self, power: bool) -> None:
         """Everything in memory is gone; what was not durable is drawn. A power cut also restarts the clock."""
         self.running = False
+        if self.node is not None:
+            self.cluster.checker.crashing(self, self.node)
         self.node, self.replica = None, None
         self.boots += 1
         self._backlog.clear()
+        self.unread.clear()
         self.front.lost()
         if self.disk is not None:
             self.disk.crash()
@@ -245,16 +261,32 @@ class Host:
         try:
             while self._events and self.node is not None:
                 self._step_one(self.node, self._events.popleft())
+        except LevelUnsupported as error:
+            self._stop_for_level(error)
         finally:
             self._stepping = False
+
+    def _stop_for_level(self, error: LevelUnsupported) -> None:
+        """An entry above this binary: it stops, and a newer one takes its place (a joiner rolled back too early)."""
+        self.cluster.note(f"{self.number} stops: {error}")
+        self.cluster.count("binary stopped at a level")
+        self.node = None
+        boots = self.boots
+
+        def end() -> None:
+            if boots == self.boots:
+                self.crash(False)
+                self.cluster.gates.stopped(self)
+
+        self.cluster.scheduler.after(0, end)
 
     def _step_one(self, node: Node, event: Event) -> None:
         now = Nanos(self.clock.now())
         ready = node.step(event, now, self.draw.getrandbits(64))
-        self.cluster.checker.stepped(self, node, event, ready)
+        self._checker.stepped(self, node, event, ready)
         self._do(node, ready)
-        self.front.turn(now)
-        self._wake_by(min(ready.next_deadline, self.front.next_deadline(now)))
+        deadline = self.front.turn(now)
+        self._wake_by(deadline if deadline < ready.next_deadline else ready.next_deadline)
 
     def turn(self) -> None:
         """A turn of the loop without a step of its own: the front has something new."""
@@ -262,8 +294,10 @@ class Host:
             self.step(Wake())
 
     def _wake_by(self, local: int) -> None:
-        when = max(self.clock.to_global(local), self.cluster.scheduler.now + 1)
-        if self._wake_at and self.cluster.scheduler.now < self._wake_at <= when:
+        now, when = self._scheduler.now, self.clock.to_global(local)
+        if when <= now:
+            when = now + 1
+        if now < self._wake_at <= when:
             return
         self._wake_at = when
         boots = self.boots
@@ -273,37 +307,44 @@ class Host:
                 self._wake_at = 0
                 self.step(Wake())
 
-        self.cluster.scheduler.at(when, lambda: self.when_awake(wake) if boots == self.boots else None)
+        self._scheduler.at(when, lambda: self.when_awake(wake) if boots == self.boots else None)
 
     def _do(self, node: Node, ready: Ready) -> None:
         if self.disk is None:
             raise InvariantViolation("a node without a disk")
-        for send in ready.send:
-            if send.after <= self.disk.durable_seq:
-                self._transmit(node, send)
-            else:
-                self._held.append(send)
+        if ready.send:
+            for send in ready.send:
+                if send.after <= self.disk.durable_seq:
+                    self._transmit(node, send)
+                else:
+                    self._held.append(send)
         if ready.persist is not None:
             self.disk.submit(ready.persist)
-        for action in ready.state:
-            self.dirs.do(action)
-        for entry in ready.apply:
-            self._apply(entry)
+        if ready.state:
+            for action in ready.state:
+                self.dirs.do(action)
         if ready.apply:
+            for entry in ready.apply:
+                self._apply(entry)
             self._events.append(Applied(ready.apply[-1].index))
         if ready.role_changed is not None:
             self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")
-            if ready.role_changed.role is Role.REMOVED:
+            if ready.role_changed.role is REMOVED:
                 self.removed = True
-        for alarm in ready.alarms:
-            self.cluster.count(f"alarm:{alarm.code}")
-        self.front.done(ready)
-        for piece in ready.pieces:
-            self._piece(node, piece)
+            elif ready.role_changed.role is LEADER:
+                self.cluster.prober.elected(self)
+        if ready.alarms:
+            for alarm in ready.alarms:
+                self.cluster.count(f"alarm:{alarm.code}")
+        if ready.proposals or ready.reads or ready.role_changed is not None:
+            self.front.done(ready)
+        if ready.pieces:
+            for piece in ready.pieces:
+                self._piece(node, piece)
 
     def _transmit(self, node: Node, send: Send) -> None:
-        self.cluster.checker.transmitting(self, node, send)
-        self.cluster.carry(self, node, send)
+        self._checker.transmitting(self, node, send)
+        self.cluster.carry(self, node, send.to, send.channel, send.message)
 
     def _persisted(self, write: Persist) -> None:
         boots = self.boots
@@ -312,20 +353,24 @@ class Host:
             node = self.node
             if boots != self.boots or node is None:
                 return
-            held, self._held = self._held, []
-            for send in held:
-                if send.after <= write.seq:
-                    self._transmit(node, send)
-                else:
-                    self._held.append(send)
+            if self._held:
+                held, self._held = self._held, []
+                for send in held:
+                    if send.after <= write.seq:
+                        self._transmit(node, send)
+                    else:
+                        self._held.append(send)
             self.step(Persisted(write.seq))
 
         self.when_awake(tell)
 
-    def receive(self, message: object, boots: int) -> None:
+    def receive(self, message: Message, boots: int) -> None:
         """A message arrived over a connection that this boot accepted."""
         if boots == self.boots and self.node is not None:
-            self.when_awake(lambda: self.step(Receive(message)) if boots == self.boots else None)  # type: ignore[arg-type]
+            if not self.paused_until and self.running:
+                self.step(Receive(message))
+                return
+            self.when_awake(lambda: self.step(Receive(message)) if boots == self.boots else None)
 
     def peer(self, member_id: NodeId, up: bool) -> None:
         """A connection to that member came or went."""
@@ -341,10 +386,13 @@ class Host:
             raise InvariantViolation(f"host {self.number} applies {entry.index} at {self.meta.index}")
         outcome = self.replica.apply(entry)
         configuration, at = self.meta.configuration, self.meta.configuration_index
-        if entry.kind is EntryKind.CONFIG:
+        if entry.kind is CONFIG:
             configuration, at = decode_configuration(entry.payload), entry.index
-        self.meta = Base(entry.index, entry.term, configuration, at, self.meta.levels)
-        self._sealed.append((self.meta, dict(self.replica.seal())))
+        levels = self.meta.levels
+        if entry.kind is GATE:
+            levels = fold(levels, entry.index, decode_gate(entry.payload))
+        self.meta = Base(entry.index, entry.term, configuration, at, levels)
+        self._sealed.append((self.meta, self.replica.seal()))
         self.cluster.checker.applied(self, entry, outcome)
         self.front.applied(entry, outcome)
 
@@ -405,7 +453,7 @@ class Host:
         header = Header(self.cluster.cluster_id, self.member_id, piece.to, node.term, 1, 1)
         data = chunks[piece.number] if found else b""
         reply = FetchPieceReply(header, piece.last_index, piece.number, found, data)
-        self.cluster.carry_message(self, node, piece.to, 1, reply)
+        self.cluster.carry(self, node, piece.to, 1, reply)
 
     def _make(self, boots: int) -> None:
         if boots != self.boots or self.replica is None:

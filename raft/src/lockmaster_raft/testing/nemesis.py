@@ -26,13 +26,15 @@ class Nemesis:
         self._active = False
         self.total = 0
         self._crash_at: tuple[int, str] | None = None
+        self._pause_at = 0
+        """Number of the host that is paused when its next frame is durable, or 0."""
         self._kinds: dict[str, Callable[[], bool]] = {
             "crash": lambda: self._crash(self._any()),
             "crash_at_sync": self._crash_at_sync,
             "crash_many": self._crash_many,
             "crash_leader": lambda: self._crash(self._cluster.leader()),
             "pause": lambda: self._pause(self._any()),
-            "pause_leader": lambda: self._pause(self._cluster.leader()),
+            "pause_leader": self._pause_leader,
             "partition_minority": lambda: self._partition(self._draw.sample(self._numbers(), 1), True, True),
             "partition_leader": self._partition_leader,
             "partition_one_way": self._partition_one_way,
@@ -75,8 +77,9 @@ class Nemesis:
     def heal(self) -> None:
         """No more faults; the network works; every crashed host boots; pauses end."""
         self._active = False
-        self._crash_at = None
+        self._crash_at, self._pause_at = None, 0
         self._cluster.network.heal()
+        self._cluster.gates.heal()
         for host in self._cluster.hosts:
             if host.disk is not None:
                 host.disk.slow_until = 0
@@ -132,6 +135,10 @@ class Nemesis:
             down = int(self._draw.choice([0.01, 1.0]) * SECOND)
             # After the current action: a process can't die in the middle of the simulator's own call.
             self._cluster.scheduler.after(0, lambda: self._crash_now(host, down))
+        if self._active and self._pause_at == host.number and stage == "frame":
+            self._pause_at = 0
+            self._cluster.count("paused at a sync")
+            self._cluster.scheduler.after(0, lambda: self._pause_now(host))
 
     def _crash_now(self, host: Host, down: int) -> None:
         if self._active:
@@ -141,6 +148,18 @@ class Nemesis:
         if host is None or not host.running or host.paused_until:
             return False
         host.pause(self._time([0.2, 1.2, 4, 12]))
+        return True
+
+    def _pause_now(self, host: Host) -> None:
+        if self._active:
+            self._pause(host)
+
+    def _pause_leader(self) -> bool:
+        """Anywhere, or between its own sync and the answers that commit the entry: they find it when it goes on."""
+        host = self._cluster.leader()
+        if host is None or self._draw.random() < 0.5:
+            return self._pause(host)
+        self._pause_at = host.number
         return True
 
     # --- the network --------------------------------------------------------------------------------------------

@@ -30,47 +30,41 @@ class Network:
         self.burst_until = 0
         self.calm = False
         """True in the healing phase: no loss, duplication or reorder."""
-        self.counts = {"sent": 0, "lost": 0, "duplicated": 0, "reordered": 0}
 
     def send(self, source: int, target: int, lane: int, deliver: Callable[[], None]) -> None:
         """Deliver some time later: once, never or twice."""
-        self.counts["sent"] += 1
-        draw = self._draw.random
-        mix = self._mix
-        client = source >= CLIENT_FIRST or target >= CLIENT_FIRST
         if not self.calm:
-            loss = mix.client_loss if client else mix.loss
+            mix = self._mix
+            loss = mix.client_loss if source >= CLIENT_FIRST or target >= CLIENT_FIRST else mix.loss
             if self._scheduler.now < self.burst_until:
                 loss = max(loss, 0.3)
-            if loss and draw() < loss:
-                self.counts["lost"] += 1
+            if loss and self._draw.random() < loss:
                 return
-            if mix.duplication and draw() < mix.duplication:
-                self.counts["duplicated"] += 1
+            if mix.duplication and self._draw.random() < mix.duplication:
                 self._carry(source, target, lane, deliver, True)
         self._carry(source, target, lane, deliver, False)
 
     def _carry(self, source: int, target: int, lane: int, deliver: Callable[[], None], copy: bool) -> None:
-        mix, now = self._mix, self._scheduler.now
-        when = now + mix.delay_ns + int(self._draw.random() ** 3 * mix.jitter_ns)
-        reorder = not self.calm and mix.reorder and self._draw.random() < mix.reorder
+        mix, draw, link = self._mix, self._draw.random, (source, target)
+        when = self._scheduler.now + mix.delay_ns + int(draw() ** 3 * mix.jitter_ns)
+        reorder = not self.calm and mix.reorder and draw() < mix.reorder
         if copy or reorder:
-            self.counts["reordered"] += 1
-            when += int(self._draw.random() ** 4 * 2_000_000_000)
+            when += int(draw() ** 4 * 2_000_000_000)
         else:
             key = (source, target, lane)
-            when = max(when, self._last.get(key, 0) + 1, self.clogged.get((source, target), 0))
+            last = self._last.get(key, 0)
+            if when <= last:
+                when = last + 1
+            if self.clogged:
+                when = max(when, self.clogged.get(link, 0))
             self._last[key] = when
+        if link in self.cut:
+            return
 
         def arrive() -> None:
-            if (source, target) in self.cut:
-                self.counts["lost"] += 1
-                return
-            deliver()
+            if link not in self.cut:
+                deliver()
 
-        if (source, target) in self.cut:
-            self.counts["lost"] += 1
-            return
         self._scheduler.at(when, arrive)
 
     def heal(self) -> None:

@@ -91,6 +91,11 @@ SERVICE_MUTANTS: Final = (
         (
             Edit(
                 MACHINE + "locks.py",
+                "    elif not lock.token and context.cluster_time >= lock.delay_until and lock.waiting:\n",
+                "    elif False:\n",
+            ),
+            Edit(
+                MACHINE + "locks.py",
                 "    free = not lock.token and not lock.waiting and",
                 "    free = not lock.token and",
             ),
@@ -111,6 +116,17 @@ SERVICE_MUTANTS: Final = (
         "keepalives_do_not_renew",
         "S7",
         (Edit(MACHINE + "sessions.py", "            renewal.at = now\n", ""),),
+    ),
+    Mutant(
+        "expiry_right_after_a_pause",
+        "service.md §1",
+        (
+            Edit(
+                MACHINE + "duties.py",
+                "        if now - self._last_turn > self._gap_max and",
+                "        if now - self._last_turn > NEVER and",
+            ),
+        ),
     ),
     Mutant(
         "expiry_is_never_retried",

@@ -101,6 +101,7 @@ class RegisterApplication:
     """The application."""
 
     name = "register"
+    probe: object = "x0"
 
     def genesis(self) -> dict[bytes, bytes]:
         """Empty."""

@@ -22,7 +22,7 @@ from lockmaster_raft.events import (
     SwapMember,
 )
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.membership import Configuration, Member
+from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Member
 from lockmaster_raft.ready import Appended
 from lockmaster_raft.role_policy import Demote, Observed, Promote, RoleMode, Seen, Swap, decide
 
@@ -136,7 +136,7 @@ class RoleChurn:
         """One machine is gone for good, disks and all; never a second one before the first is replaced."""
         hosts = self._cluster.hosts
         ids = {m.member_id for m in node.configuration.members} | set(node.configuration.outgoing)
-        if any(host.lost and host.member_id in ids for host in hosts) or not self._can_lose(node.configuration):
+        if any(host.lost and host.member_id in ids for host in hosts) or not self._can_lose(node):
             return False
         fit = [h for h in hosts if h.member_id in ids and not h.lost]
         host = self._draw.choice(fit)
@@ -146,8 +146,11 @@ class RoleChurn:
         self._cluster.note(f"host {host.number} is lost for good")
         return True
 
-    def _can_lose(self, configuration: Configuration) -> bool:
-        """What we promise at all: a majority's disks survive, and every change is over."""
+    def _can_lose(self, node: Node) -> bool:
+        """What we promise at all: a majority's disks survive, every change is over; and a swap needs level 2."""
+        configuration = node.configuration
+        if node.levels.active < WITNESS_LEVEL:
+            return False
         settled = not configuration.outgoing and not configuration.reduced_commit
         return settled and len(configuration.voter_ids) >= 3 and configuration.changing is None
 

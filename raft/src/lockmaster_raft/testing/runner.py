@@ -35,6 +35,16 @@ class Totals:
         if result.failure:
             self.failures.append(result)
 
+    def lines(self, wall_seconds: float) -> list[str]:
+        """What was done in that time, and how often each rare event was met."""
+        hours = self.simulated_ns / 3.6e12
+        done = (
+            f"{self.seeds} seeds, {len(self.failures)} failed: {hours:.2f} simulated cluster-hours, "
+            f"{self.operations} operations, {self.faults} faults, {self.steps} steps in {wall_seconds:.0f} s "
+            f"({hours / max(wall_seconds, 0.001) * 3600:.0f} cluster-hours per hour)"
+        )
+        return [done, "coverage:", *(f"  {name:32} {number}" for name, number in sorted(self.counts.items()))]
+
 
 def run_seed(job: tuple[int, str | None]) -> RunResult:
     """One seed in this process."""
@@ -49,10 +59,15 @@ def run_seed(job: tuple[int, str | None]) -> RunResult:
 
 def run_seeds(seeds: Sequence[int], application: str | None, workers: int) -> Iterator[RunResult]:
     """Results in the order of seeds."""
-    jobs = [(seed, application) for seed in seeds]
+    return run_jobs([(seed, application) for seed in seeds], workers)
+
+
+def run_jobs(jobs: Sequence[tuple[int, str | None]], workers: int) -> Iterator[RunResult]:
+    """Results in the order of jobs, (seed, application) each, from that many processes."""
     if workers <= 1:
         yield from map(run_seed, jobs)
         return
     context = multiprocessing.get_context("fork")
-    with context.Pool(workers) as pool:
+    # What was there before the first seed is never garbage: the collection before each seed need not look at it.
+    with context.Pool(workers, initializer=gc.freeze) as pool:
         yield from pool.imap(run_seed, jobs, chunksize=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
 
 
@@ -17,18 +17,17 @@ class Scheduler:
 
     def at(self, when: int, action: Callable[[], None]) -> None:
         """Run `action` at virtual nanosecond `when`, or now if that has passed."""
-        heapq.heappush(self._heap, (max(when, self.now), next(self._order), action))
+        heappush(self._heap, (when if when > self.now else self.now, next(self._order), action))
 
     def after(self, delay: int, action: Callable[[], None]) -> None:
         """Run `action` in `delay` nanoseconds."""
-        self.at(self.now + delay, action)
+        heappush(self._heap, (self.now + delay if delay > 0 else self.now, next(self._order), action))
 
     def run_until(self, end: int, stop: Callable[[], bool]) -> None:
         """Run everything due up to `end`, or until `stop()` holds (looked at after each action)."""
         heap = self._heap
         while heap and heap[0][0] <= end:
-            when, _, action = heapq.heappop(heap)
-            self.now = when
+            self.now, _, action = heappop(heap)
             action()
             if stop():
                 return

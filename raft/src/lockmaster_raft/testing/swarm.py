@@ -12,6 +12,8 @@ from lockmaster_raft.role_policy import LogPolicy, RoleMode, RolePolicy
 SIMULATED_SECONDS_MIN: Final = 60
 OPERATIONS_MIN: Final = 300
 FAULTS_MIN: Final = 5
+GATE_SEEDS_FROM: Final = 100_000
+"""Seeds from here on have level gates (gate_churn.py), half of them nothing of roles."""
 
 
 def stream(seed: int, purpose: str) -> random.Random:
@@ -46,6 +48,12 @@ class Mix:
     role_faults: tuple[tuple[str, int], ...]
     """(kind of role churn, weight); see role_churn.py. Empty without witnesses and swaps."""
     role_interval_ns: int
+    rough_start_ns: int
+    """The network loses much for so long while the cluster forms, when nothing but membership moves the log."""
+    probes: int
+    """Linearizable reads asked at a new leader, and at the others, just after each election."""
+    locks: int
+    """Lock names that the clients contend for."""
 
 
 FAULT_KINDS: Final = (
@@ -97,6 +105,8 @@ def draw_roles(seed: int, config: RaftConfig) -> RoleMix:
     draw = stream(seed, "roles")
     fulls, witnesses = draw.choice([(2, 1), (2, 1), (2, 1), (3, 2), (3, 1), (4, 0), (0, 0)])
     faults = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in ROLE_FAULTS)
+    if seed >= GATE_SEEDS_FROM and draw.random() < 0.5:
+        fulls = witnesses = 0
     if (fulls, witnesses) == (0, 0):
         faults = ()
     policy = RolePolicy(
@@ -139,7 +149,7 @@ def draw_mix(seed: int) -> Mix:
     sync_ns = draw.choice([200_000, 1 * MILLISECOND, 8 * MILLISECOND])
     delay_ns = draw.choice([100_000, 1 * MILLISECOND, 10 * MILLISECOND])
     fulls = draw.choice([3, 3, 3, 5])
-    return Mix(
+    mix = Mix(
         fulls=fulls if roles.fulls == 0 else roles.fulls,
         clients=draw.choice([3, 4, 6]),
         config=roles.config,
@@ -161,4 +171,23 @@ def draw_mix(seed: int) -> Mix:
         witnesses=roles.witnesses,
         role_faults=roles.faults,
         role_interval_ns=roles.interval_ns,
+        rough_start_ns=draw.choice([0, 0, 2, 5]) * SECOND,
+        probes=draw.choice([0, 6, 12]),
+        locks=draw.choice([1, 3, 3]),
+    )
+    return _snapshots_everywhere(mix) if draw.random() < 0.15 else mix
+
+
+def _snapshots_everywhere(mix: Mix) -> Mix:
+    """The log is cut at once, so that whoever was away needs a snapshot, and messages come twice and late."""
+    config = replace(mix.config, retained_entries_min=4, log_bytes_max=2_000)
+    return replace(
+        mix,
+        config=config,
+        delay_ns=100_000,
+        jitter_ns=100_000,
+        duplication=0.3,
+        store_interval_ns=20 * MILLISECOND,
+        flush_interval_ns=100 * MILLISECOND,
+        operation_interval_ns=300 * MILLISECOND,
     )

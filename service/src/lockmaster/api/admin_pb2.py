@@ -25,39 +25,45 @@ _sym_db = _symbol_database.Default()
 from lockmaster.api import status_pb2 as lockmaster_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lockmaster/v1/admin.proto\x12\rlockmaster.v1\x1a\x1alockmaster/v1/status.proto\"\x0f\n\rStatusRequest\"\xb5\x04\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12)\n\x06leader\x18\x06 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rapplied_index\x18\x08 \x01(\x04\x12\x12\n\nlast_index\x18\t \x01(\x04\x12\x17\n\x0flog_first_index\x18\n \x01(\x04\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\x12\n\nstate_hash\x18\x0c \x01(\x04\x12\x15\n\rdurable_index\x18\r \x01(\x04\x12\x15\n\rflushed_index\x18\x0e \x01(\x04\x12\x12\n\nfree_bytes\x18\x0f \x01(\x04\x12\x11\n\tlog_bytes\x18\x10 \x01(\x04\x12\x0f\n\x07version\x18\x11 \x01(\t\x12\x14\n\x0clevel_active\x18\x12 \x01(\r\x12\x11\n\tlevel_max\x18\x13 \x01(\r\x12\x13\n\x0bincarnation\x18\x14 \x01(\x0c\x12\x0e\n\x06\x61larms\x18\x15 \x03(\t\x12\x10\n\x08sessions\x18\x16 \x01(\x04\x12\x0f\n\x07watches\x18\x17 \x01(\x04\x12\x0f\n\x07streams\x18\x18 \x01(\x04\x12\x11\n\tuptime_ms\x18\x19 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x1a \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x1b \x01(\t\"$\n\x10\x42ootstrapRequest\x12\x10\n\x08\x66ull_min\x18\x01 \x01(\r\":\n\x11\x42ootstrapResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x11\n\tmember_id\x18\x02 \x01(\x04\"\x14\n\x12ListMembersRequest\"\x83\x02\n\nMemberInfo\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\r\n\x05voter\x18\x05 \x01(\x08\x12\x13\n\x0bmember_role\x18\x06 \x01(\t\x12\r\n\x05phase\x18\x07 \x01(\t\x12\x0e\n\x06leader\x18\x08 \x01(\x08\x12\x13\n\x0bmatch_index\x18\t \x01(\x04\x12\x13\n\x0blag_entries\x18\n \x01(\x04\x12\x11\n\treachable\x18\x0b \x01(\x08\x12\x11\n\tlevel_max\x18\x0c \x01(\r\x12\x13\n\x0bincarnation\x18\r \x01(\x0c\"\x88\x01\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.lockmaster.v1.MemberInfo\x12\x1b\n\x13\x63onfiguration_epoch\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x12\n\ncluster_id\x18\x04 \x01(\x0c\"\xa4\x01\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\x12\x1b\n\x0e\x65xpected_epoch\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07learner\x18\x06 \x01(\x08\x42\x11\n\x0f_expected_epoch\":\n\x11\x41\x64\x64MemberResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\"X\n\x13RemoveMemberRequest\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x1b\n\x0e\x65xpected_epoch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_expected_epoch\"\x16\n\x14RemoveMemberResponse\"+\n\x19TransferLeadershipRequest\x12\x0e\n\x06target\x18\x01 \x01(\x04\"/\n\x1aTransferLeadershipResponse\x12\x11\n\tleader_id\x18\x01 \x01(\x04\x32\x88\x04\n\x05\x41\x64min\x12\x45\n\x06Status\x12\x1c.lockmaster.v1.StatusRequest\x1a\x1d.lockmaster.v1.StatusResponse\x12N\n\tBootstrap\x12\x1f.lockmaster.v1.BootstrapRequest\x1a .lockmaster.v1.BootstrapResponse\x12T\n\x0bListMembers\x12!.lockmaster.v1.ListMembersRequest\x1a\".lockmaster.v1.ListMembersResponse\x12N\n\tAddMember\x12\x1f.lockmaster.v1.AddMemberRequest\x1a .lockmaster.v1.AddMemberResponse\x12W\n\x0cRemoveMember\x12\".lockmaster.v1.RemoveMemberRequest\x1a#.lockmaster.v1.RemoveMemberResponse\x12i\n\x12TransferLeadership\x12(.lockmaster.v1.TransferLeadershipRequest\x1a).lockmaster.v1.TransferLeadershipResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lockmaster/v1/admin.proto\x12\rlockmaster.v1\x1a\x1alockmaster/v1/status.proto\"\x0f\n\rStatusRequest\"\xde\x04\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12)\n\x06leader\x18\x06 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rapplied_index\x18\x08 \x01(\x04\x12\x12\n\nlast_index\x18\t \x01(\x04\x12\x17\n\x0flog_first_index\x18\n \x01(\x04\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\x12\n\nstate_hash\x18\x0c \x01(\x04\x12\x15\n\rdurable_index\x18\r \x01(\x04\x12\x15\n\rflushed_index\x18\x0e \x01(\x04\x12\x12\n\nfree_bytes\x18\x0f \x01(\x04\x12\x11\n\tlog_bytes\x18\x10 \x01(\x04\x12\x0f\n\x07version\x18\x11 \x01(\t\x12\x14\n\x0clevel_active\x18\x12 \x01(\r\x12\x11\n\tlevel_max\x18\x13 \x01(\r\x12\x13\n\x0bincarnation\x18\x14 \x01(\x0c\x12\x0e\n\x06\x61larms\x18\x15 \x03(\t\x12\x10\n\x08sessions\x18\x16 \x01(\x04\x12\x0f\n\x07watches\x18\x17 \x01(\x04\x12\x0f\n\x07streams\x18\x18 \x01(\x04\x12\x11\n\tuptime_ms\x18\x19 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x1a \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x1b \x01(\t\x12\x13\n\x0blevel_fence\x18\x1c \x01(\r\x12\x12\n\ngate_epoch\x18\x1d \x01(\x04\"$\n\x10\x42ootstrapRequest\x12\x10\n\x08\x66ull_min\x18\x01 \x01(\r\":\n\x11\x42ootstrapResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x11\n\tmember_id\x18\x02 \x01(\x04\"\x14\n\x12ListMembersRequest\"\xab\x02\n\nMemberInfo\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\r\n\x05voter\x18\x05 \x01(\x08\x12\x13\n\x0bmember_role\x18\x06 \x01(\t\x12\r\n\x05phase\x18\x07 \x01(\t\x12\x0e\n\x06leader\x18\x08 \x01(\x08\x12\x13\n\x0bmatch_index\x18\t \x01(\x04\x12\x13\n\x0blag_entries\x18\n \x01(\x04\x12\x11\n\treachable\x18\x0b \x01(\x08\x12\x11\n\tlevel_max\x18\x0c \x01(\r\x12\x13\n\x0bincarnation\x18\r \x01(\x0c\x12\x11\n\tlevel_min\x18\x0e \x01(\r\x12\x13\n\x0b\x66\x65nce_index\x18\x0f \x01(\x04\"\xc7\x01\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.lockmaster.v1.MemberInfo\x12\x1b\n\x13\x63onfiguration_epoch\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x12\n\ncluster_id\x18\x04 \x01(\x0c\x12\x14\n\x0clevel_active\x18\x05 \x01(\r\x12\x13\n\x0blevel_fence\x18\x06 \x01(\r\x12\x12\n\ngate_epoch\x18\x07 \x01(\x04\"\xca\x01\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\x12\x1b\n\x0e\x65xpected_epoch\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07learner\x18\x06 \x01(\x08\x12\x11\n\tlevel_min\x18\x07 \x01(\r\x12\x11\n\tlevel_max\x18\x08 \x01(\rB\x11\n\x0f_expected_epoch\":\n\x11\x41\x64\x64MemberResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\"X\n\x13RemoveMemberRequest\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x1b\n\x0e\x65xpected_epoch\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_expected_epoch\"\x16\n\x14RemoveMemberResponse\"\x83\x01\n\x11\x43hangeGateRequest\x12/\n\toperation\x18\x01 \x01(\x0e\x32\x1c.lockmaster.v1.GateOperation\x12\r\n\x05level\x18\x02 \x01(\r\x12\x1b\n\x0e\x65xpected_epoch\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_expected_epoch\"S\n\x12\x43hangeGateResponse\x12\x14\n\x0clevel_active\x18\x01 \x01(\r\x12\x13\n\x0blevel_fence\x18\x02 \x01(\r\x12\x12\n\ngate_epoch\x18\x03 \x01(\x04\"+\n\x19TransferLeadershipRequest\x12\x0e\n\x06target\x18\x01 \x01(\x04\"/\n\x1aTransferLeadershipResponse\x12\x11\n\tleader_id\x18\x01 \x01(\x04*\xa0\x01\n\rGateOperation\x12\x1e\n\x1aGATE_OPERATION_UNSPECIFIED\x10\x00\x12\x18\n\x14GATE_OPERATION_FENCE\x10\x01\x12\x1b\n\x17GATE_OPERATION_ACTIVATE\x10\x02\x12\x19\n\x15GATE_OPERATION_CANCEL\x10\x03\x12\x1d\n\x19GATE_OPERATION_DEACTIVATE\x10\x04\x32\xdb\x04\n\x05\x41\x64min\x12\x45\n\x06Status\x12\x1c.lockmaster.v1.StatusRequest\x1a\x1d.lockmaster.v1.StatusResponse\x12N\n\tBootstrap\x12\x1f.lockmaster.v1.BootstrapRequest\x1a .lockmaster.v1.BootstrapResponse\x12T\n\x0bListMembers\x12!.lockmaster.v1.ListMembersRequest\x1a\".lockmaster.v1.ListMembersResponse\x12N\n\tAddMember\x12\x1f.lockmaster.v1.AddMemberRequest\x1a .lockmaster.v1.AddMemberResponse\x12W\n\x0cRemoveMember\x12\".lockmaster.v1.RemoveMemberRequest\x1a#.lockmaster.v1.RemoveMemberResponse\x12Q\n\nChangeGate\x12 .lockmaster.v1.ChangeGateRequest\x1a!.lockmaster.v1.ChangeGateResponse\x12i\n\x12TransferLeadership\x12(.lockmaster.v1.TransferLeadershipRequest\x1a).lockmaster.v1.TransferLeadershipResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lockmaster.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GATEOPERATION']._serialized_start=2015
+  _globals['_GATEOPERATION']._serialized_end=2175
   _globals['_STATUSREQUEST']._serialized_start=72
   _globals['_STATUSREQUEST']._serialized_end=87
   _globals['_STATUSRESPONSE']._serialized_start=90
-  _globals['_STATUSRESPONSE']._serialized_end=655
-  _globals['_BOOTSTRAPREQUEST']._serialized_start=657
-  _globals['_BOOTSTRAPREQUEST']._serialized_end=693
-  _globals['_BOOTSTRAPRESPONSE']._serialized_start=695
-  _globals['_BOOTSTRAPRESPONSE']._serialized_end=753
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=755
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=775
-  _globals['_MEMBERINFO']._serialized_start=778
-  _globals['_MEMBERINFO']._serialized_end=1037
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1040
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1176
-  _globals['_ADDMEMBERREQUEST']._serialized_start=1179
-  _globals['_ADDMEMBERREQUEST']._serialized_end=1343
-  _globals['_ADDMEMBERRESPONSE']._serialized_start=1345
-  _globals['_ADDMEMBERRESPONSE']._serialized_end=1403
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1405
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1493
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=1495
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=1517
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1519
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1562
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1564
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1611
-  _globals['_ADMIN']._serialized_start=1614
-  _globals['_ADMIN']._serialized_end=2134
+  _globals['_STATUSRESPONSE']._serialized_end=696
+  _globals['_BOOTSTRAPREQUEST']._serialized_start=698
+  _globals['_BOOTSTRAPREQUEST']._serialized_end=734
+  _globals['_BOOTSTRAPRESPONSE']._serialized_start=736
+  _globals['_BOOTSTRAPRESPONSE']._serialized_end=794
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=796
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=816
+  _globals['_MEMBERINFO']._serialized_start=819
+  _globals['_MEMBERINFO']._serialized_end=1118
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1121
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1320
+  _globals['_ADDMEMBERREQUEST']._serialized_start=1323
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1525
+  _globals['_ADDMEMBERRESPONSE']._serialized_start=1527
+  _globals['_ADDMEMBERRESPONSE']._serialized_end=1585
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1587
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1675
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=1677
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=1699
+  _globals['_CHANGEGATEREQUEST']._serialized_start=1702
+  _globals['_CHANGEGATEREQUEST']._serialized_end=1833
+  _globals['_CHANGEGATERESPONSE']._serialized_start=1835
+  _globals['_CHANGEGATERESPONSE']._serialized_end=1918
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1920
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1963
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1965
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=2012
+  _globals['_ADMIN']._serialized_start=2178
+  _globals['_ADMIN']._serialized_end=2781
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 from lockmaster.api import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -7,12 +8,25 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class GateOperation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GATE_OPERATION_UNSPECIFIED: _ClassVar[GateOperation]
+    GATE_OPERATION_FENCE: _ClassVar[GateOperation]
+    GATE_OPERATION_ACTIVATE: _ClassVar[GateOperation]
+    GATE_OPERATION_CANCEL: _ClassVar[GateOperation]
+    GATE_OPERATION_DEACTIVATE: _ClassVar[GateOperation]
+GATE_OPERATION_UNSPECIFIED: GateOperation
+GATE_OPERATION_FENCE: GateOperation
+GATE_OPERATION_ACTIVATE: GateOperation
+GATE_OPERATION_CANCEL: GateOperation
+GATE_OPERATION_DEACTIVATE: GateOperation
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address")
+    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address", "level_fence", "gate_epoch")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +54,8 @@ class StatusResponse(_message.Message):
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
+    GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     member_id: int
     name: str
@@ -67,7 +83,9 @@ class StatusResponse(_message.Message):
     uptime_ms: int
     peer_address: str
     client_address: str
-    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ...) -> None: ...
+    level_fence: int
+    gate_epoch: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class BootstrapRequest(_message.Message):
     __slots__ = ("full_min",)
@@ -88,7 +106,7 @@ class ListMembersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MemberInfo(_message.Message):
-    __slots__ = ("member_id", "name", "peer_address", "client_address", "voter", "member_role", "phase", "leader", "match_index", "lag_entries", "reachable", "level_max", "incarnation")
+    __slots__ = ("member_id", "name", "peer_address", "client_address", "voter", "member_role", "phase", "leader", "match_index", "lag_entries", "reachable", "level_max", "incarnation", "level_min", "fence_index")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +120,8 @@ class MemberInfo(_message.Message):
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_MIN_FIELD_NUMBER: _ClassVar[int]
+    FENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     member_id: int
     name: str
     peer_address: str
@@ -115,35 +135,47 @@ class MemberInfo(_message.Message):
     reachable: bool
     level_max: int
     incarnation: bytes
-    def __init__(self, member_id: _Optional[int] = ..., name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., voter: _Optional[bool] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., leader: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag_entries: _Optional[int] = ..., reachable: _Optional[bool] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ...) -> None: ...
+    level_min: int
+    fence_index: int
+    def __init__(self, member_id: _Optional[int] = ..., name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., voter: _Optional[bool] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., leader: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag_entries: _Optional[int] = ..., reachable: _Optional[bool] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., level_min: _Optional[int] = ..., fence_index: _Optional[int] = ...) -> None: ...
 
 class ListMembersResponse(_message.Message):
-    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id")
+    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id", "level_active", "level_fence", "gate_epoch")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
+    GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[MemberInfo]
     configuration_epoch: int
     commit_index: int
     cluster_id: bytes
-    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ...) -> None: ...
+    level_active: int
+    level_fence: int
+    gate_epoch: int
+    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class AddMemberRequest(_message.Message):
-    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner")
+    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
     LEARNER_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_MIN_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
     name: str
     peer_address: str
     client_address: str
     incarnation: bytes
     expected_epoch: int
     learner: bool
-    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ...) -> None: ...
+    level_min: int
+    level_max: int
+    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ..., level_min: _Optional[int] = ..., level_max: _Optional[int] = ...) -> None: ...
 
 class AddMemberResponse(_message.Message):
     __slots__ = ("member_id", "cluster_id")
@@ -164,6 +196,26 @@ class RemoveMemberRequest(_message.Message):
 class RemoveMemberResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ChangeGateRequest(_message.Message):
+    __slots__ = ("operation", "level", "expected_epoch")
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    operation: GateOperation
+    level: int
+    expected_epoch: int
+    def __init__(self, operation: _Optional[_Union[GateOperation, str]] = ..., level: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class ChangeGateResponse(_message.Message):
+    __slots__ = ("level_active", "level_fence", "gate_epoch")
+    LEVEL_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
+    GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    level_active: int
+    level_fence: int
+    gate_epoch: int
+    def __init__(self, level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
     __slots__ = ("target",)

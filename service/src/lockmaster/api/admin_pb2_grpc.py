@@ -60,6 +60,11 @@ class AdminStub:
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.ChangeGate = channel.unary_unary(
+                '/lockmaster.v1.Admin/ChangeGate',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.ChangeGateRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.ChangeGateResponse.FromString,
+                _registered_method=True)
         self.TransferLeadership = channel.unary_unary(
                 '/lockmaster.v1.Admin/TransferLeadership',
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
@@ -103,6 +108,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeGate(self, request, context):
+        """Level gates: features that need every member. Idempotent; refused naming the member and the number in the way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TransferLeadership(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -136,6 +148,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.FromString,
                     response_serializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'ChangeGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeGate,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.ChangeGateRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.ChangeGateResponse.SerializeToString,
             ),
             'TransferLeadership': grpc.unary_unary_rpc_method_handler(
                     servicer.TransferLeadership,
@@ -279,6 +296,33 @@ class Admin:
             '/lockmaster.v1.Admin/RemoveMember',
             lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.SerializeToString,
             lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/ChangeGate',
+            lockmaster_dot_v1_dot_admin__pb2.ChangeGateRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.ChangeGateResponse.FromString,
             options,
             channel_credentials,
             insecure,

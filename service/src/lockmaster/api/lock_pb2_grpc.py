@@ -74,6 +74,8 @@ class LocksServicer:
     def Acquire(self, request, context):
         """Answers once the lock is granted, the wait's timeout has passed (status LOCK state TIMED_OUT) or the deadline has.
         Needs header.session_id and header.seq. A call that ends early (deadline, cancel) withdraws its place.
+        One that ends between the grant and its answer leaves the lock held: repeat it under the same seq (same token), or
+        cancel that seq and release the token that this answers with. Else it is held until the session ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,17 +87,19 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, sessions: _Optional[_Iterable[_Union[SessionInfo, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
-    __slots__ = ("session_id", "first_incomplete", "requests")
+    __slots__ = ("session_id", "first_incomplete", "requests", "traced")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TRACED_FIELD_NUMBER: _ClassVar[int]
     session_id: int
     first_incomplete: int
     requests: _containers.RepeatedCompositeFieldContainer[Request]
-    def __init__(self, session_id: _Optional[int] = ..., first_incomplete: _Optional[int] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ...) -> None: ...
+    traced: bool
+    def __init__(self, session_id: _Optional[int] = ..., first_incomplete: _Optional[int] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., traced: _Optional[bool] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "seq", "acquire", "release", "cancel_acquire", "put", "delete", "get", "range", "history", "inspect_lock", "open_session", "keep_alive", "close_session", "watch", "cancel_watch", "force_release", "attach")
+    __slots__ = ("id", "seq", "acquire", "release", "cancel_acquire", "put", "delete", "get", "range", "history", "inspect_lock", "open_session", "keep_alive", "close_session", "watch", "cancel_watch", "force_release", "attach", "traceparent")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ACQUIRE_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +118,7 @@ class Request(_message.Message):
     CANCEL_WATCH_FIELD_NUMBER: _ClassVar[int]
     FORCE_RELEASE_FIELD_NUMBER: _ClassVar[int]
     ATTACH_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     seq: int
     acquire: _lock_pb2.AcquireRequest
@@ -134,7 +137,8 @@ class Request(_message.Message):
     cancel_watch: _config_pb2.CancelWatchRequest
     force_release: _lock_pb2.ForceReleaseRequest
     attach: AttachRequest
-    def __init__(self, id: _Optional[int] = ..., seq: _Optional[int] = ..., acquire: _Optional[_Union[_lock_pb2.AcquireRequest, _Mapping]] = ..., release: _Optional[_Union[_lock_pb2.ReleaseRequest, _Mapping]] = ..., cancel_acquire: _Optional[_Union[_lock_pb2.CancelAcquireRequest, _Mapping]] = ..., put: _Optional[_Union[_config_pb2.PutRequest, _Mapping]] = ..., delete: _Optional[_Union[_config_pb2.DeleteRequest, _Mapping]] = ..., get: _Optional[_Union[_config_pb2.GetRequest, _Mapping]] = ..., range: _Optional[_Union[_config_pb2.RangeRequest, _Mapping]] = ..., history: _Optional[_Union[_config_pb2.HistoryRequest, _Mapping]] = ..., inspect_lock: _Optional[_Union[_lock_pb2.InspectLockRequest, _Mapping]] = ..., open_session: _Optional[_Union[OpenSessionRequest, _Mapping]] = ..., keep_alive: _Optional[_Union[KeepAliveRequest, _Mapping]] = ..., close_session: _Optional[_Union[CloseSessionRequest, _Mapping]] = ..., watch: _Optional[_Union[_config_pb2.WatchRequest, _Mapping]] = ..., cancel_watch: _Optional[_Union[_config_pb2.CancelWatchRequest, _Mapping]] = ..., force_release: _Optional[_Union[_lock_pb2.ForceReleaseRequest, _Mapping]] = ..., attach: _Optional[_Union[AttachRequest, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, id: _Optional[int] = ..., seq: _Optional[int] = ..., acquire: _Optional[_Union[_lock_pb2.AcquireRequest, _Mapping]] = ..., release: _Optional[_Union[_lock_pb2.ReleaseRequest, _Mapping]] = ..., cancel_acquire: _Optional[_Union[_lock_pb2.CancelAcquireRequest, _Mapping]] = ..., put: _Optional[_Union[_config_pb2.PutRequest, _Mapping]] = ..., delete: _Optional[_Union[_config_pb2.DeleteRequest, _Mapping]] = ..., get: _Optional[_Union[_config_pb2.GetRequest, _Mapping]] = ..., range: _Optional[_Union[_config_pb2.RangeRequest, _Mapping]] = ..., history: _Optional[_Union[_config_pb2.HistoryRequest, _Mapping]] = ..., inspect_lock: _Optional[_Union[_lock_pb2.InspectLockRequest, _Mapping]] = ..., open_session: _Optional[_Union[OpenSessionRequest, _Mapping]] = ..., keep_alive: _Optional[_Union[KeepAliveRequest, _Mapping]] = ..., close_session: _Optional[_Union[CloseSessionRequest, _Mapping]] = ..., watch: _Optional[_Union[_config_pb2.WatchRequest, _Mapping]] = ..., cancel_watch: _Optional[_Union[_config_pb2.CancelWatchRequest, _Mapping]] = ..., force_release: _Optional[_Union[_lock_pb2.ForceReleaseRequest, _Mapping]] = ..., attach: _Optional[_Union[AttachRequest, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
     __slots__ = ()

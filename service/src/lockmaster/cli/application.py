@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -15,6 +14,7 @@ from lockmaster.cli.bench import bench
 from lockmaster.cli.cluster import members, status
 from lockmaster.cli.configuration import config
 from lockmaster.cli.demo import demo
+from lockmaster.cli.gate import gate
 from lockmaster.cli.locks import lock
 from lockmaster.cli.output import complain
 from lockmaster.cli.refusals import Refused, next_step
@@ -33,7 +33,7 @@ def cli() -> None:
     """Distributed locks you can trust, and live configuration."""
 
 
-for command in (demo, dev, serve, status, members, lock, run, config, bench):
+for command in (demo, dev, serve, status, members, gate, lock, run, config, bench):
     cli.add_command(command)
 
 
@@ -55,8 +55,8 @@ def invoke(arguments: Sequence[str]) -> int:
     except LockmasterError as error:
         complain(f"{error}{next_step(error)}")
         return exit_codes.exit_code_of(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # click's answer to a closed pipe, and to nothing else here: whoever read had enough.
         return exit_codes.OK
     except OSError as error:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")

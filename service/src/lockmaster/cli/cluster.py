@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
 from typing import Any
 
 import click
@@ -34,8 +34,7 @@ def status(target: Target, output: str) -> int:
 
     Exit code 69 if no member answers or none of those that do knows a leader.
     """
-    with ThreadPoolExecutor(max_workers=min(16, len(target.endpoints))) as pool:
-        rows = list(pool.map(lambda endpoint: status_row(target, endpoint), target.endpoints))
+    rows = status_rows(target)
     newest = max((row.get("commit_index", 0) for row in rows), default=0)
     for row in rows:
         row["lag"] = newest - row["applied_index"] if "applied_index" in row else ""
@@ -52,13 +51,22 @@ def status(target: Target, output: str) -> int:
     return UNAVAILABLE
 
 
-def status_row(target: Target, endpoint: str) -> dict[str, Any]:
+def status_rows(target: Target) -> list[dict[str, Any]]:
+    """Every endpoint's answer, or its error; all are asked at once."""
+    with contextlib.ExitStack() as stack:
+        asked = []
+        for endpoint in target.endpoints:
+            stub = admin_pb2_grpc.AdminStub(stack.enter_context(target.channel(endpoint)))
+            asked.append((endpoint, stub.Status.future(admin_pb2.StatusRequest(), timeout=target.timeout)))
+        return [status_row(target, endpoint, answer) for endpoint, answer in asked]
+
+
+def status_row(target: Target, endpoint: str, asked: Any) -> dict[str, Any]:
     """One member's answer, or its error."""
-    with target.channel(endpoint) as channel:
-        try:
-            answer = admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=target.timeout)
-        except grpc.RpcError as error:
-            return {"endpoint": endpoint, "error": str(error_of_rpc(error))}
+    try:
+        answer: admin_pb2.StatusResponse = asked.result()
+    except grpc.RpcError as error:
+        return {"endpoint": endpoint, "error": str(why_not_read(error, target))}
     return {
         "endpoint": endpoint,
         "name": answer.name,
@@ -81,10 +89,20 @@ def status_row(target: Target, endpoint: str) -> dict[str, Any]:
         "free_bytes": answer.free_bytes,
         "log_bytes": answer.log_bytes,
         "version": answer.version,
+        "level_active": answer.level_active,
+        "level_fence": answer.level_fence,
+        "level_max": answer.level_max,
         "uptime_ms": answer.uptime_ms,
         "uptime": duration(answer.uptime_ms),
         "alarms": ", ".join(answer.alarms),
     }
+
+
+def why_not_read(error: grpc.RpcError, target: Target) -> LockmasterError:
+    """Why a read was not answered; one that took too long has done nothing either."""
+    if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"no answer within {target.timeout:g} s")
+    return error_of_rpc(error)
 
 
 @click.command()
@@ -129,7 +147,7 @@ def list_members(target: Target) -> admin_pb2.ListMembersResponse:
                     admin_pb2.ListMembersRequest(), timeout=target.timeout
                 )
             except grpc.RpcError as error:
-                last = error_of_rpc(error)
+                last = why_not_read(error, target)
                 continue
         leader = next((member.client_address for member in answer.members if member.leader), "")
         if leader in ("", endpoint) or leader in asked:

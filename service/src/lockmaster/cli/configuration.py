@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,11 @@ def author() -> str:
         return ""
 
 
+def no_key(namespace: str, key: str) -> str:
+    """What is said of a key that isn't there."""
+    return f"no key {key!r} in {namespace!r}; `lockmaster config get {namespace}` lists them"
+
+
 @config.command("get")
 @click.argument("namespace")
 @click.argument("key", required=False)
@@ -68,7 +74,7 @@ def get_command(target: Target, output: str, namespace: str, key: str | None, pr
 
     item = with_client(target, ask)
     if item is None:
-        complain(f"no key {key!r} in {namespace!r}; `lockmaster config get {namespace}` lists them")
+        complain(no_key(namespace, key))
         return NOT_FOUND
     if output == "json":
         print_json(item_row(item))
@@ -119,17 +125,22 @@ def put_command(
 @click.argument("key")
 @click.option("--if-revision", type=click.IntRange(0), help="Only if its revision is this.")
 @click.option("-m", "--comment", default="", help="Kept in the history.")
+@output_option
 @connection_options
-def delete_command(target: Target, namespace: str, key: str, if_revision: int | None, comment: str) -> int:
+def delete_command(target: Target, output: str, namespace: str, key: str, if_revision: int | None, comment: str) -> int:
     """Delete a key; its history stays. Exit code 3 if it isn't there."""
 
     async def ask(client: AsyncClient) -> bool:
         return await client.config(namespace).delete(key, if_revision=if_revision, author=author(), comment=comment)
 
-    if with_client(target, ask):
+    deleted = with_client(target, ask)
+    if output == "json":
+        print_json({"deleted": deleted})
+    elif deleted:
         stdout.print("deleted")
+    if deleted:
         return OK
-    complain(f"no key {key!r} in {namespace!r}")
+    complain(no_key(namespace, key))
     return NOT_FOUND
 
 
@@ -141,6 +152,9 @@ def delete_command(target: Target, namespace: str, key: str, if_revision: int | 
 def edit_command(target: Target, namespace: str, key: str, comment: str) -> int:
     """Edit a key in $EDITOR. Exit code 4, with the text kept in a file, if somebody else wrote it meanwhile."""
 
+    if not (os.environ.get("VISUAL") or os.environ.get("EDITOR") or sys.stdout.isatty()):
+        raise Refused("no terminal to edit on: name a command in EDITOR, or use config put --file", USAGE)
+
     async def ask(client: AsyncClient) -> Item | None:
         return await client.config(namespace).get(key)
 
@@ -150,6 +164,8 @@ def edit_command(target: Target, namespace: str, key: str, comment: str) -> int:
         edited = click.edit(before.decode(), extension=Path(key).suffix or ".txt")
     except UnicodeDecodeError:
         raise Refused(f"{key!r} is not text: use config get and config put --file", USAGE) from None
+    except click.ClickException as error:
+        raise Refused(f"{error.format_message()}; name another in EDITOR, or use config put --file", USAGE) from None
     if edited is not None and not before.endswith(b"\n"):
         edited = edited.removesuffix("\n")  # editors end the last line; the value didn't
     if edited is None or edited.encode() == before:
@@ -177,14 +193,20 @@ def edit_command(target: Target, namespace: str, key: str, comment: str) -> int:
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @output_option
 @connection_options
-def log_command(target: Target, output: str, namespace: str, key: str, limit: int) -> None:
-    """Show every version of a key, or of the whole namespace, newest first."""
+def log_command(target: Target, output: str, namespace: str, key: str, limit: int) -> int:
+    """Show every version of a key, or of the whole namespace, newest first. Exit code 3 if there is none."""
 
     async def ask(client: AsyncClient) -> list[Mapping[str, Any]]:
         return [change_row(change) for change in await client.config(namespace).history(key, limit=limit)]
 
     rows = with_client(target, ask)
-    print_rows(rows if output == "json" else [shortened(row) for row in rows], LOG_COLUMNS, output, empty="no history")
+    if rows or output == "json":
+        print_rows(rows if output == "json" else [shortened(row) for row in rows], LOG_COLUMNS, output, empty="")
+    if rows:
+        return OK
+    what = f"key {key!r}" if key else "any key"
+    complain(f"no history of {what} in {namespace!r}; `lockmaster config get {namespace}` lists what is there")
+    return NOT_FOUND
 
 
 @config.command("watch")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import grpc
 from lockmaster import TLS, AsyncClient
 from lockmaster.cli.exit_codes import USAGE
 from lockmaster.cli.refusals import Refused
+from lockmaster.client.endpoints import on_loopback, parse_endpoints
 
 DEFAULT_ENDPOINTS = "127.0.0.1:7420"
 ENDPOINTS_MAX = 64
@@ -94,7 +94,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise Refused("--cert and --key belong together: give both", USAGE)
         if insecure and (tls_ca or tls_cert):
             raise Refused("--insecure and --ca or --cert exclude each other: give one", USAGE)
-        plain = insecure or (not (tls_ca or tls_cert) and all(loopback(address) for address in addresses))
+        plain = insecure or (not (tls_ca or tls_cert) and on_loopback(addresses))
         return command(target=Target(addresses, tls_ca, tls_cert, tls_key, plain, call_timeout), **others)
 
     return with_target
@@ -102,23 +102,13 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def split(endpoints: str) -> tuple[str, ...]:
     """The addresses of a comma-separated list. Refused with the one that isn't host:port."""
-    addresses = tuple(part.strip() for part in endpoints.split(",") if part.strip())
-    for address in addresses:
-        host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise Refused(f"--endpoints: {address!r} is not host:port", USAGE)
-    if not 0 < len(addresses) <= ENDPOINTS_MAX:
-        raise Refused(f"--endpoints: give 1 to {ENDPOINTS_MAX} addresses as host:port,host:port", USAGE)
-    return addresses
-
-
-def loopback(address: str) -> bool:
-    """Whether nothing but this machine is at the other end."""
-    host = address.rpartition(":")[0].strip("[]")
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        addresses = parse_endpoints(endpoints)
+    except ValueError as error:
+        raise Refused(f"--endpoints: {error}", USAGE) from None
+    if len(addresses) > ENDPOINTS_MAX:
+        raise Refused(f"--endpoints: {len(addresses)} addresses; at most {ENDPOINTS_MAX} are allowed", USAGE)
+    return addresses
 
 
 def existing_file() -> click.Path:

@@ -1,7 +1,7 @@
 """Three `lockmaster serve` processes on this machine: for the demo and the benchmarks.
 
-Every process is started in its own session and ended by `stop`, also when the caller fails; each member's log goes to a
-file beside its data.
+Every process is started in its own session and ended by `stop`, also when the caller fails; when the caller itself is
+killed, they end by themselves (tethered.py). Each member's log goes to a file beside its data.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import IO
 import grpc
 
 from lockmaster.api import admin_pb2, admin_pb2_grpc
+from lockmaster.cli import tethered
 
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
@@ -50,6 +52,8 @@ class Member:
     peer_address: str
     process: subprocess.Popen[bytes] | None = None
     log: IO[bytes] | None = field(default=None, repr=False)
+    environment: dict[str, str] = field(default_factory=dict)
+    """What its process gets on top of this one's environment."""
 
     @property
     def running(self) -> bool:
@@ -94,7 +98,7 @@ class LocalCluster:
 
     def start_member(self, member: Member) -> None:
         """Starts one member, blank or with what it had."""
-        command = [sys.executable, "-m", "lockmaster.cli.main", "serve", "--name", member.name]
+        command = [sys.executable, "-m", "lockmaster.cli.tethered", "serve", "--name", member.name]
         command += ["--data-dir", str(member.directory), *self._arguments]
         command += ["--listen-client", member.client_address, "--listen-peer", member.peer_address]
         if member is self.members[0]:
@@ -110,10 +114,14 @@ class LocalCluster:
         if member.log is not None:
             member.log.close()
         member.log = member.directory.with_suffix(".log").open("ab")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("LOCKMASTER_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LOCKMASTER_")} | member.environment
+        if threading.current_thread() is threading.main_thread():
+            environment[tethered.FROM_MAIN_THREAD] = str(os.getpid())
+        if member.process is not None and member.process.stdin is not None:
+            member.process.stdin.close()
         log = member.log
         member.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
         )
 
     def kill(self, member: Member) -> None:
@@ -143,6 +151,7 @@ class LocalCluster:
             if member.process is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     member.process.wait(max(0.1, deadline - time.monotonic()))
+        for member in self.members:  # those that ended by themselves too: their logs are open
             self._end(member, signal.SIGKILL)
 
     def _end(self, member: Member, number: signal.Signals) -> None:
@@ -150,6 +159,8 @@ class LocalCluster:
             with contextlib.suppress(ProcessLookupError):
                 member.process.send_signal(number)
             member.process.wait()
+            if member.process.stdin is not None:
+                member.process.stdin.close()
         if member.log is not None:
             member.log.close()
             member.log = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from lockmaster.cli.output import (
     stdout,
 )
 from lockmaster.cli.refusals import Refused
-from lockmaster.cli.run import until_lost
+from lockmaster.cli.run import granted, until_lost
 from lockmaster.client.locks import LockStatus, QueuedWaiter
 
 T = TypeVar("T")
@@ -48,15 +49,35 @@ def lock() -> None:
 def acquire_command(target: Target, output: str, name: str, timeout: float | None, ttl: float) -> int:
     """Take a lock and hold it until Ctrl-C; prints its fencing token.
 
-    Exit code 124 if it is not granted in time, 125 if it is lost, 130 after Ctrl-C.
+    Exit code 124 if it is not granted in time, 125 if it is lost, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    return asyncio.run(hold(target, output, name, timeout, ttl))
+    return asyncio.run(hold_until_told(target, output, name, timeout, ttl))
+
+
+async def hold_until_told(target: Target, output: str, name: str, timeout: float | None, ttl: float) -> int:
+    """Holds the lock until it is lost or SIGTERM comes, which gives it back as Ctrl-C does."""
+    loop = asyncio.get_running_loop()
+    holding = loop.create_task(hold(target, output, name, timeout, ttl))
+    told: list[signal.Signals] = []
+
+    def end() -> None:
+        told.append(signal.SIGTERM)
+        holding.cancel()
+
+    with contextlib.suppress(NotImplementedError):  # no such signal handlers on Windows
+        loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        return await holding
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return 128 + signal.SIGTERM
 
 
 async def hold(target: Target, output: str, name: str, timeout: float | None, ttl: float) -> int:
     """Holds the lock until it is lost; cancellation gives it back."""
     async with target.client(ttl=ttl, label="lock acquire") as client:
-        held = await client.lock(name, timeout=timeout).acquire()
+        held = await granted(client, name, timeout)
         try:
             if output == "json":
                 print_json_line({"name": name, "token": held.fencing_token})
@@ -87,7 +108,8 @@ def inspect_command(target: Target, output: str, name: str) -> None:
     if output == "json":
         print_json(row)
         return
-    print_rows([row], COLUMNS, output, empty="")
+    shown = row if found.holder else {**row, "holder": "nobody", "token": ""}
+    print_rows([shown], COLUMNS, output, empty="")
     if row["queue"]:
         print_rows(row["queue"], QUEUE_COLUMNS, output, empty="")
 
@@ -110,8 +132,9 @@ def list_command(target: Target, output: str, prefix: str) -> None:
 @click.option("--reason", required=True, help="Kept with the event; the holder is told.")
 @click.option("--token-max", type=click.IntRange(0), default=0, help="Only if the holder's token is at most this.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
+@output_option
 @connection_options
-def force_release_command(target: Target, name: str, reason: str, token_max: int, yes: bool) -> int:
+def force_release_command(target: Target, output: str, name: str, reason: str, token_max: int, yes: bool) -> int:
     """Take a lock from its holder. The next holder's token is higher; the old one must be fenced off by it."""
     if not yes:
         if not sys.stdin.isatty():
@@ -124,7 +147,10 @@ def force_release_command(target: Target, name: str, reason: str, token_max: int
         return await client.locks.force_release(name, reason, token_max)
 
     token = with_client(target, ask)
-    stdout.print(f"released; its token was {token}" if token else "nobody held it")
+    if output == "json":
+        print_json({"released": bool(token), "token": token})
+    else:
+        stdout.print(f"released; its token was {token}" if token else "nobody held it")
     return OK
 
 
@@ -145,8 +171,9 @@ def row_of(found: LockStatus) -> dict[str, Any]:
         "name": found.name,
         "holder": (holder.label or str(holder.session_id)) if holder else "",
         "session_id": holder.session_id if holder else 0,
-        "token": holder.token if holder else "",
+        "token": holder.token if holder else 0,
         "held": duration(round(holder.since * 1000)) if holder else "",
+        "held_seconds": holder.since if holder else 0.0,
         "waiting": found.queue_length,
         "last_token": found.last_token,
     }
@@ -159,4 +186,5 @@ def waiter_row(waiter: QueuedWaiter) -> dict[str, Any]:
         "label": waiter.label,
         "session_id": waiter.session_id,
         "waited": duration(round(waiter.waited * 1000)),
+        "waited_seconds": waiter.waited,
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from lockmaster import Held
+from lockmaster import AsyncClient, Held
 from lockmaster.cli.child import start_failure, supervise
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import LOCK_LOST
@@ -49,7 +49,7 @@ async def run_under_lock(
     """Takes the lock, runs the command, gives the lock back. Returns the exit code; raises LockmasterError before the
     command has started."""
     async with target.client(ttl=ttl, label=f"run {command[0]}") as client:
-        held = await client.lock(name, timeout=timeout).acquire()
+        held = await granted(client, name, timeout)
         try:
             variables = {TOKEN_VARIABLE: str(held.fencing_token), NAME_VARIABLE: name}
             try:
@@ -66,6 +66,16 @@ async def run_under_lock(
         complain(f"lock {name!r} was lost while {command[0]} ran: it has been stopped")
         return LOCK_LOST
     return ended.code
+
+
+async def granted(client: AsyncClient, name: str, timeout: float | None) -> Held:
+    """Waits for the lock. A wait without an end begins only where the cluster answers, and says who is in the way."""
+    if timeout is None:
+        holder = (await client.locks.inspect(name)).holder
+        if holder is not None:
+            who = holder.label or f"session {holder.session_id}"
+            complain(f"waiting for lock {name!r}, held by {who}; Ctrl-C gives up")
+    return await client.lock(name, timeout=timeout).acquire()
 
 
 async def until_lost(held: Held) -> None:

@@ -40,6 +40,7 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
 SWITCHES: tuple[tuple[str, str], ...] = (
     ("--bootstrap", "First member of a new cluster: makes it if the data directory is blank."),
     ("--learner", "With --join: stay a learner until told otherwise."),
+    ("--otlp-insecure", "Speak plaintext to the collector."),
     ("--insecure", "Plaintext; refused on anything but loopback addresses."),
 )
 
@@ -55,8 +56,11 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def run_server(values: Mapping[str, Any]) -> int:
-    """Serves until asked to stop. Returns the exit code; Refused where the extra is missing or a setting is wrong."""
+def run_server(values: Mapping[str, Any], ready: Callable[[], None] | None = None) -> int:
+    """Serves until asked to stop; `ready` is called once it listens.
+
+    Returns the exit code; Refused where the extra is missing or a setting is wrong.
+    """
     require_server_extra()
     from lockmaster.server.app import serve as serve_until_stopped
     from lockmaster.server.settings import SettingsError, load
@@ -64,8 +68,9 @@ def run_server(values: Mapping[str, Any]) -> int:
     try:
         settings = load({name: value for name, value in values.items() if value not in (None, ())})
     except SettingsError as error:
-        raise Refused(f"{error} (see lockmaster serve --help)", USAGE) from None
-    return serve_until_stopped(settings)
+        flag = f"--{error.setting.replace('_', '-')} " if error.setting else ""
+        raise Refused(f"{flag}{error.why} (see lockmaster serve --help)", USAGE) from None
+    return serve_until_stopped(settings, ready)
 
 
 def require_server_extra() -> None:
@@ -103,8 +108,12 @@ def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
     """Serve one member for development: plaintext on loopback, no copies, data gone when it stops."""
     require_server_extra()
     with directory(data_dir) as path:
-        click.echo(f"lockmaster dev: serving on {listen}, data in {path}; Ctrl-C stops it", err=True)
-        click.echo(f"try: lockmaster --help, lockmaster config put app greeting hello (-e {listen})", err=True)
+
+        def say() -> None:
+            click.echo(f"lockmaster dev: serving on {listen}, data in {path}; Ctrl-C stops it", err=True)
+            elsewhere = "" if listen == DEFAULT_CLIENT else f" -e {listen}"
+            click.echo(f"try: lockmaster config put app greeting hello{elsewhere}", err=True)
+
         values = {
             "data_dir": path,
             "name": "dev",
@@ -116,7 +125,7 @@ def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
             "profile": "fast",
             "log_level": log_level,
         }
-        return run_server(values)
+        return run_server(values, say)
 
 
 @contextlib.contextmanager

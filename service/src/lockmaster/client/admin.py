@@ -70,6 +70,18 @@ class Admin:
             SERVICE + "RemoveMember", request, admin_pb2.RemoveMemberResponse, timeout=CHANGE_SECONDS_MAX
         )
 
+    async def change_gate(
+        self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.ChangeGateResponse:
+        """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
+
+        Raises PreconditionFailed naming the members in the way and their numbers.
+        """
+        request = admin_pb2.ChangeGateRequest(operation=operation, level=level, expected_epoch=expected_epoch)
+        return await self._client.unary(
+            SERVICE + "ChangeGate", request, admin_pb2.ChangeGateResponse, timeout=CHANGE_SECONDS_MAX
+        )
+
     async def transfer(self, target: int = 0) -> admin_pb2.TransferLeadershipResponse:
         """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
         request = admin_pb2.TransferLeadershipRequest(target=target)

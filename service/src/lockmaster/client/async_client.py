@@ -12,7 +12,7 @@ import socket
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -31,7 +31,8 @@ from lockmaster.client.keepalive import Keepalive
 from lockmaster.client.locks import Lock, Locks, OnLost
 from lockmaster.client.policy import Raise, policy
 from lockmaster.client.session_core import SessionCore
-from lockmaster.client.telemetry import telemetry_if_on
+from lockmaster.client.telemetry import NAMESPACE, telemetry_if_on
+from lockmaster.client.typed import SETTINGS_KEY, TypedConfig
 from lockmaster.errors import ForkedClient, LockmasterError, Unavailable, WrongLoop
 
 P = ParamSpec("P")
@@ -60,6 +61,10 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _namespace_of(message: Any) -> str:
+    return str(getattr(message, "namespace", ""))
 
 
 def default_label() -> str:
@@ -134,9 +139,22 @@ class AsyncClient:
         """A decorator for coroutine functions: each call runs while it holds the lock."""
         return lock_module.locked(self, name, timeout, on_lost)
 
-    def config(self, namespace: str) -> Config:
-        """The configuration keys of a namespace."""
-        return Config(self, namespace)
+    @overload
+    def config(self, namespace: str) -> Config: ...
+
+    @overload
+    def config(self, namespace: str, *, model: type[R], key: str = SETTINGS_KEY) -> TypedConfig[R]: ...
+
+    def config(
+        self, namespace: str, *, model: type[R] | None = None, key: str = SETTINGS_KEY
+    ) -> Config | TypedConfig[R]:
+        """The configuration keys of a namespace; with `model`, one of its keys as an object.
+
+        `model`: a pydantic model or a dataclass, kept as JSON under `key`. Raises ModuleNotFoundError if pydantic is
+        not installed: pip install "lockmaster[typed]".
+        """
+        config = Config(self, namespace)
+        return config if model is None else TypedConfig(config, model, key)
 
     @property
     def session_id(self) -> int:
@@ -178,6 +196,7 @@ class AsyncClient:
             session_changed=self._session_changed,
             now=self.clock(),
         )
+        self._core.traced = self.telemetry is not None and self.telemetry.tracing
         return self._core
 
     def _session_changed(self, session: Session | None) -> None:
@@ -213,14 +232,20 @@ class AsyncClient:
         """Sends a mutation under the session, exactly once, and returns its answer."""
         core = self.core()
         waiter = self.loop.create_future()
-        core.submit(MessageCall(waiter, field, message, size), self.operation_timeout)
+        call = MessageCall(waiter, field, message, size)
+        core.submit(call, self.operation_timeout)
+        if self.telemetry is not None:
+            return await self.telemetry.measured(field, call, NAMESPACE, _namespace_of(message))
         return await waiter
 
     async def read(self, field: str, message: Any) -> Any:
         """Sends a read and returns its answer."""
         core = self.core()
         waiter = self.loop.create_future()
-        core.submit(ReadCall(waiter, field, message), self.operation_timeout)
+        call = ReadCall(waiter, field, message)
+        core.submit(call, self.operation_timeout)
+        if self.telemetry is not None:
+            return await self.telemetry.measured(field, call, NAMESPACE, _namespace_of(message))
         return await waiter
 
     async def unary(
@@ -237,12 +262,34 @@ class AsyncClient:
         Only for operations that may be repeated.
         """
         self.core()
-        deadline = self.clock() + (self.operation_timeout if timeout is None else timeout)
+        seconds = self.operation_timeout if timeout is None else timeout
+        if self.telemetry is None:
+            return await self._unary(method, request, answer, endpoint, seconds, None)
+        operation = self.telemetry.begin(method.removeprefix("/lockmaster.v1."))
+        try:
+            found = await self._unary(method, request, answer, endpoint, seconds, operation.traceparent)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return found
+
+    async def _unary(
+        self,
+        method: str,
+        request: Message,
+        answer: type[M],
+        endpoint: str | None,
+        seconds: float,
+        traceparent: str | None,
+    ) -> M:
+        deadline = self.clock() + seconds
+        metadata = None if traceparent is None else (("traceparent", traceparent),)
         address = endpoint or self._leader or random.choice(self.endpoints)
         for attempt in range(1, UNARY_ATTEMPTS_MAX + 1):
             left = deadline - self.clock()
             try:
-                return await self._unary_once(address, method, request, answer, left)
+                return await self._unary_once(address, method, request, answer, left, metadata)
             except LockmasterError as error:
                 decision = policy(error, attempt, deadline - self.clock(), draw=random.random())
                 if isinstance(decision, Raise) or (endpoint is not None and attempt > 2):
@@ -255,7 +302,15 @@ class AsyncClient:
                 address = self.endpoints[(turn + 1) % len(self.endpoints)]
         raise Unavailable(f"{method} was refused {UNARY_ATTEMPTS_MAX} times")
 
-    async def _unary_once(self, address: str, method: str, request: Message, answer: type[M], left: float) -> M:
+    async def _unary_once(
+        self,
+        address: str,
+        method: str,
+        request: Message,
+        answer: type[M],
+        left: float,
+        metadata: tuple[tuple[str, str], ...] | None,
+    ) -> M:
         channels = self._unary_channels
         if channels is None:
             raise Unavailable("this client is closed")
@@ -267,7 +322,9 @@ class AsyncClient:
             response_deserializer=answer.FromString,  # type: ignore[attr-defined]
         )
         try:
-            result: M = await call(request, timeout=max(left, 0.001) if math.isfinite(left) else None)
+            result: M = await call(
+                request, timeout=max(left, 0.001) if math.isfinite(left) else None, metadata=metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise error_of_rpc(error) from None
         return result

@@ -41,7 +41,7 @@ class Waiter(Protocol):
 class Call:
     """One operation. `seq` 0: not deduplicated or not yet numbered; `session` None: not bound to one yet."""
 
-    __slots__ = ("attempt", "deadline", "id", "in_flight", "seq", "session", "unsure", "waiter")
+    __slots__ = ("attempt", "deadline", "id", "in_flight", "seq", "session", "traceparent", "unsure", "waiter")
 
     mutation = True
     """Numbered, sent under a session, resent under the same number."""
@@ -52,6 +52,8 @@ class Call:
 
     def __init__(self, waiter: Waiter | None) -> None:
         self.waiter = waiter
+        # W3C Trace Context of the operation's span, where that is sampled.
+        self.traceparent: str | None = None
         self.id = 0
         self.seq = 0
         self.session: Session | None = None

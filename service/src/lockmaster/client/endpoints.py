@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
+from lockmaster.addresses import is_loopback, split_address
 
 ENDPOINTS_VARIABLE = "LOCKMASTER_ENDPOINTS"
 PORT_DEFAULT = 7420
@@ -75,28 +76,26 @@ def parse_endpoints(endpoints: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def _with_port(endpoint: str) -> str:
-    host, colon, port = endpoint.rpartition(":")
+    _, colon, port = endpoint.rpartition(":")
     if not colon or "]" in port:
-        return f"{endpoint}:{PORT_DEFAULT}"
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ValueError(f"endpoint {endpoint!r} is not host:port")
+        endpoint = f"{endpoint}:{PORT_DEFAULT}"
+    try:
+        _, number = split_address(endpoint)
+    except ValueError as error:
+        raise ValueError(f"endpoint {error}") from None
+    if number == 0:
+        raise ValueError(f"endpoint {endpoint!r}: the port is 0")
     return endpoint
 
 
-def is_loopback(endpoint: str) -> bool:
-    """True if the endpoint's host certainly is this machine."""
-    host = endpoint.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def on_loopback(endpoints: Iterable[str]) -> bool:
+    """True if all of these host:port certainly are this machine."""
+    return all(is_loopback(split_address(each)[0]) for each in endpoints)
 
 
 def check_trust(endpoints: Iterable[str], tls: TLS | None, insecure: bool) -> None:
     """Raises ValueError if plaintext would leave this machine without being asked for."""
     if tls is not None and insecure:
         raise ValueError("tls and insecure exclude each other")
-    if tls is None and not insecure and not all(is_loopback(each) for each in endpoints):
+    if tls is None and not insecure and not on_loopback(endpoints):
         raise ValueError("endpoints beyond this machine need tls=TLS(ca, cert, key); insecure=True sends plaintext")

@@ -84,6 +84,7 @@ def error_of_rpc(error: grpc.RpcError) -> LockmasterError:
             return error_of(failure.status, failure)
     code = getattr(error, "code", lambda: None)()
     text = getattr(error, "details", lambda: None)() or str(code)
+    text = text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")  # of gRPC's account, what went wrong
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequest("request", text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from lockmaster.api import lock_pb2, status_pb2
 from lockmaster.client.calls import AcquireCall, ReleaseCall
 from lockmaster.client.holds import Hold
+from lockmaster.client.telemetry import LOCK_NAME
 from lockmaster.errors import LockBusy, LockJeopardy, LockLost, LockmasterError, NotHeld
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class Held:
             core.submit(call, client.operation_timeout)
             if client.telemetry is not None:
                 client.telemetry.released(hold)
+                await client.telemetry.measured("release", call, LOCK_NAME, hold.name)
+                return
             await waiter
             return
         waiter = call.waiter  # type: ignore[assignment]
@@ -238,25 +241,27 @@ class Lock:
             timeout_ms = max(1, round(min(timeout, TIMEOUT_SECONDS_MAX) * 1000))
         waiter = client.loop.create_future()
         call = AcquireCall(waiter, self.name, wait, timeout_ms)
-        span = client.telemetry.acquiring(self.name) if client.telemetry is not None else None
         core.submit(call, None if wait else client.operation_timeout)
+        operation = client.telemetry.acquiring(call) if client.telemetry is not None else None
         timer = None
         if timeout is not None:
             timer = client.loop.call_later(timeout + TIMEOUT_GRACE_SECONDS, core.time_out, call, timeout)
         try:
             hold = await waiter
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             core.withdraw(call)
+            if operation is not None:
+                operation.end(error)
             raise
         except LockmasterError as error:
-            if span is not None:
-                span.failed(error)
+            if operation is not None:
+                operation.end(error)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-            if span is not None:
-                span.done(call.hold)
+        if operation is not None:
+            operation.granted(hold)
         held = Held(client, hold)
         on_lost = self.on_lost
         if on_lost is not None:

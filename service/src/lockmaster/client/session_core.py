@@ -92,6 +92,8 @@ class SessionCore:
         self.watches: dict[int, Watching] = {}
         # The last reason why a call had to be tried again: for the texts of errors only.
         self.trouble = ""
+        # True: this client's application says what is traced.
+        self.traced = False
         self._wake = wake
         self._woken = False
         self._make_nonce = nonce
@@ -232,6 +234,8 @@ class SessionCore:
             return None
         if session is not None:
             frame.first_incomplete = session.lowest_pending()
+        if self.traced:
+            frame.traced = True
         if self._unheard_since is None:
             self._unheard_since = now
         return frame.SerializeToString()
@@ -281,6 +285,8 @@ class SessionCore:
             request.id = call.id
             request.seq = call.seq
             call.fill(request)
+            if call.traceparent is not None:
+                request.traceparent = call.traceparent
         return room
 
     def _write(self, call: Call, request: session_pb2.Request) -> None:
@@ -292,6 +298,8 @@ class SessionCore:
         self._in_flight[call.id] = call
         request.id = call.id
         call.fill(request)
+        if call.traceparent is not None:
+            request.traceparent = call.traceparent
 
     def receive(self, data: bytes, now: float) -> None:
         """Takes one message of the server. Afterwards look at `redirect`."""

@@ -6,21 +6,24 @@ import functools
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, overload
 
 from lockmaster.api import admin_pb2, session_pb2
 from lockmaster.client import admin as async_admin
 from lockmaster.client import config as async_config
 from lockmaster.client import locks as async_locks
+from lockmaster.client import typed as async_typed
 from lockmaster.client.async_client import OPERATION_SECONDS_DEFAULT, TTL_SECONDS_DEFAULT, AsyncClient
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import LockStatus
-from lockmaster.client.sync_parts import Lock, Portal, Watch, leave
+from lockmaster.client.sync_parts import Lock, Portal, TypedWatch, Watch, leave
+from lockmaster.client.typed import SETTINGS_KEY, Versioned
 from lockmaster.client.watching import Change, Item
 from lockmaster.errors import LockLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Held:
@@ -82,7 +85,8 @@ class Held:
     def release(self) -> None:
         """Gives the lock back; a second call does nothing.
 
-        Shielded: once called, the release is sent and repeated until it is answered, also if interrupted.
+        Shielded: once called, the release is sent and repeated until it is answered, also if this thread is
+        interrupted.
         Raises LockLost if the lock had been lost, Unavailable or Indeterminate if no answer came in time.
         """
         self._portal.run(self._inner.release())
@@ -259,6 +263,118 @@ class Config:
         )
 
 
+class TypedConfig(Generic[T]):
+    """One configuration object, read and written as its model."""
+
+    def __init__(self, portal: Portal, inner: async_typed.TypedConfig[T]) -> None:
+        self._portal = portal
+        self._inner = inner
+
+    @property
+    def namespace(self) -> str:
+        """See the async client."""
+        return self._inner.namespace
+
+    @property
+    def key(self) -> str:
+        """See the async client."""
+        return self._inner.key
+
+    @property
+    def current(self) -> Versioned[T]:
+        """The newest value that this object has seen, without waiting: for hot paths, from any thread.
+
+        Kept up to date after `start()`; else as new as the last get, put, update or watched change. A newer value that
+        does not fit the model leaves it as it was. Raises NotFound if nothing has been seen yet.
+        """
+        return self._inner.current
+
+    @property
+    def following(self) -> bool:
+        """True while `current` is kept up to date: from `start()` until the end of this object or of the client."""
+        return self._inner.following
+
+    def get(self, *, at_revision: int = 0) -> Versioned[T]:
+        """The value now (linearizable) or as it was at a revision; the model's defaults if the key does not exist.
+
+        Raises ConfigMismatch if it does not fit the model, NotFound if there is no key and a field has no default,
+        Compacted if history at that revision is gone.
+        """
+        return self._portal.run(self._inner.get(at_revision=at_revision))
+
+    def put(
+        self,
+        value: T,
+        *,
+        if_revision: int | None = None,
+        guard: Held | None = None,
+        author: str = "",
+        comment: str = "",
+    ) -> Versioned[T]:
+        """Writes the whole model and returns it with its revision; exactly once. Conditions as in Config.put.
+
+        Raises ConfigMismatch, before anything is sent, for a value that would not be read back.
+        """
+        return self._portal.run(
+            self._inner.put(
+                value,
+                if_revision=if_revision,
+                guard=None if guard is None else guard._inner,
+                author=author,
+                comment=comment,
+            )
+        )
+
+    def update(
+        self,
+        change: Callable[[T], T],
+        *,
+        if_revision: int | None = None,
+        guard: Held | None = None,
+        author: str = "",
+        comment: str = "",
+    ) -> Versioned[T]:
+        """Reads, changes and writes the model as one step: `change` gets the value and returns the new one.
+
+        If somebody else wrote meanwhile, `change` runs again on the newer value; with `if_revision` CompareFailed is
+        raised instead. Without a key it gets the model's defaults (revision 0). Returns what was written.
+        """
+        return self._portal.run(
+            self._inner.update(
+                change,
+                if_revision=if_revision,
+                guard=None if guard is None else guard._inner,
+                author=author,
+                comment=comment,
+            )
+        )
+
+    def watch(self, *, from_revision: int = 0) -> TypedWatch[T]:
+        """The changes from now on, or from a revision; gap-free, like Config.watch.
+
+        A value that does not fit the model ends nothing: that change's `value` raises ConfigMismatch.
+        """
+        return TypedWatch(self._portal, self._inner.watch(from_revision=from_revision))
+
+    def start(self) -> TypedConfig[T]:
+        """Reads the value and keeps `current` up to date from now on. Raises what `get` raises; then nothing runs."""
+        self._portal.run(self._inner.start())
+        return self
+
+    def close(self) -> None:
+        """Ends what `start` began; `current` stays as it is."""
+        if not self._portal.closed:
+            self._portal.run(self._inner.aclose())
+
+    def __enter__(self) -> TypedConfig[T]:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Admin:
     """Status, members and changes of the cluster. Answers are the protocol's own messages (lockmaster.api)."""
 
@@ -299,6 +415,15 @@ class Admin:
         """Takes a member out of the configuration for good."""
         return self._portal.run(self._inner.remove_member(member_id, expected_epoch=expected_epoch))
 
+    def change_gate(
+        self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.ChangeGateResponse:
+        """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
+
+        Raises PreconditionFailed naming the members in the way and their numbers.
+        """
+        return self._portal.run(self._inner.change_gate(operation, level, expected_epoch=expected_epoch))
+
     def transfer(self, target: int = 0) -> admin_pb2.TransferLeadershipResponse:
         """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
         return self._portal.run(self._inner.transfer(target))
@@ -309,15 +434,16 @@ class Admin:
 
 
 class Client:
-    """Distributed locks and configuration for one event loop.
+    """Distributed locks and configuration for any number of threads.
 
     `endpoints`: host:port of any members (LOCKMASTER_ENDPOINTS if None). `ttl`: seconds after which this client's
     locks pass on if it can't be heard. `tls`: needed unless all endpoints are on this machine or `insecure`.
     `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
-    without an answer of the event loop after which the session is no longer renewed (default 2 x ttl).
+    without any call of any thread (`held.valid` counts) after which the session is no longer renewed (default: never,
+    since a thread may work long without calling).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 
-    Connects with the first call and opens its session with the first mutation. Use `async with`, or `close()`.
+    Connects with the first call and opens its session with the first mutation. Use `with`, or `close()`.
     """
 
     def __init__(
@@ -348,10 +474,6 @@ class Client:
         self.locks = Locks(self._portal, self._inner.locks)
         self.admin = Admin(self._portal, self._inner.admin)
 
-    def config(self, namespace: str) -> Config:
-        """The configuration keys of a namespace."""
-        return Config(self._portal, self._inner.config(namespace))
-
     @property
     def session_id(self) -> int:
         """The id of the open session, 0 if there is none yet."""
@@ -361,6 +483,24 @@ class Client:
     def alive(self) -> bool:
         """False once closed or forked."""
         return self._inner.alive
+
+    @overload
+    def config(self, namespace: str) -> Config: ...
+
+    @overload
+    def config(self, namespace: str, *, model: type[R], key: str = SETTINGS_KEY) -> TypedConfig[R]: ...
+
+    def config(
+        self, namespace: str, *, model: type[R] | None = None, key: str = SETTINGS_KEY
+    ) -> Config | TypedConfig[R]:
+        """The configuration keys of a namespace; with `model`, one of its keys as an object.
+
+        `model`: a pydantic model or a dataclass, kept as JSON under `key`. Raises ModuleNotFoundError if pydantic is
+        not installed: pip install "lockmaster[typed]".
+        """
+        if model is None:
+            return Config(self._portal, self._inner.config(namespace))
+        return TypedConfig(self._portal, self._inner.config(namespace, model=model, key=key))
 
     def lock(
         self, name: str, timeout: float | None = None, *, on_lost: Callable[[LockLost], object] | None = None

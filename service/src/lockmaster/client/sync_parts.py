@@ -13,11 +13,11 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from lockmaster.client import locks as async_locks
 from lockmaster.client.clock import suspend_clock
-from lockmaster.client.config import Watch as AsyncWatch
+from lockmaster.client.typed import TypedChange
 from lockmaster.client.watching import Change
 from lockmaster.errors import ForkedClient, LockBusy, LockmasterError, LockTimeout, NotHeld, Unavailable
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lockmaster.client.sync_client import Held
 
 T = TypeVar("T")
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 STOP_SECONDS_MAX = 10.0
 
@@ -239,10 +241,23 @@ async def _give_back_if_any(held: async_locks.Held | None) -> None:
         await held.release()
 
 
-class Watch:
+class _AnyWatch(Protocol[C_co]):
+    """What both asynchronous watches have."""
+
+    @property
+    def revision(self) -> int: ...
+
+    async def start(self) -> object: ...
+
+    async def aclose(self) -> None: ...
+
+    async def __anext__(self) -> C_co: ...
+
+
+class _Watch(Generic[C]):
     """An endless iterator of changes: whole, ordered, without gap or duplicate, across reconnects."""
 
-    def __init__(self, portal: Portal, inner: AsyncWatch) -> None:
+    def __init__(self, portal: Portal, inner: _AnyWatch[C]) -> None:
         self._portal = portal
         self._inner = inner
 
@@ -251,15 +266,15 @@ class Watch:
         """Everything up to this revision has been delivered or queued here."""
         return self._inner.revision
 
-    def start(self) -> Watch:
+    def start(self) -> Self:
         """Begins watching now, not at the first change asked for."""
         self._portal.run(self._inner.start())
         return self
 
-    def __iter__(self) -> Watch:
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Change:
+    def __next__(self) -> C:
         change = self._portal.run(_next(self._inner))
         if change is None:
             raise StopIteration
@@ -270,7 +285,7 @@ class Watch:
         if not self._portal.closed:
             self._portal.run(self._inner.aclose())
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -279,6 +294,17 @@ class Watch:
         self.close()
 
 
-async def _next(watch: AsyncWatch) -> Change | None:
+class Watch(_Watch[Change]):
+    """The changes of a key, a prefix or a namespace, without end."""
+
+
+class TypedWatch(_Watch[TypedChange[T]]):
+    """The changes of a configuration object, without end."""
+
+
+async def _next(watch: _AnyWatch[C]) -> C | None:
     # StopAsyncIteration can't leave a task's coroutine as a result can.
-    return await anext(watch, None)
+    try:
+        return await watch.__anext__()
+    except StopAsyncIteration:
+        return None

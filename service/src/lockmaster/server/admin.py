@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 
+from lockmaster_raft.gates import GateOperation
+
 from lockmaster.api import admin_pb2
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
@@ -47,6 +49,8 @@ class AdminCalls:
             version=self._version,
             level_active=now.level_active,
             level_max=now.level_max,
+            level_fence=now.level_fence,
+            gate_epoch=now.gate_epoch,
             incarnation=now.incarnation,
             alarms=now.alarms,
             sessions=sessions,
@@ -69,7 +73,12 @@ class AdminCalls:
         """The configuration as this member knows it; progress where it leads."""
         now = self._engine.status()
         answer = admin_pb2.ListMembersResponse(
-            configuration_epoch=now.configuration_epoch, commit_index=now.commit_index, cluster_id=now.cluster_id
+            configuration_epoch=now.configuration_epoch,
+            commit_index=now.commit_index,
+            cluster_id=now.cluster_id,
+            level_active=now.level_active,
+            level_fence=now.level_fence,
+            gate_epoch=now.gate_epoch,
         )
         for member in now.members:
             _write_member(answer.members.add(), member, now)
@@ -84,6 +93,8 @@ class AdminCalls:
             request.incarnation,
             learner=request.learner,
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
+            level_min=request.level_min or 1,
+            level_max=request.level_max or 1,
         )
         return admin_pb2.AddMemberResponse(member_id=member_id, cluster_id=self._engine.status().cluster_id)
 
@@ -92,6 +103,16 @@ class AdminCalls:
         expected = request.expected_epoch if request.HasField("expected_epoch") else None
         await self._engine.remove_member(request.member_id, expected_epoch=expected)
         return admin_pb2.RemoveMemberResponse()
+
+    async def change_gate(self, request: admin_pb2.ChangeGateRequest) -> admin_pb2.ChangeGateResponse:
+        """Returns once the gate entry is committed, with the gate state then."""
+        operation = GateOperation(request.operation)  # the proto's numbers are the log's; admission refused others
+        expected = request.expected_epoch if request.HasField("expected_epoch") else None
+        await self._engine.change_gate(operation, request.level, expected_epoch=expected)
+        now = self._engine.status()
+        return admin_pb2.ChangeGateResponse(
+            level_active=now.level_active, level_fence=now.level_fence, gate_epoch=now.gate_epoch
+        )
 
     async def transfer_leadership(
         self, request: admin_pb2.TransferLeadershipRequest
@@ -128,5 +149,7 @@ def _write_member(target: admin_pb2.MemberInfo, member: MemberStatus, now: Statu
     target.match_index = member.match_index
     target.lag_entries = member.lag_entries
     target.reachable = member.reachable or member.member_id == now.member_id
+    target.level_min = member.level_min
     target.level_max = member.level_max
+    target.fence_index = member.fence_index
     target.incarnation = member.incarnation

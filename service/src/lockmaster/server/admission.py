@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from google.protobuf.message import Message
+from lockmaster_raft.gates import LEVEL_LIMIT, GateOperation
 
+from lockmaster.addresses import split_address
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest
-from lockmaster.server.settings import split_address
 
 LOCK_NAME_BYTES_MAX: Final = 512
 NAMESPACE_BYTES_MAX: Final = 253
@@ -296,9 +297,18 @@ RULES: Final[dict[type[Message], Rules]] = {
             ("incarnation", INCARNATION),
             ("expected_epoch", POSITION),
             ("learner", any_value),
+            ("level_min", Number(0, LEVEL_LIMIT)),
+            ("level_max", Number(0, LEVEL_LIMIT)),
         )
     ),
     admin_pb2.RemoveMemberRequest: Rules((("member_id", IDENTIFIER), ("expected_epoch", POSITION))),
+    admin_pb2.ChangeGateRequest: Rules(
+        (
+            ("operation", Number(GateOperation.FENCE, GateOperation.DEACTIVATE)),
+            ("level", Number(2, LEVEL_LIMIT)),
+            ("expected_epoch", POSITION),
+        )
+    ),
     admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION),)),
 }
 

@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ import uvloop
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from lockmaster_raft.errors import InvariantViolation, StorageFailed
+from lockmaster_raft.membership import LEVEL_MAX
 
+from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
 from lockmaster.server import tls
 from lockmaster.server.admin import AdminCalls
@@ -30,8 +32,9 @@ from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.relay import MESSAGE_BYTES_MAX, Relay
 from lockmaster.server.runtime import Engine
 from lockmaster.server.session_stream import SessionStream
-from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.settings import Settings
 from lockmaster.server.status import EngineSettings
+from lockmaster.server.tasks import end_task
 from lockmaster.server.telemetry import Telemetry, configure_logging
 from lockmaster.server.unary import SERVICES, Unary, principal_of
 from lockmaster.server.watches import WatchHub
@@ -74,8 +77,9 @@ class StartFailed(Exception):
 class Server:
     """One member: engine and client port. `start`, then `stop`; both once. For the loop's thread only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, level_max: int = LEVEL_MAX) -> None:
         self.settings = settings
+        self._level_max = level_max
         self.client_address = settings.advertise_client
         self.bound_address = ""
         self._streams: dict[SessionStream, None] = {}
@@ -95,6 +99,8 @@ class Server:
         # Before anything is written; gRPC would print lines of its own about a port that is taken.
         probe("listen_client", self.settings.listen_client)
         probe("listen_peer", self.settings.listen_peer)
+        if self.settings.metrics_listen:
+            probe("metrics_listen", self.settings.metrics_listen)
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
         self._listen(credentials)
         self.engine = Engine(
@@ -106,6 +112,9 @@ class Server:
                 advertise_client=self.client_address,
                 raft=self.settings.raft_config(),
                 peer_tls=peer_tls,
+                scrub_interval_s=self.settings.scrub_interval_s,
+                scrub_bytes_per_s=self.settings.scrub_mib_per_s << 20,
+                level_max=self._level_max,
             )
         )
         self._wire()
@@ -144,6 +153,7 @@ class Server:
         self._relay = Relay(self._member_credentials) if self.settings.relay else None
         self.health = Health(engine)
         self.telemetry = Telemetry(self.settings, engine, self.counts)
+        self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
         unary = Unary(engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry)
         self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))
@@ -192,9 +202,7 @@ class Server:
         """Hand leadership over, send streams elsewhere, let calls end, store, close."""
         for task in (self._joiner, self._ticker):
             if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await end_task(task)
         await self.health.stop()
         if self.engine.is_leader and len(self.engine.status().members) > 1:
             with contextlib.suppress(LockmasterError, TimeoutError):
@@ -210,7 +218,7 @@ class Server:
         if self._relay is not None:
             await self._relay.close()
         await self.engine.stop()
-        self.telemetry.close()
+        await asyncio.to_thread(self.telemetry.close)
 
     # -- what runs while it serves
 
@@ -291,7 +299,7 @@ def storage_exit_code(error: StorageFailed) -> ExitCode:
     return ExitCode.CORRUPT if isinstance(error, CorruptLog) else ExitCode.STORAGE_FAILED
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, ready: Callable[[], None] | None) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -301,6 +309,8 @@ async def _run(settings: Settings) -> int:
     _log.info(
         "member %s serves clients on %s, peers on %s", settings.name, server.bound_address, server.engine.peer_address
     )
+    if ready is not None:
+        ready()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
@@ -315,15 +325,21 @@ async def _run(settings: Settings) -> int:
     return ExitCode.OK
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Returns an ExitCode; what went wrong is one line on stderr."""
+def serve(settings: Settings, ready: Callable[[], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; `ready` is called once both ports listen.
+
+    Returns an ExitCode; what went wrong is one line on stderr.
+    """
     configure_logging(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return int(runner.run(_run(settings)))
+            return int(runner.run(_run(settings, ready)))
     except StartFailed as error:
         print(f"lockmaster: {error}", file=sys.stderr)
         return int(error.code)
+    except StorageFailed as error:  # the last flush or mark, on the way out: the journal has all acknowledged writes
+        print(f"lockmaster: data_dir {settings.data_dir}: {error}", file=sys.stderr)
+        return int(storage_exit_code(error))
 
 
 def serve_dev(data_dir: Path, listen_client: str = "127.0.0.1:7420", listen_peer: str = "127.0.0.1:0") -> int:

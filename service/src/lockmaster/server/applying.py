@@ -18,6 +18,7 @@ from lockmaster_raft.errors import InvariantViolation
 
 from lockmaster import errors as public
 from lockmaster.server.batching import Batch
+from lockmaster.server.meters import Meters
 from lockmaster.server.state_keeper import StateKeeper
 from lockmaster.server.waiting import AdminCalls
 from lockmaster.statemachine.apply import EntryHeader, StateMachine
@@ -45,6 +46,7 @@ class Applier:
         self.machine = machine
         self.own: dict[int, Batch] = {}
         """Own appended batches by index, until applied; bounded by the core's pending_entries_max."""
+        self.meters: Meters | None = None
         self.entries = 0
         self.operations = 0
         self.installing = False
@@ -93,11 +95,15 @@ class Applier:
             commands = batch.commands
         else:
             commands = decode_batch(entry.payload) if entry.kind is EntryKind.DATA else ()
+        meters = self.meters
+        started_ns = 0 if meters is None else time.perf_counter_ns()
         applied = machine.apply(EntryHeader(entry.index, entry.term, entry.kind, entry.leader_time), commands)
         full = self._directory.state.sealed(entry.index, entry.term)
         self.entries += 1
         self.operations += len(commands)
         keeper.schedule.applied(len(commands), entry.size)
+        if meters is not None:
+            meters.applied(started_ns, len(commands), 0 if batch is None else batch.formed_ns)
         if batch is not None:
             for done, result in zip(batch.dones, applied.results):
                 if done is not None:

@@ -37,6 +37,8 @@ class Batch:
     reserved: bool
     term: int = 0
     """Term of the entry once appended."""
+    formed_ns: int = 0
+    """When it was formed (perf_counter_ns), where metrics are on."""
 
 
 class ProposalQueue:

@@ -7,6 +7,7 @@ import logging
 from typing import Any, Final
 
 import grpc
+from lockmaster_raft.membership import LEVEL_MIN
 
 from lockmaster.api import admin_pb2, status_pb2
 from lockmaster.server.relay import failure_in, open_channel, trailing_of
@@ -36,6 +37,8 @@ async def join(
         client_address=client_address,
         incarnation=engine.incarnation,
         learner=settings.learner,
+        level_min=LEVEL_MIN,
+        level_max=engine.settings.level_max,
     )
     pause = PAUSE_S
     attempt = 0

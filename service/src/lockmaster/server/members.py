@@ -6,24 +6,22 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events
+from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.membership import MEMBERS_MAX, Configuration, Levels, Member
+from lockmaster_raft.membership import LEVEL_MAX, MEMBERS_MAX, Configuration, Levels, Member
 
 from lockmaster import errors as public
+from lockmaster.addresses import ADDRESS_BYTES_MAX, split_address
 from lockmaster.errors import LockmasterError
-from lockmaster.server.peers.address import split_address
-from lockmaster.server.peers.handshake import ADDRESS_BYTES_MAX, INCARNATION_BYTES
+from lockmaster.server.peers.handshake import INCARNATION_BYTES
 from lockmaster.server.peers.hub import Me
 from lockmaster.server.questions import Questions
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.waiting import AdminCalls
-
-if TYPE_CHECKING:
-    from lockmaster.server.snapshots import SnapshotHost
 
 NAME_BYTES_MAX: Final = 253
 ADMIN_TIMEOUT: Final = 30.0
@@ -37,7 +35,6 @@ class Administration(Questions):
         super().__init__(settings)
         self._admin = AdminCalls()
         self._proposal_id = 0
-        self._snapshots: SnapshotHost | None = None
 
     def step(self, event: events.Event) -> None:
         """Step the node and do what it asks."""
@@ -52,6 +49,7 @@ class Administration(Questions):
             raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
         if not 1 <= full_min <= MEMBERS_MAX:
             raise public.InvalidRequest("full_min", f"must be 1 to {MEMBERS_MAX}")
+        level = min(LEVEL_MAX, self.settings.level_max)  # raft.md §2: the witness level is active from the start
         cluster_id, member_id = secrets.token_bytes(16), NodeId(1)
         names = (self.settings.name, self.peer_address, self.settings.advertise_client)
         configuration = Configuration(
@@ -61,7 +59,7 @@ class Administration(Questions):
             cluster_id=cluster_id,
             member_id=member_id,
             configuration=configuration,
-            levels=Levels(),
+            levels=Levels(level, level),
             revision=int(time.time()) << 20,  # the one use of the wall clock (service.md §1)
         )
         if self._hub is not None:
@@ -78,8 +76,14 @@ class Administration(Questions):
         *,
         learner: bool = False,
         expected_epoch: int | None = None,
+        level_min: int = 1,
+        level_max: int = 1,
     ) -> int:
-        """Its member id, once the change is committed. Idempotent by incarnation."""
+        """Its member id, once the change is committed. Idempotent by incarnation.
+
+        `level_min` and `level_max` are what its binary can run at: PreconditionFailed below a standing FENCE or the
+        active level.
+        """
         _check_text("name", name, NAME_BYTES_MAX)
         for field, address in (("peer_address", peer_address), ("client_address", client_address)):
             _check_text(field, address, ADDRESS_BYTES_MAX)
@@ -89,7 +93,7 @@ class Administration(Questions):
                 raise public.InvalidRequest(field, str(error)) from error
         if len(incarnation) != INCARNATION_BYTES:
             raise public.InvalidRequest("incarnation", "must be the 16 bytes of the blank member's status")
-        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch)
+        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch, level_min, level_max)
         return await self._administer(lambda proposal_id: events.AddMember(proposal_id, *where))
 
     async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
@@ -101,6 +105,13 @@ class Administration(Questions):
         """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
         await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
         return self.leader_id
+
+    async def change_gate(self, operation: GateOperation, level: int, *, expected_epoch: int | None = None) -> None:
+        """Returns once the FENCE, ACTIVATE, CANCEL or DEACTIVATE of this level is committed, or was so already.
+
+        PreconditionFailed names the member in the way and its number (raft.md §6).
+        """
+        await self._administer(lambda proposal_id: events.ProposeGate(proposal_id, operation, level, expected_epoch))
 
     async def make_snapshot(self) -> None:
         """Make a snapshot of this member's state now; returns once it can be served."""

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lockmaster_raft.errors import RaftError
 
@@ -28,6 +28,10 @@ from lockmaster.server.translate import MILLISECOND, Response
 from lockmaster.statemachine import commands
 from lockmaster.statemachine.codec import command_digest
 from lockmaster.statemachine.commands import Command, Dedup, Result
+
+if TYPE_CHECKING:
+    from lockmaster.server.meters import Meters
+    from lockmaster.server.operation_tracing import OperationTracing
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +67,9 @@ class Operations:
         self._engine = engine
         self._waiters = waiters
         self._election_timeout_ns = election_timeout_ns
+        self.meters: Meters | None = None
+        self.tracing: OperationTracing | None = None
+        """Both None: nothing is measured, nothing traced."""
         self._deferred: deque[tuple[Query, Reply]] = deque()
         self._slice_stop = 0
         """When this turn's reads have had their time; 0: no read yet in this turn."""
@@ -94,7 +101,9 @@ class Operations:
         need_sequence(seq)
         self.own_session(origin, origin.session_id)
         operation = commands.Acquire(name, request.wait, timeout_ms * MILLISECOND)
-        self._propose(operation, origin, seq, reply, translate.write_acquire)
+        meters = self.meters
+        write = translate.write_acquire if meters is None else meters.acquire_writer(origin.session_id, seq)
+        self._propose(operation, origin, seq, reply, write)
 
     def release(self, request: lock_pb2.ReleaseRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Give a lock back."""
@@ -244,6 +253,7 @@ class Operations:
             elif isinstance(result, LockmasterError):
                 translate.write_error(answer, result)
 
+        told = done if self.tracing is None else self.tracing.bound(done)
         dedup = None
         if seq:
             session_id = origin.session_id
@@ -251,7 +261,7 @@ class Operations:
                 self.own_session(origin, session_id)
             # Nothing is known to be received: every answer from the first on is kept.
             dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation))
-        self._engine.propose(Command(operation, dedup), done, reserved=reserved)
+        self._engine.propose(Command(operation, dedup), told, reserved=reserved)
 
     def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query, at_revision: int = 0) -> None:
         def ready(error: LockmasterError | None) -> None:
@@ -260,7 +270,7 @@ class Operations:
             else:
                 translate.write_error(reply(0), error)
 
-        self.barrier(options, ready, at_revision)
+        self.barrier(options, ready if self.tracing is None else self.tracing.bound(ready), at_revision)
 
     def _answer(self, query: Query, reply: Reply) -> None:
         """Run a query whose barrier is passed: now, or in a later turn when this one has had its slice.

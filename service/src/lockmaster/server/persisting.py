@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from lockmaster_raft.ready import Persist
 
+    from lockmaster.server.meters import Meters
     from lockmaster.storage.directory import DataDirectory
     from lockmaster.storage.journal import Write
 
@@ -50,6 +51,7 @@ class Persister:
         self.average_ns = 0
         self.syncs = 0
         self.syncs_inline = 0
+        self.meters: Meters | None = None
         self._directory = directory
         self._durable = durable
         self._failed = failed
@@ -71,7 +73,7 @@ class Persister:
         inline = sync_inline(leading=leading, in_flight=len(self._in_flight), size=size, average_ns=self.average_ns)
         write = self._directory.begin(persist)
         self.syncs += 1
-        if inline and persist.hard_state is None and persist.base is None:
+        if inline and persist.hard_state is None and persist.base is None and persist.level is None:
             started = time.perf_counter_ns()
             write.run()
             self._sampled(time.perf_counter_ns() - started)
@@ -84,6 +86,8 @@ class Persister:
 
     def _sampled(self, elapsed_ns: int) -> None:
         self.average_ns = moved_average(self.average_ns, elapsed_ns)
+        if self.meters is not None:
+            self.meters.synced(elapsed_ns)
 
     def _run(self) -> None:
         """The thread: nothing but write, measure, report."""

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from lockmaster_raft.node import Node
 
     from lockmaster.server.applying import Applier
+    from lockmaster.server.integrity import Integrity
+    from lockmaster.server.meters import Meters
     from lockmaster.server.peers.hub import PeerHub
     from lockmaster.server.persisting import Persister
+    from lockmaster.server.snapshots import SnapshotHost
     from lockmaster.server.state_keeper import StateKeeper
     from lockmaster.server.status import EngineSettings, StatusSnapshot
     from lockmaster.statemachine.apply import StateMachine
@@ -31,6 +34,8 @@ class Questions:
         self.alarms: dict[str, str] = {}
         self.counters: dict[str, int] = {}
         self.started_at = 0
+        self.meters: Meters | None = None
+        """Histograms of the data path, to be set before the start; None: nothing is measured."""
         self._leading = False
         self._directory: DataDirectory | None = None
         self._node: Node | None = None
@@ -38,6 +43,9 @@ class Questions:
         self._hub: PeerHub | None = None
         self._persister: Persister | None = None
         self._keeper: StateKeeper | None = None
+        self.integrity: Integrity | None = None
+        """The scrub and the exchange of state hashes; None on a blank member."""
+        self._snapshots: SnapshotHost | None = None
 
     @property
     def directory(self) -> DataDirectory:
@@ -157,6 +165,11 @@ class Questions:
     def disk_syncs(self) -> tuple[int, int]:
         """(durable writes, those of them done inline) since the start."""
         return (self._persister.syncs, self._persister.syncs_inline) if self._persister is not None else (0, 0)
+
+    @property
+    def snapshot_progress(self) -> float:
+        """Share of the snapshot being fetched that is stored here, 0.0 to 1.0; 1.0 when none is."""
+        return self._snapshots.progress if self._snapshots is not None and self._node is not None else 1.0
 
     def leader_address(self) -> str:
         """The leader's client address, or ""."""

@@ -6,6 +6,9 @@ certificate or where nobody has an identity. A relayed call is never relayed aga
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -17,6 +20,7 @@ from lockmaster.errors import Indeterminate, InvalidRequest, NotLeader, Unavaila
 RELAYED_KEY: Final = "lockmaster-relayed-for-bin"
 FAILURE_KEY: Final = "lockmaster-failure-bin"
 CHANNELS_MAX: Final = 16
+"""Channels kept for later calls; one that makes room goes on until its last call has ended."""
 MESSAGE_BYTES_MAX: Final = 8 << 20
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -26,12 +30,22 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
+@dataclass(slots=True)
+class _Road:
+    """A channel to one address. Closed once it is retired and `calls` is 0, never under a call."""
+
+    channel: grpc.aio.Channel
+    calls: int = 0
+    retired: bool = False
+
+
 class Relay:
     """Channels to leaders, made when first needed."""
 
     def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
         self._credentials = credentials
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        # By address, the one used longest ago first; len <= CHANNELS_MAX.
+        self._roads: dict[str, _Road] = {}
 
     async def call(
         self,
@@ -46,11 +60,11 @@ class Relay:
         remaining = context.time_remaining()
         if remaining is None:
             raise InvalidRequest("deadline", "is missing; a write needs one")
-        channel = await self._channel(address)
-        call = channel.unary_unary(path, type(request).SerializeToString, response_class.FromString)
         try:
-            answer: Message = await call(request, timeout=remaining, metadata=((RELAYED_KEY, principal.encode()),))
-            return answer
+            async with self._channel(address) as channel:
+                call = channel.unary_unary(path, type(request).SerializeToString, response_class.FromString)
+                answer: Message = await call(request, timeout=remaining, metadata=((RELAYED_KEY, principal.encode()),))
+                return answer
         except grpc.aio.AioRpcError as error:
             trailing = trailing_of(error)
             failure = failure_in(trailing)
@@ -70,21 +84,31 @@ class Relay:
             return Unavailable(f"the leader at {address} cannot be reached from here")
         return Indeterminate(f"the leader at {address} did not answer: {error.code().name}")
 
-    async def _channel(self, address: str) -> grpc.aio.Channel:
-        channel = self._channels.get(address)
-        if channel is None:
-            if len(self._channels) >= CHANNELS_MAX:
-                await self.close()
-            channel = open_channel(address, self._credentials)
-            self._channels[address] = channel
-        return channel
+    @asynccontextmanager
+    async def _channel(self, address: str) -> AsyncIterator[grpc.aio.Channel]:
+        """The channel to an address, for one call. Makes room by retiring the one used longest ago."""
+        road = self._roads.pop(address, None) or _Road(open_channel(address, self._credentials))
+        self._roads[address] = road
+        road.calls += 1
+        try:
+            if len(self._roads) > CHANNELS_MAX:
+                await self._retire(next(iter(self._roads)))
+            yield road.channel
+        finally:
+            road.calls -= 1
+            if road.retired and not road.calls:
+                await road.channel.close(None)
+
+    async def _retire(self, address: str) -> None:
+        road = self._roads.pop(address)
+        road.retired = True
+        if not road.calls:
+            await road.channel.close(None)
 
     async def close(self) -> None:
-        """Close all channels."""
-        channels = list(self._channels.values())
-        self._channels.clear()
-        for channel in channels:
-            await channel.close(None)
+        """Close all channels, once the calls on them have ended."""
+        for address in list(self._roads):
+            await self._retire(address)
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.membership import LEVEL_MAX
-
 from lockmaster.server.status import MemberStatus, StatusSnapshot
 
 if TYPE_CHECKING:
@@ -44,15 +42,23 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         free_bytes=engine.keeper.free_bytes if node else directory.space.free_bytes,
         log_bytes=directory.journal.log_bytes,
         level_active=node.levels.active if node else 0,
-        level_max=LEVEL_MAX,
+        level_fence=node.levels.fence if node else 0,
+        gate_epoch=node.levels.index if node else 0,
+        level_max=engine.settings.level_max,
         uptime_ms=(clock_gettime_ns(CLOCK_BOOTTIME) - engine.started_at) // 1_000_000,
         peer_address=engine.peer_address,
         client_address=engine.settings.advertise_client,
         configuration_epoch=node.configuration.epoch if node else 0,
         members=_members(engine, node),
-        alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items())),
+        alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items()) if not _over(engine, code)),
+        snapshot_progress=engine.snapshot_progress,
         counters=counters,
     )
+
+
+def _over(engine: Questions, code: str) -> bool:
+    """Whether what this alarm told of is over: a fence above this binary was cancelled."""
+    return code == "fence_above" and not engine.is_blank and engine.node.levels.fence <= engine.settings.level_max
 
 
 def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
@@ -60,6 +66,7 @@ def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
         return ()
     rows = []
     progress = node.progress_view()
+    levels = {told.member_id: told for told in node.member_levels()}
     for m in node.configuration.members:
         seen = progress.get(m.member_id)
         mine = m.member_id == engine.member_id
@@ -78,7 +85,10 @@ def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:
                 match_index=match,
                 lag_entries=max(0, node.last_index - match) if engine.is_leader else 0,
                 reachable=mine or (seen is not None and seen.reachable),
-                level_max=LEVEL_MAX if mine else (seen.level_max if seen else 0),
+                level_min=levels[m.member_id].level_min,
+                level_max=levels[m.member_id].level_max,
+                fence_index=levels[m.member_id].fence_index,
+                rtt_ns=seen.rtt_ns if seen else 0,
             )
         )
     return tuple(rows)

@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 from lockmaster_raft import errors as raft_errors
@@ -40,7 +41,9 @@ from lockmaster.errors import LockmasterError
 from lockmaster.server.applying import Applier, Listener
 from lockmaster.server.batching import Batch, Done, ProposalQueue, admitted_when_full, may_form
 from lockmaster.server.contacts import FAREWELL, Contact, contacts_of
+from lockmaster.server.integrity import Integrity
 from lockmaster.server.members import Administration
+from lockmaster.server.peers.codec import PeerMessage, StateHashes
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.persisting import Persister
 from lockmaster.server.snapshots import SnapshotHost
@@ -101,6 +104,8 @@ class Engine(Administration):
         self._node_deadline = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        self._context = Context()
+        # of the timers, which arm each other: a traced call's, copied, would be in every log line from then on
         self._configuration: object = None
         self._committed_configuration: object = None
         self._contacts: dict[NodeId, Contact] = {}
@@ -114,12 +119,13 @@ class Engine(Administration):
         Raises StorageFailed (Amnesia, WrongFormat, DirectoryBusy, CorruptLog) or OSError; nothing is left open then.
         """
         self._loop = asyncio.get_running_loop()
-        self._directory = DataDirectory.open(self.settings.data_dir, create=True)
+        self._directory = DataDirectory.open(self.settings.data_dir, create=True, level_max=self.settings.level_max)
         try:
             identity = self._directory.identity
             me = Me(identity.cluster_id, identity.member_id or None, identity.incarnation)
             self._persister = Persister(self._directory, self._durable, self._fail)
-            self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at)
+            self._persister.meters = self.meters
+            self._hub = PeerHub(self, me, self.settings.peer_tls, self.started_at, self.settings.level_max)
             await self._hub.listen(self.settings.listen_peer, self.settings.advertise_peer)
             self.counters = self._hub.counters
             if identity.member_id:
@@ -137,8 +143,10 @@ class Engine(Administration):
             raise raft_errors.InvariantViolation("a node is built without an identity")
         machine = StateMachine(directory.state) if directory.state.applied_stored > 0 else None
         self._applier = Applier(directory, machine, self._listeners, self._admin)
+        self._applier.meters = self.meters
         self._keeper = StateKeeper(self, self._applier, identity.member_id)
         self._snapshots = SnapshotHost(self)
+        self.integrity = Integrity(self)
         boot = directory.boot_state
         self._node = Node(
             node_id=identity.member_id,
@@ -147,6 +155,7 @@ class Engine(Administration):
             boot=boot,
             now=boot_clock(),
             draw=random.getrandbits(64),
+            level_max=self.settings.level_max,
         )
         LOG.info("member %d of %s starts at index %d", identity.member_id, identity.cluster_id.hex(), boot.applied)
         self._contacts_changed()
@@ -171,6 +180,8 @@ class Engine(Administration):
             self._timer.cancel()
         if self._hub is not None:
             await self._hub.close()
+        if self.integrity is not None:
+            await self.integrity.close()
         if self._snapshots is not None:
             await self._snapshots.close()
         if self._keeper is not None:
@@ -179,6 +190,8 @@ class Engine(Administration):
             await self._loop.run_in_executor(None, self._persister.close)
             await asyncio.sleep(0)  # the last writes are reported through the loop
         self._node = None
+        if self._applier is not None:
+            self._applier.machine = None  # a read that comes late is refused; the closed store would fail it
         if self._directory is not None:
             if self._dead:
                 self._directory.abandon()
@@ -279,6 +292,8 @@ class Engine(Administration):
             batch = self._queue.take()
             if batch is None:
                 return
+            if self.meters is not None:
+                batch.formed_ns = time.perf_counter_ns()
             self._proposal_id += 1
             self._proposed[self._proposal_id] = batch
             self._step(events.Propose(self._proposal_id, join_commands(batch.encoded), batch.reserved), form=False)
@@ -347,7 +362,7 @@ class Engine(Administration):
                 done(error)
             self._schedule_pump()
         for alarm in todo.alarms:
-            self._alarm(alarm)
+            self.raise_alarm(alarm)
         if todo.pieces and self._snapshots is not None:
             for piece in todo.pieces:
                 self._snapshots.perform(piece)
@@ -391,7 +406,7 @@ class Engine(Administration):
     def _apply_some(self) -> None:
         """Apply for at most one slice, tell the node, go on in the next turn if there is more."""
         applier = self._applier
-        if applier is None or self._dead:
+        if applier is None or self._dead or self._node is None:  # the last: a turn that came after `stop`
             return
         more = applier.run(self.keeper)
         self._step(events.Applied(Index(applier.applied)))
@@ -425,7 +440,8 @@ class Engine(Administration):
         if self._stopping and self._node is None:
             return
         self._timer_at = target
-        self._timer = self._loop.call_later(max(0, target - boot_clock()) / 1e9, self._on_timer)
+        delay = max(0, target - boot_clock()) / 1e9
+        self._timer = self._loop.call_later(delay, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -500,19 +516,12 @@ class Engine(Administration):
             for read_done in self._reads.drain():
                 read_done(refused)
 
-    def _alarm(self, alarm: ready.Alarm) -> None:
+    def raise_alarm(self, alarm: ready.Alarm) -> None:
+        """Log it and show it in the status."""
         LOG.warning("alarm %s: %s", alarm.code, alarm.text)
         self.counters["alarms"] = self.counters.get("alarms", 0) + 1
         if alarm.code in self.alarms or len(self.alarms) < ALARMS_MAX:
             self.alarms[alarm.code] = alarm.text
-
-    def space_changed(self, low: bool, free_bytes: int) -> None:
-        """The disk became nearly full, or has room again."""
-        if low:
-            self._alarm(ready.Alarm("disk_nearly_full", f"{free_bytes >> 20} MiB free: writes are refused"))
-        else:
-            self.alarms.pop("disk_nearly_full", None)
-            LOG.info("the disk has room again: %d MiB free", free_bytes >> 20)
 
     def _fail(self, error: BaseException) -> None:
         """Law 3: one line, and out."""
@@ -539,6 +548,11 @@ class Engine(Administration):
         """A message arrived from a peer."""
         if self._node is not None:
             self._step(events.Receive(message))
+
+    def told(self, message: StateHashes) -> None:
+        """A message that is not for the core arrived from a peer."""
+        if self._node is not None and self.integrity is not None:
+            self.integrity.told(message)
 
     def connected(self, member_id: NodeId) -> None:
         """Both lanes to this member are up."""
@@ -579,7 +593,7 @@ class Engine(Administration):
         if self._hub is not None and self._node is not None:
             self._hub.set_members(self._contacts)
 
-    def send(self, to: NodeId, message: Message, channel: ready.Channel) -> None:
+    def send(self, to: NodeId, message: PeerMessage, channel: ready.Channel) -> None:
         """For the engine's own parts: hand a message to the transport."""
         if self._hub is not None:
             self._hub.send(to, message, channel)

@@ -13,7 +13,6 @@ EVENTS_MAX of them pile up is ended, and its client attaches anew and is told wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -30,6 +29,7 @@ from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
 from lockmaster.server.operations import Operations, Origin, run_query
 from lockmaster.server.runtime import Engine
+from lockmaster.server.tasks import end_task
 from lockmaster.server.translate import Response, SessionBound
 from lockmaster.server.watches import Watch, WatchHub
 from lockmaster.statemachine import commands
@@ -65,6 +65,7 @@ class SessionStream:
         self._watch_hub = watches
         self._origin = origin
         self._handlers = operations.handlers
+        self._tracing = operations.tracing
         self._frames: deque[tuple[session_pb2.ServerFrame, int]] = deque()
         """Closed frames, oldest first, with their sizes; the open one comes after them."""
         self._open = session_pb2.ServerFrame()
@@ -101,9 +102,7 @@ class SessionStream:
                 elif not isinstance(error, (grpc.RpcError, grpc.aio.BaseError)):
                     _log.error("a session stream ended by a bug; please report this", exc_info=error)
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await reader
+            await end_task(reader)
             self._forget()
 
     def close(self, hint: str) -> None:
@@ -157,6 +156,8 @@ class SessionStream:
                     raise Overloaded(f"more than {2 * OUTSTANDING_MAX} requests of this stream are unanswered", 0.1)
                 room -= 1
                 handler = handlers.get(name)
+                if self._tracing is not None and name is not None:
+                    reply, handler = self._tracing.traced(request, name, origin, frame.traced, reply, handler)
                 if handler is not None:
                     handler(getattr(request, name), origin, request.seq, reply)
                 elif name is not None:

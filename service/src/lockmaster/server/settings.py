@@ -6,7 +6,6 @@ line that names the setting and its remedy.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,37 +14,22 @@ from lockmaster_raft.config import RaftConfig
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lockmaster.addresses import is_loopback, split_address
+
 CLIENT_PORT: Final = 7420
 PEER_PORT: Final = 7421
-ADDRESS_BYTES_MAX: Final = 261
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the text is one line that names the setting."""
+    """The settings cannot be used; the text is one line that names the setting.
 
+    `setting` is its name, "" where several don't go together; `why` is the rest of the line.
+    """
 
-def split_address(address: str) -> tuple[str, int]:
-    """(host, port) of host:port or [v6]:port. Raises ValueError with what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{address!r} is not host:port")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError(f"{address!r}: write an IPv6 address as [address]:port")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{address!r}: the port is not a number up to 65535")
-    if len(address.encode()) > ADDRESS_BYTES_MAX or any(not c.isprintable() or c.isspace() for c in host):
-        raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nothing but this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    def __init__(self, setting: str, why: str) -> None:
+        super().__init__(f"{setting}: {why}" if setting else why)
+        self.setting = setting
+        self.why = why
 
 
 class Settings(BaseSettings):
@@ -83,6 +67,10 @@ class Settings(BaseSettings):
     shutdown_grace_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     streams_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     watches_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    scrub_interval_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+    """Seconds between two scrubs, which re-read journal and state and check every checksum; 0 = none."""
+    scrub_mib_per_s: Annotated[int, Field(ge=1, le=1024)] = 16
+    """How fast a scrub reads, at most."""
     metrics_listen: str = ""
     """host:port of the Prometheus endpoint; empty = none."""
     otlp_endpoint: str = ""
@@ -159,5 +147,5 @@ def load(values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        why = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingsError(f"{where}: {why}" if where else why) from None
+        why = "is missing" if first["type"] == "missing" else str(first["msg"]).removeprefix("Value error, ")
+        raise SettingsError(where, why) from None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lockmaster_raft import events, ready
 from lockmaster_raft.ids import Index, NodeId, Term
-from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
+from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header
 
 from lockmaster.statemachine.apply import StateMachine
@@ -132,7 +132,7 @@ class SnapshotHost:
                     state.release()
                     return
             at, configuration = engine.node.configuration_at(cut)
-            base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels)
+            base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels_at(cut))
             own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
         self.made += 1
         LOG.info("snapshot at index %d: %d bytes in %d chunks", base.index, own.bytes_total, len(own.digests))
@@ -149,11 +149,21 @@ class SnapshotHost:
         engine = self._engine
         if engine.is_blank:
             return
-        header = Header(engine.cluster_id, NodeId(engine.member_id), piece.to, Term(engine.term), LEVEL_MIN, LEVEL_MAX)
+        levels = (LEVEL_MIN, engine.settings.level_max)
+        header = Header(engine.cluster_id, NodeId(engine.member_id), piece.to, Term(engine.term), *levels)
         reply = FetchPieceReply(header, piece.last_index, piece.number, data is not None, data or b"")
         engine.send(piece.to, reply, ready.Channel.BULK)
 
     # -- fetching and installing
+
+    @property
+    def progress(self) -> float:
+        """Share of the snapshot being fetched that is stored, 0.0 to 1.0; 1.0 when none is."""
+        offer = self._engine.node.fetching
+        if offer is None:
+            return 1.0
+        held = len(self._writer.held) if self._writer is not None and self._writer_index == offer.last_index else 0
+        return held / max(1, len(offer.chunk_digests))
 
     def _writer_for(self, last_index: Index) -> SnapshotWriter | None:
         if self._writer is not None and self._writer_index == last_index:

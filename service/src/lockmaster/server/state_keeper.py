@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft import events
+from lockmaster_raft.ready import Alarm
 
 from lockmaster.server.storing import STORE_INTERVAL, FlushSchedule
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from lockmaster.server.applying import Applier
     from lockmaster.server.runtime import Engine
 
+LOG: Final = logging.getLogger("lockmaster.server")
 REPORT_INTERVAL: Final = 5.0
 """Seconds between two looks at the disk's free space."""
 STORE_SLICE_NS: Final = 3_000_000
@@ -88,9 +91,17 @@ class StateKeeper:
         self.free_bytes = space.free_bytes
         if space.low is not self.space_low:
             self.space_low = space.low
-            engine.space_changed(space.low, space.free_bytes)
+            self._space_changed()
         flushed = engine.directory.state.applied_flushed
         engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns))
+
+    def _space_changed(self) -> None:
+        free, engine = self.free_bytes >> 20, self._engine
+        if self.space_low:
+            engine.raise_alarm(Alarm("disk_nearly_full", f"{free} MiB free: writes are refused"))
+        else:
+            engine.alarms.pop("disk_nearly_full", None)
+            LOG.info("the disk has room again: %d MiB free", free)
 
     def _report_again(self) -> None:
         self._report_timer = self._loop.call_later(REPORT_INTERVAL, self._report_again)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lockmaster_raft.config import RaftConfig
+from lockmaster_raft.membership import LEVEL_MAX
 
 EXIT_STORAGE_FAILED: Final = 74
 """A write, read or sync of the data directory failed: the process stopped at once (sysexits EX_IOERR)."""
@@ -41,6 +42,12 @@ class EngineSettings:
     advertise_client: str
     raft: RaftConfig = field(default_factory=RaftConfig)
     peer_tls: PeerTls | None = None
+    scrub_interval_s: float = 86_400.0
+    """Seconds between two scrubs of journal and state at rest; 0: none."""
+    scrub_bytes_per_s: int = 16 << 20
+    """How fast one reads, at most."""
+    level_max: int = LEVEL_MAX
+    """Highest level that this binary offers (raft.md §6); only tests set another than the build's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,11 @@ class MemberStatus:
     match_index: int = 0
     lag_entries: int = 0
     reachable: bool = False
+    level_min: int = 0
     level_max: int = 0
+    fence_index: int = 0
+    """Index of the standing FENCE that it reports as durable in its guard file, or 0."""
+    rtt_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,10 @@ class StatusSnapshot:
     free_bytes: int
     log_bytes: int
     level_active: int
+    level_fence: int
+    """Above level_active while a FENCE stands, else equal to it."""
+    gate_epoch: int
+    """Index of the latest committed GATE entry, 0 for none."""
     level_max: int
     uptime_ms: int
     peer_address: str
@@ -93,5 +108,6 @@ class StatusSnapshot:
     configuration_epoch: int
     members: tuple[MemberStatus, ...]
     alarms: tuple[str, ...]
+    snapshot_progress: float
     counters: dict[str, int]
     """Monotonic counts for telemetry: entries, operations, syncs, frames refused, messages dropped, …"""

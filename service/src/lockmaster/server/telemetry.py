@@ -1,7 +1,9 @@
 """Logs, metrics and traces of a server. Off costs nothing: without an exporter there is no provider, no span, no timer.
 
-Metrics are observed from a snapshot that the loop refreshes once a second, so a scrape in its own thread touches no
-live state. Spans cover unary calls and are sampled at their root. No key, value, label or token is in any of it.
+Gauges are observed from a snapshot that the loop refreshes once a second, so a scrape in its own thread touches no
+live state; histograms are in meters.py, spans of the session stream in operation_tracing.py, those of unary calls
+here. Traces are sampled at their root, and as their parent says. Neither value nor token is in any of it, and no name
+of a lock or key in a metric.
 """
 
 from __future__ import annotations
@@ -22,12 +24,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
+from lockmaster.addresses import split_address
+from lockmaster.errors import LockmasterError
+from lockmaster.server.meters import Meters
+from lockmaster.server.operation_tracing import OperationTracing, operation_here
 from lockmaster.server.runtime import Engine
-from lockmaster.server.settings import Settings, split_address
+from lockmaster.server.settings import Settings
 from lockmaster.server.status import StatusSnapshot
 
 EXPORT_INTERVAL_MS: Final = 10_000
-GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], int]]]] = {
+EXPORT_TIMEOUT_S: Final = 3.0
+"""How long one export may take, so how long a collector that is gone may hold up a stop, for each of both kinds."""
+GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], float]]]] = {
     "lockmaster.raft.term": ("{term}", "Current term.", lambda now: now.term),
     "lockmaster.raft.leader": ("1", "1 on the member that leads.", lambda now: int(now.role == "leader")),
     "lockmaster.raft.commit_index": ("{entry}", "Commit index.", lambda now: now.commit_index),
@@ -42,6 +50,11 @@ GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], int]]]] = {
     "lockmaster.storage.free": ("By", "Bytes free for the data directory.", lambda now: now.free_bytes),
     "lockmaster.state.revision": ("{revision}", "Revision of the state.", lambda now: now.revision),
     "lockmaster.level.active": ("{level}", "Active feature level.", lambda now: now.level_active),
+    "lockmaster.raft.snapshot.progress": (
+        "1",
+        "Share of the snapshot being fetched that is stored; 1 when none is.",
+        lambda now: now.snapshot_progress,
+    ),
     "lockmaster.alarms": ("{alarm}", "Alarms raised.", lambda now: len(now.alarms)),
 }
 LOCAL_GAUGES: Final = (
@@ -62,7 +75,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        span = trace.get_current_span().get_span_context()
+        operation = operation_here()
+        span = (operation.span if operation is not None else trace.get_current_span()).get_span_context()
         if span.is_valid:
             line["trace_id"] = trace.format_trace_id(span.trace_id)
             line["span_id"] = trace.format_span_id(span.span_id)
@@ -96,6 +110,10 @@ class Telemetry:
         self._traces: TracerProvider | None = None
         self._page: Any = None
         self._tracer: trace.Tracer | None = None
+        self.meters: Meters | None = None
+        """Histograms of the data path, where metrics are on."""
+        self.operations: OperationTracing | None = None
+        """Spans of the session stream, where traces are on."""
         resource = Resource.create({"service.name": "lockmaster", "service.instance.id": settings.name})
         self._start_metrics(settings, resource)
         self._start_traces(settings, resource)
@@ -112,7 +130,9 @@ class Telemetry:
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
-            exporter = OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+            exporter = OTLPMetricExporter(
+                endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure, timeout=EXPORT_TIMEOUT_S
+            )
             readers.append(PeriodicExportingMetricReader(exporter, EXPORT_INTERVAL_MS))
         if not readers:
             return
@@ -125,6 +145,21 @@ class Telemetry:
         meter.create_observable_counter(
             "lockmaster.events", [self._observe_counters], "{event}", "Things counted since the start, by kind."
         )
+        meter.create_observable_gauge(
+            "lockmaster.raft.role", [self._observe_role], "1", "1 for the role that this member has."
+        )
+        meter.create_observable_gauge(
+            "lockmaster.raft.peer.rtt", [self._observe_rtt], "s", "Smoothed time of a request, its sync included."
+        )
+        meter.create_observable_gauge(
+            "lockmaster.raft.peer.lag",
+            [self._observe_lag],
+            "{entry}",
+            "Entries that a member lacks, as its leader sees it.",
+        )
+        self.meters = self._engine.meters = Meters(meter)
+        self._engine.subscribe(self.meters.listen)
+        self._engine.subscribe_role(self.meters.role_changed)
 
     def _start_traces(self, settings: Settings, resource: Resource) -> None:
         if not settings.otlp_endpoint or settings.trace_sample_ratio <= 0:
@@ -133,11 +168,22 @@ class Telemetry:
 
         sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
         self._traces = TracerProvider(sampler=sampler, resource=resource)
-        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure)
+        exporter = OTLPSpanExporter(
+            endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure, timeout=EXPORT_TIMEOUT_S
+        )
         self._traces.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._traces.get_tracer("lockmaster.server")
+        self.operations = OperationTracing(self._tracer, settings.trace_sample_ratio, self._holder_token)
+        self._engine.subscribe(self.operations.listen)
+        self._engine.subscribe_role(self.operations.role_changed)
 
-    def _observe(self, value: Callable[[StatusSnapshot], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _holder_token(self, lock: str) -> int:
+        try:
+            return self._engine.machine.inspect_lock(lock, 0).token
+        except LockmasterError:
+            return 0
+
+    def _observe(self, value: Callable[[StatusSnapshot], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(options: CallbackOptions) -> Iterable[Observation]:
             latest = self._latest
             return [] if latest is None else [Observation(value(latest))]
@@ -149,6 +195,20 @@ class Telemetry:
 
     def _observe_counters(self, options: CallbackOptions) -> Iterable[Observation]:
         return [Observation(count, {"kind": kind}) for kind, count in sorted(self._latest_counters.items())]
+
+    def _observe_role(self, options: CallbackOptions) -> Iterable[Observation]:
+        latest = self._latest
+        return [] if latest is None else [Observation(1, {"lockmaster.role": latest.role})]
+
+    def _observe_rtt(self, options: CallbackOptions) -> Iterable[Observation]:
+        peers = self._latest.members if self._latest is not None else ()
+        return [Observation(m.rtt_ns / 1e9, {"lockmaster.member.name": m.name}) for m in peers if m.rtt_ns]
+
+    def _observe_lag(self, options: CallbackOptions) -> Iterable[Observation]:
+        latest = self._latest
+        if latest is None or latest.role != "leader":
+            return []
+        return [Observation(m.lag_entries, {"lockmaster.member.name": m.name}) for m in latest.members]
 
     def refresh(self) -> None:
         """Take the snapshot that the next exports see. For the loop's thread; nothing without an exporter."""
@@ -166,17 +226,33 @@ class Telemetry:
             yield
             return
         parent = propagate.extract({key: value for key, value in metadata.items() if isinstance(value, str)})
-        attributes = {"rpc.system": "grpc", "rpc.method": method}
-        with tracer.start_as_current_span(method, parent, trace.SpanKind.SERVER, attributes):
+        name = method.removeprefix("/")
+        service, _, short = name.partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": short}
+        with tracer.start_as_current_span(name, parent, trace.SpanKind.SERVER, attributes):
             yield
+
+    def link_holder(self, lock: str) -> None:
+        """Links the running call's span, which is about to wait for this lock, to that of its holder."""
+        if self.operations is not None:
+            self.operations.link_holder(trace.get_current_span(), lock)
 
     @property
     def traces(self) -> bool:
         """Whether spans are made at all."""
         return self._tracer is not None
 
+    def flush(self) -> None:
+        """Send what waits; blocks for that long, so in a thread of its own while others serve."""
+        if self._traces is not None:
+            self._traces.force_flush()
+        if self._meters is not None:
+            self._meters.force_flush()
+
     def close(self) -> None:
-        """Send what waits and stop."""
+        """Send what waits and stop; blocks for up to twice EXPORT_TIMEOUT_S."""
+        if self.operations is not None:
+            self.operations.close()
         if self._traces is not None:
             self._traces.shutdown()
         if self._meters is not None:

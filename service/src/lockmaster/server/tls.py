@@ -69,7 +69,7 @@ def _check_pair(cert: Path, key: Path, ca: Path | None) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
     except ssl.SSLError as error:
-        raise CertificateError(f"{cert} and {key} are not a certificate and its key: {error.reason}") from None
+        raise CertificateError(f"{cert} and {key} are not a certificate and its key: {error.reason or error}") from None
     if ca is not None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(ca)

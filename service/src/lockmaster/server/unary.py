@@ -8,6 +8,7 @@ gRPC status plus a serialized Failure in the trailing metadata (`lockmaster-fail
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -22,7 +23,7 @@ from lockmaster.errors import InvalidRequest, LockmasterError, NotLeader, Permis
 from lockmaster.server import admin, admission, reads, translate
 from lockmaster.server.events import AcquireEnd, EventHub
 from lockmaster.server.operations import Operations, Origin
-from lockmaster.server.relay import RELAYED_KEY, Relay
+from lockmaster.server.relay import FAILURE_KEY, RELAYED_KEY, Relay
 from lockmaster.server.runtime import Engine
 from lockmaster.server.telemetry import Telemetry
 from lockmaster.server.translate import Response
@@ -38,8 +39,6 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
     config_pb2.DESCRIPTOR.services_by_name["Config"],
     admin_pb2.DESCRIPTOR.services_by_name["Admin"],
 )
-FAILURE_KEY: Final = "lockmaster-failure-bin"
-
 CODES: Final[dict[int, grpc.StatusCode]] = {
     status_pb2.STATUS_NOT_LEADER: grpc.StatusCode.UNAVAILABLE,
     status_pb2.STATUS_OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -118,6 +117,7 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.ListMembers": Row(call=_admin(admin.AdminCalls.list_members)),
     "lockmaster.v1.Admin.AddMember": Row(call=_admin(admin.AdminCalls.add_member), write=True),
     "lockmaster.v1.Admin.RemoveMember": Row(call=_admin(admin.AdminCalls.remove_member), write=True),
+    "lockmaster.v1.Admin.ChangeGate": Row(call=_admin(admin.AdminCalls.change_gate), write=True),
     "lockmaster.v1.Admin.TransferLeadership": Row(call=_admin(admin.AdminCalls.transfer_leadership), write=True),
 }
 
@@ -228,7 +228,8 @@ class Unary:
                 answered.set_result(response)
             return response
 
-        self._operations.handlers[operation](request, origin, seq, reply)
+        # In a context of its own: call_soon copies the running one, and this call's span into the engine's turns.
+        contextvars.Context().run(self._operations.handlers[operation], request, origin, seq, reply)
         return await answered
 
     def _dedup(self, request: Any, context: Context) -> tuple[Origin, int]:
@@ -262,7 +263,12 @@ class Unary:
     # -- acquire: answers once it is decided
 
     async def acquire(self, request: lock_pb2.AcquireRequest, context: Context) -> lock_pb2.AcquireResponse:
-        """Grant, end, or the caller's own end, which withdraws the place in the queue."""
+        """Grant, end, or the caller's own end, which withdraws the place in the queue.
+
+        A caller that ends between grant and answer keeps the lock, until it repeats the call under the same seq and
+        gets the same token, releases it, or its session ends. Giving it back here would break that repetition, which
+        §3 promises: a lost connection and a cancelled call look the same from here.
+        """
         origin, seq = self._dedup(request, context)
         admission.need_session(origin.session_id)
         admission.need_sequence(seq)
@@ -285,6 +291,7 @@ class Unary:
             if response.acquire.state != lock_pb2.ACQUIRE_STATE_QUEUED:
                 settled = True
                 return response.acquire
+            self._telemetry.link_holder(request.name)
             event = await ended
             settled = True
             return _acquire_end(event)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import DATA, NOOP, Entry, EntryKind
 
 from lockmaster.statemachine.command_table import BY_TYPE
 from lockmaster.statemachine.commands import Command, Event, Result
@@ -108,9 +108,9 @@ class StateMachine(Queries):
         if entry.leader_time > context.cluster_time:
             context.cluster_time = entry.leader_time
         results: list[Result] = []
-        if entry.kind is EntryKind.DATA:
+        if entry.kind is DATA:
             self._execute(commands, results)
-        elif entry.kind is EntryKind.NOOP:
+        elif entry.kind is NOOP:
             # service.md §1: thousands of clients can't all reconnect at once to a new leader.
             context.lift_stamp = self.expiry.lift_stamp = context.cluster_time
         events = context.events

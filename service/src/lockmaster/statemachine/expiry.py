@@ -57,8 +57,12 @@ class ExpiryIndex:
 
     def next_deadline(self) -> int | None:
         """Cluster time at which `due` may have something; it may be early, never late. None: nothing to wait for."""
-        tops = [heap[0][0] for heap in (self._sessions, self._waiters, self._delays) if heap]
-        return min(tops, default=None)
+        first = self._sessions[0][0] if self._sessions else None
+        if self._waiters and (first is None or self._waiters[0][0] < first):
+            first = self._waiters[0][0]
+        if self._delays and (first is None or self._delays[0][0] < first):
+            first = self._delays[0][0]
+        return first
 
     def due(self, cluster_time: int, count_max: int) -> Expire | None:
         """What may be expired at `cluster_time`, at most `count_max` of each sort, or None."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from lockmaster.statemachine.commands import KeyValue, ResultStatus
@@ -206,12 +207,13 @@ def _owned_of(data: bytes) -> tuple[int, str, str]:
 
 
 def _integers(record: type[R]) -> tuple[Callable[[R], bytes], Callable[[bytes], R]]:
-    """Encoder and decoder of a record of unsigned 64-bit integers."""
+    """Encoder and decoder of a record of two or more unsigned 64-bit integers."""
     names = [field.name for field in fields(record)]  # type: ignore[arg-type]
     layout = struct.Struct(f">{len(names)}Q")
+    numbers = attrgetter(*names)
 
     def encode(value: R) -> bytes:
-        return layout.pack(*[getattr(value, name) for name in names])
+        return layout.pack(*numbers(value))
 
     def decode(data: bytes) -> R:
         try:

@@ -6,10 +6,8 @@ ballast. Order of creation: everything else first, FORMAT last; a directory with
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,18 @@ from typing import Final
 from zlib import crc32
 
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, PersistSeq, Term
-from lockmaster_raft.membership import Configuration, Levels
+from lockmaster_raft.membership import LEVEL_MAX, Configuration, Levels
 from lockmaster_raft.ready import Base, HardState, Persist
 from lockmaster_raft.storage import BootState
 
 from lockmaster.statemachine.view import StateView
 from lockmaster.storage.boot import boot
-from lockmaster.storage.errors import Amnesia, CorruptLog, DirectoryBusy, StorageFailed, WrongFormat
+from lockmaster.storage.errors import Amnesia, CorruptLog, StorageFailed, WrongFormat
 from lockmaster.storage.files import Files, RealFiles, failed, replace_file
-from lockmaster.storage.format import FORMAT_NAME, check_format, write_format
+from lockmaster.storage.format import FORMAT_NAME, check_format, check_level, write_format
 from lockmaster.storage.guard import GUARD_NAME, GuardFile
 from lockmaster.storage.journal import SEGMENT_BYTES, Journal, Write
+from lockmaster.storage.rocks import Database, StateDatabase
 from lockmaster.storage.segment import segment_name, segment_numbers
 from lockmaster.storage.state import StateStore
 
@@ -63,18 +62,34 @@ class Space:
         return self.free_bytes < max(FREE_BYTES_MIN, int(self.total_bytes * FREE_SHARE_MIN))
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What a data directory lies on; recording.py and recording_database.py are the model of one that can crash."""
+
+    files: Files
+    open_database: Callable[[str], StateDatabase]
+    threads: bool = True
+
+
 class DataDirectory:
     """The open data directory. One per process; loop thread, except Write.run and StateStore.flush."""
 
     def __init__(
-        self, path: str, lock: int, guard: GuardFile, journal: Journal, state: StateStore, files: Files
+        self,
+        path: str,
+        lock: int,
+        guard: GuardFile,
+        journal: Journal,
+        state: StateStore,
+        disk: Disk,
     ) -> None:
         self.path = path
         self.guard = guard
         self.journal = journal
         self.state = state
         self._lock = lock
-        self._files = files
+        self.files = disk.files
+        self.open_database = disk.open_database
         self._state_replaced = False
 
     @classmethod
@@ -85,35 +100,45 @@ class DataDirectory:
         create: bool,
         segment_bytes: int = SEGMENT_BYTES,
         ballast_bytes: int = BALLAST_BYTES,
+        level_max: int = LEVEL_MAX,
+        disk: Disk | None = None,
     ) -> DataDirectory:
         """Lock and open a data directory, making a blank one if `create` and there is none.
+
+        `level_max` is the highest level that this binary knows, `disk` what it all lies on; only tests pass others
+        than the build's and the machine's.
 
         Raises one-line errors: WrongFormat, CorruptLog, Amnesia, DirectoryBusy, StorageFailed. Nothing is repaired by
         guessing; a boot that finds the state ahead of the log (a snapshot was just installed) writes its BASE again.
         """
-        files, root = RealFiles(), str(path)
+        disk = disk or Disk(RealFiles(), Database)
+        files, root = disk.files, str(path)
         if create:
             files.make_dir(root)
         elif not files.exists(root):
             raise StorageFailed(f"{root}: there is no data directory")
-        lock = _lock(root)
+        _refuse_foreign(files, root)  # before the first byte is written in it
+        lock = files.lock(f"{root}/LOCK")
         try:
             _create_if_blank(files, root, create, ballast_bytes)
-            check_format(files, root)
+            needed = check_format(files, root, level_max)
             guard = GuardFile.open(files, root)
-            guard.set_boot_nonce(secrets.randbits(64))
+            check_level(guard.state.level, guard.path, level_max)
+            if needed != guard.state.level:  # a crash between the two writes of a change of level
+                write_format(files, root, guard.state.level)
+            guard.set_boot_nonce(secrets.randbits(63))
             if guard.state.cluster_id is None:
                 _forget_aborted_genesis(files, root, guard)
-            journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes)
+            journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=disk.threads)
             if journal.last_term > guard.state.hard_state.term:
                 term = guard.state.hard_state.term
                 raise CorruptLog(f"{guard.path}: term {term} is below the journal's last term {journal.last_term}")
-            state = StateStore(f"{root}/{_state_name(files, root)}")
+            state = StateStore(disk.open_database(f"{root}/{_state_name(files, root)}"))
             files.sync_dir(root)
-            directory = cls(root, lock, guard, journal, state, files)
+            directory = cls(root, lock, guard, journal, state, disk)
             directory._reconcile()
         except BaseException:
-            os.close(lock)
+            files.close(lock)
             raise
         return directory
 
@@ -126,7 +151,8 @@ class DataDirectory:
     @property
     def boot_state(self) -> BootState:
         """What Node starts from."""
-        return BootState(self.guard.state.hard_state, self.journal, self.state.applied_stored)
+        s = self.guard.state
+        return BootState(s.hard_state, self.journal, self.state.applied_stored, s.level, s.boot_nonce)
 
     @property
     def space(self) -> Space:
@@ -176,7 +202,8 @@ class DataDirectory:
         self.state.write_base(base)
         self._store_all(base.index)
         self.state.flush()
-        self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base))
+        level = max(levels.active, levels.fence)
+        self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
         self.guard.set_identity(cluster_id, member_id)
 
     def begin(self, persist: Persist) -> Write:
@@ -194,9 +221,16 @@ class DataDirectory:
     def remove_ballast(self) -> bool:
         """Give back the ballast's room on a full disk. False if it is gone already."""
         path = f"{self.path}/{BALLAST_NAME}"
-        there = self._files.exists(path)
-        self._files.unlink(path)
+        there = self.files.exists(path)
+        self.files.unlink(path)
         return there
+
+    def checkpoint(self, path: str) -> None:
+        """A copy of the state at rest, by hard links. Blocks: call it in a thread. Raises StorageFailed."""
+        self.files.remove_tree(path)
+        self.files.make_dir(os.path.dirname(path))
+        self.state.flush()
+        self.state.database.checkpoint(path)
 
     def close(self) -> None:
         """Flush the state, write the last mark, close all, unlock."""
@@ -205,11 +239,11 @@ class DataDirectory:
         self.state.close()
         self.journal.close()
         self.guard.close()
-        os.close(self._lock)
+        self.files.close(self._lock)
 
     def abandon(self) -> None:
         """Unlock and stop the threads without storing anything: after a storage error, before the process exits."""
-        os.close(self._lock)
+        self.files.close(self._lock)
 
     def replace_state(self, name: str) -> None:
         """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it as `self.state`.
@@ -217,8 +251,8 @@ class DataDirectory:
         The old one goes when the BASE that follows is finished, or at the next boot.
         """
         self.state.close()
-        _write_state_name(self._files, self.path, name)
-        self.state = StateStore(f"{self.path}/{name}")
+        _write_state_name(self.files, self.path, name)
+        self.state = StateStore(self.open_database(f"{self.path}/{name}"))
         self._state_replaced = True
 
     def next_state_name(self) -> str:
@@ -257,35 +291,29 @@ class DataDirectory:
 
     def _remove_side_states(self) -> None:
         keep = os.path.basename(self.state.path)
-        for name in self._files.list_dir(self.path):
+        for name in self.files.list_dir(self.path):
             if name.startswith("state-") and name != keep:
-                shutil.rmtree(f"{self.path}/{name}", ignore_errors=True)
+                self.files.remove_tree(f"{self.path}/{name}")
 
 
-def _lock(root: str) -> int:
-    try:
-        lock = os.open(f"{root}/LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise failed("open", f"{root}/LOCK", error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise DirectoryBusy(f"{root}: another process holds this data directory") from error
-    return lock
+def _refuse_foreign(files: Files, root: str) -> None:
+    """Raises WrongFormat if a directory without FORMAT holds what no member ever wrote."""
+    if files.exists(f"{root}/{FORMAT_NAME}"):
+        return
+    names = set(files.list_dir(root)) - {"LOCK", "lost+found"}
+    strange = sorted(n for n in names if n.split("-")[0].split(".")[0] not in _OURS)
+    if strange:
+        raise WrongFormat(f"{root}: is not a data directory: it holds {strange[0]!r} and no {FORMAT_NAME}")
 
 
 def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) -> None:
     if files.exists(f"{root}/{FORMAT_NAME}"):
         return
-    names = set(files.list_dir(root)) - {"LOCK", "lost+found"}
+    _refuse_foreign(files, root)
     journal = f"{root}/journal"
     used = files.exists(journal) and bool(segment_numbers(files.list_dir(journal)))
     if used:
         raise CorruptLog(f"{root}/{FORMAT_NAME}: is missing, but there is a journal")
-    strange = sorted(n for n in names if n.split("-")[0].split(".")[0] not in _OURS)
-    if strange:
-        raise WrongFormat(f"{root}: is not a data directory: it holds {strange[0]!r} and no {FORMAT_NAME}")
     if not create:
         raise StorageFailed(f"{root}: is blank; there is no {FORMAT_NAME} file")
     files.make_dir(journal)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lockmaster_raft.errors import CorruptLog, StorageFailed
+from lockmaster_raft.errors import CorruptLog, LevelUnsupported, StorageFailed
 
-__all__ = ["Amnesia", "CorruptLog", "DirectoryBusy", "StorageFailed", "WrongFormat", "exit_code"]
+__all__ = ["Amnesia", "CorruptLog", "DirectoryBusy", "LevelUnsupported", "StorageFailed", "WrongFormat", "exit_code"]
 
 
 class Amnesia(StorageFailed):
@@ -29,10 +29,10 @@ EXIT_BUSY: Final = 67
 
 
 def exit_code(error: StorageFailed) -> int:
-    """The process exit code for a storage error: 74 failed I/O, 71 corrupt, 76 amnesia, 66 wrong format, 67 busy."""
+    """The process exit code for a storage error: 74 failed I/O, 71 corrupt, 76 amnesia, 66 format or level, 67 busy."""
     if isinstance(error, Amnesia):
         return EXIT_AMNESIA
-    if isinstance(error, WrongFormat):
+    if isinstance(error, (WrongFormat, LevelUnsupported)):
         return EXIT_WRONG_FORMAT
     if isinstance(error, DirectoryBusy):
         return EXIT_BUSY

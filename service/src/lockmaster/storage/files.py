@@ -7,10 +7,12 @@ new name counts only after `sync_dir` of its directory. Nothing here retries.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from typing import Final, Protocol
 
-from lockmaster.storage.errors import StorageFailed
+from lockmaster.storage.errors import DirectoryBusy, StorageFailed
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -59,6 +61,12 @@ class Files(Protocol):
 
     def trim(self, path: str, size: int) -> None:
         """Give back what lies past `size`. Not synced: both lengths must mean the same."""
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all in it, as far as that is possible; for what nothing refers to any more."""
+
+    def lock(self, path: str) -> int:
+        """A handle that keeps every other process out until it is closed. DirectoryBusy if another has it."""
 
 
 def failed(what: str, path: str, error: OSError) -> StorageFailed:
@@ -193,6 +201,23 @@ class RealFiles:
             os.truncate(path, size)
         except OSError as error:
             raise failed("truncate", path, error) from error
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all in it."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def lock(self, path: str) -> int:
+        """An exclusive flock."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise failed("open", path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise DirectoryBusy(f"{os.path.dirname(path)}: another process holds this data directory") from error
+        return descriptor
 
 
 def replace_file(files: Files, directory: str, name: str, data: bytes) -> None:

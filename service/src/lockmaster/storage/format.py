@@ -21,8 +21,8 @@ def write_format(files: Files, directory: str, min_binary_level: int = LEVEL_MIN
     replace_file(files, directory, FORMAT_NAME, f"{text} {crc32(text.encode()):08x}\n".encode())
 
 
-def check_format(files: Files, directory: str) -> None:
-    """Return if this binary may open the directory; WrongFormat or CorruptLog otherwise."""
+def check_format(files: Files, directory: str, level_max: int = LEVEL_MAX) -> int:
+    """min_binary_level, if this binary may open the directory; WrongFormat or CorruptLog otherwise."""
     path = f"{directory}/{FORMAT_NAME}"
     line = files.read(path, 0, 4096)
     text, _, crc = line.rstrip(b"\n").rpartition(b" ")
@@ -31,6 +31,15 @@ def check_format(files: Files, directory: str) -> None:
     content = json.loads(text)
     if content["format"] != FORMAT_VERSION:
         raise WrongFormat(f"{path}: format {content['format']}; this binary reads {FORMAT_VERSION}")
-    if content["min_binary_level"] > LEVEL_MAX:
-        need = content["min_binary_level"]
-        raise WrongFormat(f"{path}: needs a binary of level {need} or newer; this one knows up to {LEVEL_MAX}")
+    need: int = content["min_binary_level"]
+    check_level(need, path, level_max)
+    return need
+
+
+def check_level(need: int, path: str, level_max: int = LEVEL_MAX) -> None:
+    """WrongFormat if the directory needs a binary of a higher level than this one (raft.md §6)."""
+    if need > level_max:
+        raise WrongFormat(
+            f"{path}: needs a binary of level {need} or newer; this one knows up to {level_max}: start the newer one "
+            "(to go back, cancel the fence with it first: `lockmaster gate cancel`)"
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from lockmaster_raft.entry import Entry, EntryKind, entry_crc32
+from lockmaster_raft.entry import Entry, entry_crc32, known_kind
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, decode_configuration, encode_configuration
 from lockmaster_raft.ready import Base
@@ -40,7 +40,7 @@ _ENTRY: Final = struct.Struct(">BIQQBqI")
 _ENTRY_FIXED: Final = _ENTRY.size - _RECORD.size
 _ENTRY_BODY: Final = struct.Struct(">QQBqI")
 _TRUNCATE: Final = struct.Struct(">BIQ")
-_BASE_BODY: Final = struct.Struct(">QQQII")
+_BASE_BODY: Final = struct.Struct(">QQQIIQ")
 _HEADER_BODY: Final = struct.Struct(">HQQQQQIQ")
 SEGMENT_FORMAT: Final = 1
 
@@ -136,7 +136,9 @@ def encode_truncate(index: Index) -> bytes:
 
 def encode_base_body(base: Base) -> bytes:
     """A BASE record's body; also the form in which a state directory and a snapshot manifest carry it."""
-    fixed = _BASE_BODY.pack(base.index, base.term, base.configuration_index, base.levels.active, base.levels.fence)
+    levels = base.levels
+    where = (base.index, base.term, base.configuration_index)
+    fixed = _BASE_BODY.pack(*where, levels.active, levels.fence, levels.index)
     return fixed + encode_configuration(base.configuration)
 
 
@@ -165,11 +167,12 @@ def encode_header(header: SegmentHeader) -> bytes:
 def decode_base_body(body: bytes) -> Base:
     """The Base in these bytes; CorruptLog if it is anything else."""
     try:
-        index, term, configuration_index, active, fence = _BASE_BODY.unpack_from(body)
+        index, term, configuration_index, active, fence, gate_index = _BASE_BODY.unpack_from(body)
     except struct.error as error:
         raise CorruptLog(f"base record of {len(body)} bytes does not decode") from error
     configuration = decode_configuration(body[_BASE_BODY.size :])
-    return Base(Index(index), Term(term), configuration, Index(configuration_index), Levels(active, fence))
+    levels = Levels(active, fence, Index(gate_index))
+    return Base(Index(index), Term(term), configuration, Index(configuration_index), levels)
 
 
 def _decode_entry(body: bytes) -> Entry:
@@ -177,7 +180,7 @@ def _decode_entry(body: bytes) -> Entry:
     payload = body[_ENTRY_BODY.size :]
     if entry_crc32(index, term, kind, leader_time, payload) != crc:
         raise CorruptLog(f"entry {index}: checksum of header and payload does not match")
-    return Entry(Index(index), Term(term), EntryKind(kind), Nanos(leader_time), payload, crc)
+    return Entry(Index(index), Term(term), known_kind(Index(index), kind), Nanos(leader_time), payload, crc)
 
 
 def _decode_header(body: bytes) -> SegmentHeader:

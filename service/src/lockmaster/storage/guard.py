@@ -8,10 +8,10 @@ same hard state. Law: slots differ in nothing but sequence and mark once a call 
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
 from typing import Final
 from zlib import crc32
 
@@ -20,6 +20,7 @@ from lockmaster_raft.ready import HardState
 
 from lockmaster.storage.errors import CorruptLog, StorageFailed
 from lockmaster.storage.files import Files
+from lockmaster.storage.format import write_format
 
 GUARD_NAME: Final = "guard"
 SLOT_SIZE: Final = 512
@@ -28,8 +29,8 @@ GUARD_SIZE: Final = 2 * SLOT_DISTANCE
 _MAGIC: Final = b"LMGUARD1"
 _SLOT: Final = struct.Struct(">8sQB16sQ16sQQQIQ")
 _CRC: Final = struct.Struct(">I")
-MARK_IDLE_SECONDS: Final = 0.01
-"""A mark follows the last frame by at most this when no further frame comes."""
+MARK_SECONDS: Final = 0.01
+"""A mark is begun this long after the first frame that no mark covers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,14 @@ class GuardFile:
             self._both(replace(self._state, hard_state=hard_state))
 
     def set_level(self, level: int) -> None:
-        """The level this member has promised, in both slots when it returns. Raises StorageFailed."""
+        """The level this member has promised, in both slots and in FORMAT when it returns. Raises StorageFailed.
+
+        A crash between the two leaves them different: then a binary below either refuses, and any other one's boot
+        makes FORMAT say what the guard says.
+        """
         with self._lock:
             self._both(replace(self._state, level=level))
+            write_format(self._files, os.path.dirname(self.path), level)
 
     def set_boot_nonce(self, boot_nonce: int) -> None:
         """The nonce of this boot. Repairs a damaged slot, since both are written."""
@@ -169,51 +175,50 @@ class GuardFile:
 
 
 class Marker:
-    """Writes marks beside the next frame, in its own thread, and within MARK_IDLE_SECONDS when none comes.
+    """Writes marks in its own thread, each at most MARK_SECONDS after the frame that it covers was completed.
 
+    Beside a busy journal one mark covers all frames of that time: a mark a frame would double the device's syncs for
+    nothing, since a damaged frame with a valid one after it is known as corruption without any mark.
     Law: written mark <= completed frame. A failure is kept and raised by the next `frame_starts`.
     """
 
     def __init__(self, guard: GuardFile, completed: int) -> None:
         self._guard = guard
-        self._wake: SimpleQueue[bool] = SimpleQueue()
         self._completed = completed
-        self._started = self._completed
+        self._wake = threading.Event()
+        self._closing = threading.Event()
         self.failure: StorageFailed | None = None
         self._thread = threading.Thread(target=self._run, name="lockmaster-marker", daemon=True)
         self._thread.start()
 
-    def frame_starts(self, number: int) -> None:
-        """Frame `number` is about to be written: mark the one before it meanwhile."""
+    def frame_starts(self) -> None:
+        """A frame is about to be written."""
         if self.failure is not None:
             raise self.failure
-        self._started = number
-        self._wake.put(True)
 
     def frame_done(self, number: int) -> None:
         """Frame `number` is durable."""
         self._completed = number
+        if not self._wake.is_set():
+            self._wake.set()
 
     def close(self) -> None:
         """Stop the thread and leave the last mark written."""
-        self._wake.put(False)
+        self._closing.set()
+        self._wake.set()
         self._thread.join()
         if self.failure is None:
             self._guard.write_mark(self._completed)
 
     def _run(self) -> None:
-        marked = self._completed
-        while True:  # ends on close(); each turn waits
+        while not self._closing.is_set():  # ends on close(); each turn waits
+            self._wake.wait()
+            if self._closing.wait(MARK_SECONDS):
+                return
+            self._wake.clear()
+            completed = self._completed
             try:
-                if not (self._wake.get() if self._started == marked else self._wake.get(timeout=MARK_IDLE_SECONDS)):
-                    return
-            except Empty:
-                pass
-            if self._completed > marked:
-                completed = self._completed
-                try:
-                    self._guard.write_mark(completed)
-                except StorageFailed as error:
-                    self.failure = error
-                    return
-                marked = completed
+                self._guard.write_mark(completed)
+            except StorageFailed as error:
+                self.failure = error
+                return

@@ -58,6 +58,7 @@ class Write:
         "done",
         "hard_state",
         "journal",
+        "level",
         "number",
         "offset",
         "opening",
@@ -65,9 +66,10 @@ class Write:
         "segment",
     )
 
-    def __init__(self, journal: Journal, hard_state: HardState | None) -> None:
+    def __init__(self, journal: Journal, hard_state: HardState | None, level: int | None) -> None:
         self.journal = journal
         self.hard_state = hard_state
+        self.level = level
         self.data: bytes | None = None
         self.number = 0
         self.segment = 0
@@ -79,7 +81,7 @@ class Write:
         self.done = False
 
     def run(self) -> None:
-        """Make it durable: hard state in both guard slots, then the frame. Raises StorageFailed: exit then."""
+        """Make it durable: hard state, level in both guard slots, then the frame. Raises StorageFailed: exit then."""
         self.journal.write(self)
 
 
@@ -162,6 +164,13 @@ class Journal:
         """Bytes of frames in all segments: what retention budgets count."""
         return sum(self._sizes.values()) + self._offset
 
+    def closed_segments(self) -> list[tuple[str, int, int]]:
+        """(path, number, end) of each segment that holds frames and that no write is changing now: for the scrub."""
+        ends = dict(self._sizes)
+        if not self._pending:
+            ends[self._segment] = self._offset
+        return [(self._path(segment), segment, end) for segment, end in sorted(ends.items())]
+
     def term(self, index: Index) -> Term | None:
         """Term of the entry at `index` (base.index included), or None if it is not in the store."""
         return self._index.term(index)
@@ -210,7 +219,7 @@ class Journal:
         """Encode one Persist and give it its place. Raises InvariantViolation for one that breaks a law of the log."""
         if self._failed is not None:
             raise self._failed
-        write = Write(self, persist.hard_state)
+        write = Write(self, persist.hard_state, persist.level)
         records, parts = write.records, list[bytes]()
         if persist.truncate_from is not None and persist.truncate_from <= self._begun_last:
             self._check_supersede(persist.truncate_from)
@@ -273,6 +282,8 @@ class Journal:
                 raise self._housekeeper.failure
             if write.hard_state is not None and write.hard_state != self._guard.state.hard_state:
                 self._guard.set_hard_state(write.hard_state)
+            if write.level is not None:
+                self._guard.set_level(write.level)
             if write.data is not None:
                 if write.opening is not None:
                     self._open_segment(*write.opening)
@@ -363,7 +374,7 @@ class Journal:
     def _write_frame(self, number: int, offset: int, data: bytes) -> None:
         marker = self._marker
         if marker is not None:
-            marker.frame_starts(number)
+            marker.frame_starts()
             self._files.write(self._handle, offset, data)
             marker.frame_done(number)
         else:

@@ -31,6 +31,8 @@ class Crash(Exception):
 @dataclass(slots=True)
 class _Content:
     data: bytearray
+    boundaries: list[bytes] = field(default_factory=list)
+    """Of a database: its content at the last flush and at each batch boundary since; empty for a plain file."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class RecordingFiles:
 
     def _torn_images(self, names: dict[str, _Content]) -> Iterator[Image]:
         if self.torn is None or not any(content is self.torn[0] for content in names.values()):
-            yield {name: bytes(content.data) for name, content in names.items()}
+            yield from _database_images(names, None, b"")
             return
         content, offset, data = self.torn
         if self.beside is not None and self.beside[0] is not content:
@@ -96,7 +98,7 @@ class RecordingFiles:
             for sector in sectors:
                 part = data[sector * SECTOR : (sector + 1) * SECTOR]
                 torn[offset + sector * SECTOR : offset + sector * SECTOR + len(part)] = part
-            yield {name: bytes(torn if c is content else c.data) for name, c in names.items()}
+            yield from _database_images(names, content, bytes(torn))
 
     # The Files protocol.
 
@@ -191,6 +193,42 @@ class RecordingFiles:
         self._operation(path)
         del self._content(path).data[size:]
 
+    def remove_tree(self, path: str) -> None:
+        """Remove all names in and under it, and its own; each may come back until its directory is synced."""
+        for name in [n for n in self.names if n == path or n.startswith(f"{path}/")]:
+            self.unlink(name)
+        self.directories -= {d for d in self.directories if d == path or d.startswith(f"{path}/")}
+
+    def lock(self, path: str) -> int:
+        """Nobody else is there."""
+        self._next_handle += 1
+        self._handles[self._next_handle] = path
+        return self._next_handle
+
+    # What recording_database.py adds: a database is one name whose content stands at a batch boundary.
+
+    def open_database(self, path: str) -> bytes:
+        """The content; an empty one is made if the name is not there."""
+        if path not in self.names:
+            self._operation(path)
+            self._name(path, _Content(bytearray(), [b""]))
+        content = self._content(path)
+        content.boundaries = [bytes(content.data)]
+        return bytes(content.data)
+
+    def add_boundary(self, path: str, data: bytes) -> None:
+        """One more batch."""
+        content = self._content(path)
+        self._operation(path)
+        content.boundaries.append(data)
+        content.data[:] = data
+
+    def flush_boundaries(self, path: str) -> None:
+        """All batches so far are durable."""
+        content = self._content(path)
+        self._operation(path)
+        content.boundaries = [bytes(content.data)]
+
     def _name(self, path: str, content: _Content | None) -> None:
         _set(self.names, path, content)
         self.pending.append((path, content))
@@ -209,6 +247,14 @@ class RecordingFiles:
         if self.operations == self.fail_at:
             self.failed = True
             raise StorageFailed(f"write {path}: Input/output error (errno 5)")
+
+
+def _database_images(names: dict[str, _Content], torn: _Content | None, data: bytes) -> Iterator[Image]:
+    """Each database at each of its boundaries, in all combinations."""
+    image = {name: data if content is torn else bytes(content.data) for name, content in names.items()}
+    databases = [name for name, content in names.items() if content.boundaries]
+    for chosen in product(*[names[name].boundaries for name in databases]):
+        yield {**image, **dict(zip(databases, chosen, strict=True))}
 
 
 def _set(names: dict[str, _Content], name: str, content: _Content | None) -> None:

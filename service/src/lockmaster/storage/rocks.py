@@ -6,8 +6,8 @@ with status() after every page (items(), keys() and values() end silently at a b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 from rocksdict import (
     AccessType,
@@ -21,9 +21,12 @@ from rocksdict import (
     WriteOptions,
 )
 
-from lockmaster.storage.errors import StorageFailed
+from lockmaster.storage.errors import CorruptLog, StorageFailed
 
-__all__ = ["Database", "WriteBatch"]
+__all__ = ["Database", "StateDatabase", "Writes"]
+
+Writes = Iterable[tuple[bytes, bytes | None]]
+"""(key, value, or None to delete), in order."""
 
 BLOCK_CACHE_BYTES: Final = 64 << 20
 WRITE_BUFFER_BYTES: Final = 64 << 20
@@ -45,6 +48,36 @@ def _options() -> Options:
     table.set_cache_index_and_filter_blocks(True)
     options.set_block_based_table_factory(table)
     return options
+
+
+class StateDatabase(Protocol):
+    """What the state store needs of RocksDB; recording.py has a model of it whose crashes can be explored."""
+
+    path: str
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    def write(self, writes: Writes) -> None:
+        """One atomic batch, not durable before `flush`."""
+
+    def flush(self) -> None:
+        """All batches so far are durable when it returns."""
+
+    def check(self) -> None:
+        """Raises StorageFailed if a background job has failed."""
+
+    def checkpoint(self, path: str) -> None:
+        """A copy by hard links."""
+
+    def scan(self, first: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of first <= key < stop, ascending, as of this call."""
+
+    def scan_back(self, first: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of first <= key < stop, descending, as of this call."""
+
+    def close(self) -> None:
+        """Close it. What was not flushed is gone, as after kill -9."""
 
 
 class Database:
@@ -72,8 +105,14 @@ class Database:
             raise self._failed("read", error) from error
         return value
 
-    def write(self, batch: WriteBatch) -> None:
+    def write(self, writes: Writes) -> None:
         """One atomic batch, not durable before `flush`."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in writes:
+            if value is None:
+                del batch[key]
+            else:
+                batch[key] = value
         try:
             self._db.write(batch)
         except Exception as error:
@@ -153,4 +192,5 @@ class Database:
 
     def _failed(self, what: str, error: Exception) -> StorageFailed:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return StorageFailed(f"{self.path}: {what}: {text}")
+        kind = CorruptLog if text.startswith("Corruption") else StorageFailed
+        return kind(f"{self.path}: {what}: {text}")

@@ -39,7 +39,7 @@ from lockmaster.storage.records import (
     part_key,
     split_parts,
 )
-from lockmaster.storage.rocks import Database, WriteBatch
+from lockmaster.storage.rocks import StateDatabase
 from lockmaster.storage.state import write_base
 
 CHUNK_BYTES: Final = 1 << 20
@@ -188,7 +188,7 @@ class SnapshotWriter:
         if len(digests) > CHUNKS_MAX:
             raise ChunkRefused(f"a manifest of {len(digests)} chunks")
         self._directory = directory
-        self._files = RealFiles()
+        self._files = directory.files
         self._base = base
         self._digests = tuple(digests)
         self._bytes_total = bytes_total
@@ -225,7 +225,7 @@ class SnapshotWriter:
             raise InvariantViolation(f"{len(self._held)} of {len(self._digests)} chunks are here")
         name = self._directory.next_state_name()
         path = f"{self._directory.path}/{name}"
-        database = Database(path)
+        database = self._directory.open_database(path)
         try:
             self._fill(database)
             database.flush()
@@ -240,11 +240,11 @@ class SnapshotWriter:
         if self._built is None:
             raise InvariantViolation("the snapshot's state was not built")
         self._directory.replace_state(self._built)
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._files.remove_tree(self._path)
 
     def discard(self) -> None:
         """Remove what has been fetched."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._files.remove_tree(self._path)
 
     def _is_good(self, number: int) -> bool:
         return chunk_digest(self._chunk(number)) == self._digests[number]
@@ -252,13 +252,13 @@ class SnapshotWriter:
     def _chunk(self, number: int) -> bytes:
         return self._files.read(f"{self._path}/{chunk_name(number)}", 0, CHUNK_BYTES)
 
-    def _fill(self, database: Database) -> None:
+    def _fill(self, database: StateDatabase) -> None:
         chunks = (self._chunk(number) for number in range(len(self._digests)))
         stream = _records(chunks, self._bytes_total)
         meta = Meta.decode(next(stream)[1])
         if (meta.applied, meta.term) != (self._base.index, self._base.term):
             raise CorruptLog(f"{self._path}: holds the state at {meta.applied}, not at {self._base.index}")
-        total, size, batch = 0, 0, WriteBatch(raw_mode=True)
+        total, size, batch = 0, 0, dict[bytes, bytes]()
         for full_key, value in stream:
             total += record_hash(full_key, value)
             size += len(full_key) + len(value)
@@ -270,12 +270,12 @@ class SnapshotWriter:
             else:
                 batch[full_key] = INLINE + value
             if size >= BATCH_BYTES:
-                database.write(batch)
-                size, batch = 0, WriteBatch(raw_mode=True)
+                database.write(batch.items())
+                size, batch = 0, {}
         if total % 2**64 != meta.state_hash:
             raise CorruptLog(f"{self._path}: the state hash of the records is not the one the snapshot states")
         batch[META_KEY] = meta.encode()
-        database.write(batch)
+        database.write(batch.items())
         write_base(database, self._base)
 
 

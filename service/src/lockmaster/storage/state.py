@@ -42,11 +42,14 @@ from lockmaster.storage.records import (
     resolve,
     split_parts,
 )
-from lockmaster.storage.rocks import Database, WriteBatch
+from lockmaster.storage.rocks import StateDatabase
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+HASH_GRID: Final = 1024
+"""A generation is closed at every index that this divides, on every replica: there the hashes can be compared."""
+GRID_HASHES_KEPT: Final = 64
 GENERATION_KEYS_MAX: Final = 2048
 GENERATION_BYTES_MAX: Final = 128 << 10
 """A generation is closed at the first entry boundary at which it has this many keys or (estimated) bytes."""
@@ -111,9 +114,9 @@ class Generation:
 class StateStore:
     """StateView on RocksDB. One task uses it, but `flush` may run in a thread beside."""
 
-    def __init__(self, path: str, *, cache_weight_max: int = CACHE_WEIGHT_MAX) -> None:
-        self.path = path
-        self._db = Database(path)
+    def __init__(self, database: StateDatabase, *, cache_weight_max: int = CACHE_WEIGHT_MAX) -> None:
+        self.path = database.path
+        self._db = database
         self._tables: dict[Table[Any, Any], _TableState] = {}
         self._queue: deque[Generation] = deque()
         self._cache_weight = 0
@@ -128,6 +131,8 @@ class StateStore:
         self._closed = self._stored
         self._sealed_index, self._sealed_term = self._stored.applied, self._stored.term
         self._number = 0
+        self.grid_hashes: deque[tuple[int, int]] = deque(maxlen=GRID_HASHES_KEPT)
+        """(applied index, state hash) at the latest indexes of the hash grid, ascending."""
         self._drop_orphans()
 
     # StateView.
@@ -209,7 +214,10 @@ class StateStore:
         keys = 0
         for state in self._tables.values():
             keys += len(state.open)
-        if keys >= GENERATION_KEYS_MAX or self._open_weight + keys * RECORD_WEIGHT >= GENERATION_BYTES_MAX:
+        if index % HASH_GRID == 0:
+            self._close_generation()
+            self.grid_hashes.append((index, self._closed.state_hash))
+        elif keys >= GENERATION_KEYS_MAX or self._open_weight + keys * RECORD_WEIGHT >= GENERATION_BYTES_MAX:
             self._close_generation()
         return bool(self._queue)
 
@@ -294,7 +302,7 @@ class StateStore:
         return self._queued_bytes + self._open_weight + keys * RECORD_WEIGHT
 
     @property
-    def database(self) -> Database:
+    def database(self) -> StateDatabase:
         """The open database, for snapshots."""
         return self._db
 
@@ -414,14 +422,12 @@ class StateStore:
         generation.writes.append((full_key, pointer.encode()))
 
     def _write(self, generation: Generation) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for full_key, stored in generation.writes:
-            self._drop_parts(batch, full_key)
-            if stored is None:
-                del batch[full_key]
-            else:
-                batch[full_key] = stored
-        batch[META_KEY] = generation.meta.encode()
+        batch: list[tuple[bytes, bytes | None]] = []
+        for write in generation.writes:
+            if write[0][0] in self._large_prefixes:
+                self._drop_parts(batch, write[0])
+            batch.append(write)
+        batch.append((META_KEY, generation.meta.encode()))
         self._db.write(batch)
         self._stored = generation.meta
         self._queued_bytes -= generation.size
@@ -430,20 +436,15 @@ class StateStore:
     def _write_parts(self, parts: list[tuple[bytes, bytes]]) -> None:
         """Law 5: some of a generation's large values, ahead of its batch; one write each, so that none is long."""
         for _ in range(min(PARTS_PER_STORE, len(parts))):
-            part_at, part = parts.pop()
-            ahead = WriteBatch(raw_mode=True)
-            ahead[part_at] = part
-            self._db.write(ahead)
+            self._db.write((parts.pop(),))
 
-    def _drop_parts(self, batch: WriteBatch, full_key: bytes) -> None:
+    def _drop_parts(self, batch: list[tuple[bytes, bytes | None]], full_key: bytes) -> None:
         """Remove the parts of the large value that this write replaces."""
-        if full_key[0] not in self._large_prefixes:
-            return
         before = self._db.get(full_key)
         pointer = Pointer.decode(before) if before is not None else None
         if pointer is not None:
             for number in range(pointer.part_count):
-                del batch[part_key(full_key, pointer.index, number)]
+                batch.append((part_key(full_key, pointer.index, number), None))
 
     def _settle(self, generation: Generation) -> None:
         """Records that nothing changed since are clean now."""
@@ -482,24 +483,21 @@ class StateStore:
 
     def _drop_orphans(self) -> None:
         """Remove parts that a crash left without the batch that was to make them reachable."""
-        batch, found = WriteBatch(raw_mode=True), 0
+        orphans: list[tuple[bytes, bytes | None]] = []
         for key, _ in self._db.scan(LARGE_PREFIX, None):
             owner, index = part_owner(key)
             stored = self._db.get(owner)
             pointer = Pointer.decode(stored) if stored is not None else None
             if pointer is None or pointer.index != index:
-                del batch[key]
-                found += 1
-        if found:
-            self._db.write(batch)
+                orphans.append((key, None))
+        if orphans:
+            self._db.write(orphans)
 
 
 def _key_bytes(item: tuple[bytes, Any]) -> bytes:
     return item[0]
 
 
-def write_base(database: Database, base: Base) -> None:
+def write_base(database: StateDatabase, base: Base) -> None:
     """Note the Base that a state directory stands at; durable with the next flush."""
-    batch = WriteBatch(raw_mode=True)
-    batch[BASE_KEY] = encode_base_body(base)
-    database.write(batch)
+    database.write(((BASE_KEY, encode_base_body(base)),))

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lockmaster_raft.entry import Entry, EntryKind
+from lockmaster_raft.entry import DATA, Entry
 from lockmaster_raft.testing.application import Outcome
 from lockmaster_raft.testing.clients import Client
 from lockmaster_raft.testing.invariants.base import Violation
@@ -48,7 +48,10 @@ class SealingView(DictView):
 
     def put(self, table: Table[K, V], key: K, value: V) -> None:
         """See DictView."""
-        super().put(table, key, value)
+        rows = self._rows[table]
+        if key not in rows.records:
+            rows.added[key] = None
+        rows.records[key] = value
         self._dirty[(table, key)] = None
 
     def delete(self, table: Table[K, V], key: K) -> None:
@@ -59,17 +62,18 @@ class SealingView(DictView):
     def seal(self) -> dict[bytes, bytes | None]:
         """Encoded writes since the last seal; the hash follows."""
         writes: dict[bytes, bytes | None] = {}
+        rows, hashes, encoded = self._rows, self._hashes, self.encoded
         for table, key in self._dirty:
             name = table.prefix + table.encode_key(key)
-            record = self.get(table, key)
-            value = None if record is None else table.encode_value(record)
-            writes[name] = value
-            self.hash_sum -= self._hashes.pop(name, 0)
-            if value is None:
-                self.encoded.pop(name, None)
+            record = rows[table].records.get(key)
+            self.hash_sum -= hashes.get(name, 0)
+            if record is None:
+                writes[name] = None
+                encoded.pop(name, None)
+                hashes.pop(name, None)
             else:
-                self.encoded[name] = value
-                self._hashes[name] = fresh = record_hash(name, value)
+                writes[name] = encoded[name] = value = table.encode_value(record)
+                hashes[name] = fresh = record_hash(name, value)
                 self.hash_sum += fresh
         self._dirty.clear()
         return writes
@@ -89,7 +93,7 @@ class ServiceReplica:
 
     def apply(self, entry: Entry) -> Outcome:
         """Decode from bytes, as every replica but the leader does, and apply."""
-        commands = decode_batch(entry.payload) if entry.kind is EntryKind.DATA else []
+        commands = decode_batch(entry.payload) if entry.kind is DATA else []
         before = self.machine.revision
         applied: Applied = self.machine.apply(entry, commands)
         self._nothing_left(applied)
@@ -98,11 +102,11 @@ class ServiceReplica:
     def _nothing_left(self, applied: Applied) -> None:
         """S8: the dead hold neither lock nor place."""
         dead = [event.session_id for event in applied.events if isinstance(event, SessionEnded)]
-        for session in dead:
-            left = self.machine.session_locks(session)
-            if left.held or left.waiting:
-                raise Violation("S8 FIFO", f"dead session {session} has {left}")
         if dead:
+            for session in dead:
+                left = self.machine.session_locks(session)
+                if left.held or left.waiting:
+                    raise Violation("S8 FIFO", f"dead session {session} has {left}")
             for lock in self.machine.list_locks()[0]:
                 full = self.machine.inspect_lock(lock.name)
                 if full.session_id in dead or any(waiter.session_id in dead for waiter in full.queue):
@@ -195,6 +199,7 @@ class ServiceApplication:
     """The application."""
 
     name = "service"
+    probe: object = ("get", "n", "x")
 
     def genesis(self) -> dict[bytes, bytes]:
         """An empty state at (1, 1)."""

@@ -196,7 +196,7 @@ class ServiceClient:
     def _lock(self, life: int) -> None:
         wait = self._draw.random() < 0.7
         timeout = self._draw.choice([0, SECOND, 4 * SECOND]) if wait else 0
-        name = self._draw.choice(LOCKS)
+        name = self._draw.choice(LOCKS[: self._cluster.mix.locks])
         operation = Acquire(name, wait, timeout)
         polls = 0
 
@@ -246,7 +246,7 @@ class ServiceClient:
         def settled(result: Result) -> None:
             self._finish(seq, life)
 
-        seq = self._call(ForceRelease(self._draw.choice(LOCKS), 0, "sim", "sim"), settled)
+        seq = self._call(ForceRelease(self._draw.choice(LOCKS[: self._cluster.mix.locks]), 0, "sim", "sim"), settled)
 
     # --- config -------------------------------------------------------------------------------------------------
 

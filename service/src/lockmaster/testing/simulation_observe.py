@@ -7,8 +7,9 @@ in the queue is put behind what earlier commands of the entry had done.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import NOOP, EntryKind
 from lockmaster_raft.testing.application import (
     Executed,
     Freed,
@@ -45,6 +46,9 @@ from lockmaster.statemachine.commands import (
     SessionEnded,
 )
 
+OK: Final = ResultStatus.OK
+COMPARE_FAILED: Final = ResultStatus.COMPARE_FAILED
+
 
 class _Locks:
     """Lock happenings of one entry, to be put in order."""
@@ -61,6 +65,8 @@ class _Locks:
 
     def in_order(self) -> list[Observation]:
         """Grants by token, queue places between, each end before the lock's next grant."""
+        if not (self.queued or self.granted or self.over):
+            return [self.freed[key] for key in sorted(self.freed)]
         items: list[tuple[int, int, Observation]] = [(mark, 1, seen) for mark, seen in self.queued]
         items += [(seen.token, 0, seen) for seen in self.granted]
         items += [(self.ended_at.get(seen.session, self.expired_at), 2, seen) for seen in self.over]
@@ -81,7 +87,7 @@ class _Locks:
 
 def observe(kind: EntryKind, commands: Sequence[Command], applied: Applied, before: int) -> Outcome:
     """The outcome of one entry; `before` is the revision before it."""
-    if kind is EntryKind.NOOP:
+    if kind is NOOP:
         return Outcome(observed=[Lifted()])
     outcome = Outcome(applied.results)
     renewed: list[int] = []
@@ -91,10 +97,12 @@ def observe(kind: EntryKind, commands: Sequence[Command], applied: Applied, befo
     executed: dict[tuple[int, int, int], None] = {}
     for command, result in zip(commands, applied.results, strict=True):
         _command(command, result, before, mark, locks, outcome, renewed, over, executed)
-        if result.status is not ResultStatus.COMPARE_FAILED:
+        if result.status is not COMPARE_FAILED:
             mark = max(mark, result.revision)
-    _events(applied, locks, outcome, over)
-    outcome.observed += [Executed(session, seq) for session, seq, _ in executed]
+    if applied.events:
+        _events(applied, locks, outcome, over)
+    if executed:
+        outcome.observed += [Executed(session, seq) for session, seq, _ in executed]
     outcome.observed += locks.in_order()
     outcome.renewed, outcome.over = renewed, over
     return outcome
@@ -112,11 +120,11 @@ def _command(
     executed: dict[tuple[int, int, int], None],
 ) -> None:
     operation, dedup = command.operation, command.dedup
-    fresh = result.status is ResultStatus.OK and result.revision > before
+    fresh = result.status is OK and result.revision > before
     match operation:
         case Expire() if not locks.expired_at:
             locks.expired_at = mark
-        case CloseSession() if result.status is ResultStatus.OK:
+        case CloseSession() if result.status is OK:
             locks.ended_at.setdefault(operation.session_id, mark)
         case KeepAlive():
             alive = [session for session in operation.session_ids if session not in result.expired]
@@ -130,7 +138,7 @@ def _command(
                 locks.granted[Granted(operation.name, dedup.session_id, dedup.seq, result.revision)] = None
             elif result.status is ResultStatus.QUEUED:
                 locks.queued.append((mark, Queued(operation.name, dedup.session_id, dedup.seq)))
-        case Release() if result.status is ResultStatus.OK:
+        case Release() if result.status is OK:
             key = (operation.name, operation.token)
             locks.freed.setdefault(key, Freed(operation.name, operation.session_id, operation.token))
         case Put() | Delete() if dedup is not None and fresh:

@@ -1,10 +1,11 @@
-"""One file per invariant of raft.md I1 and reliability.md S1–S12."""
+"""One file per invariant of raft.md I1–I13 and reliability.md S1–S12."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from lockmaster_raft.testing.invariants.base import Invariant
+from lockmaster_raft.testing.invariants.check_quorum_first import CheckQuorumFirst
 from lockmaster_raft.testing.invariants.i1_election_safety import ElectionSafety
 from lockmaster_raft.testing.invariants.i1_leader_completeness import LeaderCompleteness
 from lockmaster_raft.testing.invariants.i1_log_matching import LogMatching
@@ -19,7 +20,9 @@ from lockmaster_raft.testing.invariants.i9_privileges import Privileges
 from lockmaster_raft.testing.invariants.i10_one_change import OneChange
 from lockmaster_raft.testing.invariants.i11_quorums import Quorums
 from lockmaster_raft.testing.invariants.i12_incarnations import Incarnations
+from lockmaster_raft.testing.invariants.i13_gates import Gates
 from lockmaster_raft.testing.invariants.i13_level import WitnessLevel
+from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
 from lockmaster_raft.testing.invariants.rare_events import RareEvents
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
@@ -48,7 +51,10 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     Privileges,
     Quorums,
     Incarnations,
+    Gates,
     WitnessLevel,
+    CheckQuorumFirst,
+    NewerSnapshot,
     RareEvents,
     NoRegress,
     EffectOrder,

@@ -38,8 +38,14 @@ class Invariant:
     def booting(self, host: Host, hard: HardState) -> None:
         """A host is about to start from what its disks hold."""
 
+    def crashing(self, host: Host, node: Node) -> None:
+        """A running host is about to lose all that is in its memory."""
+
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """A step asked for a Persist; the shadow log has it already. (Others change neither term, log nor members.)"""
+
+    def seldom(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """A step with alarms, pieces or answered reads; the commit index before it is in checker.commit_before."""
 
     def led(self, host: Host, node: Node) -> None:
         """A node became leader of a term."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import Configuration, decode_configuration
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Quorums(Invariant):
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """Elections of both meet elections and commits of both."""
-        if ready.persist is None or node.role is not Role.LEADER:
+        if ready.persist is None or node.role is not LEADER:
             return
         for entry in ready.persist.entries:
-            if entry.kind is EntryKind.CONFIG and entry.term == node.term:
+            if entry.kind is CONFIG and entry.term == node.term:
                 before = node.configuration_at(entry.index - 1)[1]  # type: ignore[arg-type]
                 self._look(host, before, decode_configuration(entry.payload))
 

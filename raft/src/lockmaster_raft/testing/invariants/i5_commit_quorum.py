@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class CommitQuorum(Invariant):
 
     def commits(self, host: Host, node: Node, old: int, new: int) -> None:
         """Only a leader decides; the others were told."""
-        if node.role is not Role.LEADER:
+        if node.role is not LEADER:
             return
         term = self.checker.shadow[host.number].term(new)  # type: ignore[arg-type]
         if term != node.term:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.messages import AppendEntriesReply, RequestVoteReply
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class WitnessCoverage(Invariant):
             self.checker.cluster.count("witness moved its log's start")
             for configuration in self._configurations(host, node):
                 self._look(configuration, host, write.base.index)
-        elif node.role is Role.LEADER and any(e.kind is EntryKind.CONFIG for e in write.entries):
+        elif node.role is LEADER and any(e.kind is CONFIG for e in write.entries):
             for member in node.configuration.members:
                 other = self._host_of(member)
                 if not member.is_full and other is not None and other.disk is not None and not other.lost:

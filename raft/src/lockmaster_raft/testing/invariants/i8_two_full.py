@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import decode_configuration
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ class TwoFull(Invariant):
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """Against the configuration before it."""
-        if ready.persist is None or node.role is not Role.LEADER:
+        if ready.persist is None or node.role is not LEADER:
             return
         for entry in ready.persist.entries:
-            if entry.kind is not EntryKind.CONFIG or entry.term != node.term:
+            if entry.kind is not CONFIG or entry.term != node.term:
                 continue
             after, before = decode_configuration(entry.payload), node.configuration_at(entry.index - 1)[1]  # type: ignore[arg-type]
             if after.full_voter_count < min(2, before.full_voter_count):

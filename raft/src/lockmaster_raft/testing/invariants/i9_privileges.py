@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import DATA
 from lockmaster_raft.membership import MemberPhase
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Privileges(Invariant):
         own_base = write.base is not None and shadow.last_index > write.base.index
         if own_base and (changing or mixed):
             self.fail(f"host {host.number} truncates in a role change")
-        if (changing or mixed) and node.role is Role.LEADER:
-            if any(e.kind is EntryKind.DATA and e.term == node.term for e in write.entries):
+        if (changing or mixed) and node.role is LEADER:
+            if any(e.kind is DATA and e.term == node.term for e in write.entries):
                 self.fail(f"leader {host.number} proposes data in its own role change")
 
     def dropped(self, host: Host) -> None:

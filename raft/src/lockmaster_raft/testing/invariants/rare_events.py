@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.entry import EntryKind
+from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import MemberPhase, MemberRole, decode_configuration
 from lockmaster_raft.messages import Coverage, InstallAnchor
-from lockmaster_raft.ready import Role
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 from lockmaster_raft.testing.invariants.i4_caretaker import is_witness_leader
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lockmaster_raft.events import Event
     from lockmaster_raft.membership import Configuration, Member
     from lockmaster_raft.node import Node
-    from lockmaster_raft.ready import HardState, Ready, Send
+    from lockmaster_raft.ready import Ready, Send
     from lockmaster_raft.testing.checker import Checker
     from lockmaster_raft.testing.host import Host
 
@@ -61,14 +61,12 @@ class RareEvents(Invariant):
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)
         self._caretakers: dict[int, int] = {}
-        self._stages: dict[int, str] = {}
         self._epochs: dict[int, int] = {}
 
-    def booting(self, host: Host, hard: HardState) -> None:
-        """A boot in a promotion: where had it been cut?"""
-        stage = self._stages.pop(host.number, "")
-        if stage:
-            self.checker.cluster.count(f"crashed at {stage}")
+    def crashing(self, host: Host, node: Node) -> None:
+        """Where is a promotion cut?"""
+        if node.promotion is not None:
+            self.checker.cluster.count(f"crashed at {node.promotion[1]}")
 
     def led(self, host: Host, node: Node) -> None:
         """Who leads?"""
@@ -83,24 +81,20 @@ class RareEvents(Invariant):
 
     def commits(self, host: Host, node: Node, old: int, new: int) -> None:
         """A caretaker becomes an ordinary leader by its own P4."""
-        if self._caretakers.get(host.number) == node.term and node.role is Role.LEADER and node.serves_state:
+        if self._caretakers.get(host.number) == node.term and node.role is LEADER and node.serves_state:
             del self._caretakers[host.number]
             self.checker.cluster.count("caretaker applied its own P4")
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """Role changes by the leader's CONFIG entries; roll-backs by the epoch in force."""
-        if node.promotion is not None:
-            self._stages[host.number] = node.promotion[1]
-        else:
-            self._stages.pop(host.number, None)
         epoch = node.configuration.epoch
         if epoch < self._epochs.get(host.number, 0) and node.configuration.changing != node.own_member:
             self.checker.cluster.count("configuration rolled back in a role change")
         self._epochs[host.number] = epoch
-        if ready.persist is None or node.role is not Role.LEADER:
+        if ready.persist is None or node.role is not LEADER:
             return
         for entry in ready.persist.entries:
-            if entry.kind is EntryKind.CONFIG and entry.term == node.term:
+            if entry.kind is CONFIG and entry.term == node.term:
                 before = node.configuration_at(entry.index - 1)[1]  # type: ignore[arg-type]
                 self._change(before, decode_configuration(entry.payload))
 

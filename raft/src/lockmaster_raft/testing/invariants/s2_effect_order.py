@@ -1,10 +1,10 @@
-"""S2: nothing leaves before what it depends on is durable: votes in both guard slots, acks in the journal."""
+"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import AppendEntriesReply, RequestVote, RequestVoteReply
+from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, RequestVote, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class EffectOrder(Invariant):
                 self.fail(f"host {host.number} grants {send.to} its vote; durable is {hard.voted_for}")
         elif isinstance(message, RequestVote) and hard.term == term and hard.voted_for != host.member_id:
             self.fail(f"host {host.number} asks for votes; its own is not durable")
+        elif isinstance(message, HeartbeatReply) and message.fence_index:
+            if disk.surely_level <= node.levels.active:
+                text = f"host {host.number} reports FENCE {message.fence_index}; its disk promises {disk.surely_level}"
+                self.fail(text)
         elif isinstance(message, AppendEntriesReply) and message.success:
             match = message.match_index
             shadow = self.checker.shadow[host.number]

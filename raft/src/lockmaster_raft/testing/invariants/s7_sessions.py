@@ -1,17 +1,24 @@
-"""S7: no session expires while its keepalives commit within TTL; each expires in bounded time after the last."""
+"""S7: no session expires while its keepalives commit within TTL, nor by the word of a leader that has not read them
+yet; each expires in bounded time after the last.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.config import SECOND
+from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.application import Executed, Lifted, SessionOpened, SessionOver, SessionRenewed
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
     from lockmaster_raft.entry import Entry
+    from lockmaster_raft.events import Event
+    from lockmaster_raft.node import Node
+    from lockmaster_raft.ready import Ready
     from lockmaster_raft.testing.application import Outcome
     from lockmaster_raft.testing.checker import Checker
+    from lockmaster_raft.testing.host import Host
 
 DRIFT: Final = 0.99
 """The leader's clock may run this much slower than true time (ρ = 1 %)."""
@@ -26,7 +33,20 @@ class SessionLife(Invariant):
         super().__init__(checker)
         self._ttl: dict[int, int] = {}
         self._renewed: dict[int, tuple[int, int]] = {}
-        self._seen_by_clients: dict[int, int] = {}
+        self._unread: dict[tuple[int, int], frozenset[int]] = {}
+        """(index, term) of an entry -> sessions whose keepalives lay unread with the leader that appended it."""
+
+    def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
+        """A leader that goes on after a pause: what it appends before it has read what came meanwhile (service.md §1).
+
+        What came within the last two heartbeats is no matter: so short a gap holds nothing back.
+        """
+        if not host.unread or ready.persist is None or node.role is not LEADER:
+            return
+        since = self.checker.cluster.scheduler.now - 2 * self.checker.cluster.mix.config.heartbeat_interval_ns
+        unread = frozenset(session for session, at in host.unread.items() if at < since)
+        for entry in ready.persist.entries:
+            self._unread[(entry.index, entry.term)] = unread
 
     def first_applied(self, entry: Entry, outcome: Outcome) -> None:
         """Follow each session's life."""
@@ -52,6 +72,8 @@ class SessionLife(Invariant):
         if not seen.expired:
             return
         self.checker.cluster.count("sessions expired")
+        if seen.session in self._unread.get((entry.index, entry.term), ()):
+            self.fail(f"{entry.index}: session {seen.session} expires while its keepalive lies unread with the leader")
         if entry.leader_time - cluster < ttl:
             self.fail(f"{entry.index}: session {seen.session} expires {entry.leader_time - cluster} ns after renewal")
         # An entry is applied after its stamp was made: the true age may be shorter by what the commit took, never

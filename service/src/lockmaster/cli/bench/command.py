@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lockmaster.cli.bench.samples import Samples, histogram, summary
-from lockmaster.cli.bench.workloads import WORKLOADS, Plan, unique_prefix
+from lockmaster.cli.bench.workloads import NAMESPACE, WORKLOADS, Plan, unique_prefix
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import FAILED, OK
 from lockmaster.cli.output import output_option, print_json_line, stdout
@@ -59,6 +59,8 @@ def run_workload(target: Target, workload: str, plan: Plan, connections: int) ->
     async def main() -> Samples:
         async with contextlib.AsyncExitStack() as stack:
             opened = [await stack.enter_async_context(target.client(label="bench")) for _ in range(connections)]
+            # Some workloads wait without an end: a cluster that isn't there is said first.
+            await opened[0].config(NAMESPACE).get(plan.prefix)
             return await WORKLOADS[workload](opened, plan)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

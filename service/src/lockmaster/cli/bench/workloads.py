@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lockmaster import AsyncClient
 from lockmaster.cli.bench.samples import Samples
@@ -37,6 +38,7 @@ class Plan:
     """Unique to this run, so that runs don't meet."""
 
 
+H = TypeVar("H")
 Work = Callable[[int, Samples], Awaitable[None]]
 Workload = Callable[[Sequence[AsyncClient], Plan], Awaitable[Samples]]
 
@@ -143,17 +145,24 @@ async def watch(clients: Sequence[AsyncClient], plan: Plan) -> Samples:
 
 async def handoff(clients: Sequence[AsyncClient], plan: Plan) -> Samples:
     """All tasks want one lock; measured from the holder's release to the next holder's return from acquire."""
-    name = f"{plan.prefix}/handoff"
+    locks_of = [client.lock(f"{plan.prefix}/handoff") for client in clients]
+    return await handed_on(plan, lambda worker: locks_of[worker % len(locks_of)].acquire(), lambda held: held.release())
+
+
+async def handed_on(
+    plan: Plan, acquire: Callable[[int], Awaitable[H]], release: Callable[[H], Awaitable[object]]
+) -> Samples:
+    """The loop of `handoff` over any lock: `acquire(worker)` gives what `release` takes."""
     released = 0.0
 
     async def work(worker: int, samples: Samples) -> None:
         nonlocal released
-        held = await clients[worker % len(clients)].lock(name).acquire()
+        held = await acquire(worker)
         now = clock()
         if released:
             samples.add(released, now, 1)
         released = clock()
-        await held.release()
+        await release(held)
 
     return await workers(plan, work)
 
@@ -161,14 +170,21 @@ async def handoff(clients: Sequence[AsyncClient], plan: Plan) -> Samples:
 async def failover(clients: Sequence[AsyncClient], plan: Plan) -> Samples:
     """Tasks write all the time while somebody kills the leader: `gap` is the longest time without a success."""
     configs = [client.config(NAMESPACE) for client in clients]
+    return await outlived(
+        plan, lambda worker, _: configs[worker % len(configs)].put(f"{plan.prefix}/{worker}", b"v"), LockmasterError
+    )
+
+
+async def outlived(plan: Plan, write: Callable[[int, int], Awaitable[object]], failure: type[BaseException]) -> Samples:
+    """The loop of `failover` over any write: it gets the worker and how many writes have failed by `failure` so far."""
     last = clock()
 
     async def work(worker: int, samples: Samples) -> None:
         nonlocal last
         started = clock()
         try:
-            await configs[worker % len(configs)].put(f"{plan.prefix}/{worker}", b"v")
-        except LockmasterError:
+            await write(worker, samples.errors)
+        except failure:
             samples.errors += 1
             await asyncio.sleep(RETRY_SECONDS)
             return

@@ -6,8 +6,13 @@ the handshake, so no frame can claim another's. Entry payloads are passed throug
 
 Laws.
 1. decode(encode(m)) == m for every message whose numbers are in 0 … INDEX_MAX.
-2. Anything else raises Malformed: a length beyond the limit, an unknown kind, a number out of range, bytes missing or
-   left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
+2. Anything else raises Malformed: a length beyond the limit, an unknown kind of frame, a number out of range, bytes
+   missing or left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
+3. Side messages, between hosts and not for the core, have kinds from SIDE_KIND_MIN on. An unknown one of them is
+   counted and ignored: a later release may add some, and a member that does not know them goes on.
+4. Kinds 17 to 19 are level 2: the core sends them to and from witnesses only, which there are only once every member
+   has promised that level (raft.md §6). A binary of level 1 would find them Malformed.
+5. A whole entry of a kind that this binary does not know raises LevelUnsupported: the member stops, it never skips.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from lockmaster_raft import messages as m
-from lockmaster_raft.entry import Entry, EntryKind, entry_crc32
+from lockmaster_raft.entry import Entry, entry_crc32, known_kind
 from lockmaster_raft.errors import CorruptLog
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels, decode_configuration, encode_configuration
@@ -30,6 +35,9 @@ ENTRIES_MAX: Final = 4096
 """Most entries of one AppendEntries."""
 DIGESTS_MAX: Final = 100_000
 SOURCES_MAX: Final = 32
+SIDE_KIND_MIN: Final = 128
+HASHES_MAX: Final = 64
+"""Most hashes in one StateHashes."""
 REASON_BYTES_MAX: Final = 512
 
 LENGTH: Final = struct.Struct(">I")
@@ -37,10 +45,11 @@ _HEAD: Final = struct.Struct(">IBQHH")
 _BODY_HEAD: Final = struct.Struct(">BQHH")
 _APPEND: Final = struct.Struct(">QQQQQI")
 _ENTRY: Final = struct.Struct(">QQBQII")
-_SNAPSHOT: Final = struct.Struct(">QQQQHHQIIH")
+_SNAPSHOT: Final = struct.Struct(">QQQQHHQQIIH")
+_ANCHOR: Final = struct.Struct(">QQQQHHQ")
 _FETCH: Final = struct.Struct(">QQ")
 _PIECE: Final = struct.Struct(">QQ?")
-_KINDS: Final = {int(kind): kind for kind in EntryKind}
+_HASH: Final = struct.Struct(">QQ")
 
 
 class Malformed(Exception):
@@ -54,6 +63,18 @@ class Peering:
     cluster_id: bytes
     sender: NodeId
     receiver: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class StateHashes:
+    """The sender's state hash at indexes of the hash grid (I14), ascending."""
+
+    header: m.Header
+    hashes: tuple[tuple[int, int], ...]
+    """(applied index, state hash)."""
+
+
+PeerMessage = m.Message | StateHashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +100,26 @@ _PLAIN: Final = (
     _plain(4, m.RequestVoteReply, "?QQ"),
     _plain(6, m.AppendEntriesReply, "QQ?QQQQQQQQ"),
     _plain(7, m.Heartbeat, "QQQQQ"),
-    _plain(8, m.HeartbeatReply, "QQQQQQ"),
+    _plain(8, m.HeartbeatReply, "QQQQQQQQ"),
     _plain(9, m.ReadIndex, "Q"),
     _plain(10, m.ReadIndexReply, "Q?Q"),
     _plain(12, m.InstallSnapshotReply, "QQ?QQ"),
     _plain(15, m.TimeoutNow, ""),
     _plain(16, m.Removed, "Q"),
+    _plain(17, m.Coverage, "Q"),
+    _plain(18, m.WitnessReport, "QQQQQQQ"),
 )
 _APPEND_ENTRIES: Final = 5
 _INSTALL_SNAPSHOT: Final = 11
 _FETCH_PIECE: Final = 13
 _FETCH_PIECE_REPLY: Final = 14
+_INSTALL_ANCHOR: Final = 19
+_STATE_HASHES: Final = 128
 _BY_CLASS: Final = {plain.cls: plain for plain in _PLAIN}
 _BY_KIND: Final = {plain.kind: plain for plain in _PLAIN}
 
 
-def encode(message: m.Message) -> list[bytes]:
+def encode(message: PeerMessage) -> list[bytes]:
     """The frame of `message` as buffers to write in order; payloads are the very objects of the entries."""
     if type(message) is m.AppendEntries:
         return _encode_append(message)
@@ -131,7 +156,7 @@ def _encode_append(message: m.AppendEntries) -> list[bytes]:
     return parts
 
 
-def _encode_large(message: m.Message) -> list[bytes]:
+def _encode_large(message: PeerMessage) -> list[bytes]:
     if isinstance(message, m.InstallSnapshot):
         configuration = encode_configuration(message.configuration)
         digests = b"".join(message.chunk_digests)
@@ -143,6 +168,7 @@ def _encode_large(message: m.Message) -> list[bytes]:
             message.configuration_index,
             message.levels.active,
             message.levels.fence,
+            message.levels.index,
             message.bytes_total,
             len(configuration),
             len(message.chunk_digests),
@@ -150,17 +176,32 @@ def _encode_large(message: m.Message) -> list[bytes]:
         )
         body = fixed + configuration + digests + sources
         return [_head(_INSTALL_SNAPSHOT, message.header, len(body)) + body]
+    if isinstance(message, m.InstallAnchor):
+        fixed = _ANCHOR.pack(
+            message.stream_epoch,
+            message.index,
+            message.index_term,
+            message.configuration_index,
+            message.levels.active,
+            message.levels.fence,
+            message.levels.index,
+        )
+        body = fixed + encode_configuration(message.configuration)
+        return [_head(_INSTALL_ANCHOR, message.header, len(body)) + body]
     if isinstance(message, m.FetchPiece):
         body = _FETCH.pack(message.last_index, message.number) + message.digest
         return [_head(_FETCH_PIECE, message.header, len(body)) + body]
     if isinstance(message, m.FetchPieceReply):
         fixed = _PIECE.pack(message.last_index, message.number, message.found)
         return [_head(_FETCH_PIECE_REPLY, message.header, len(fixed) + len(message.data)) + fixed, message.data]
+    if isinstance(message, StateHashes):
+        body = b"".join([_HASH.pack(*pair) for pair in message.hashes])
+        return [_head(_STATE_HASHES, message.header, len(body)) + body]
     raise TypeError(f"no frame for {type(message).__name__}")
 
 
 def decode(frame: bytes, peering: Peering) -> m.Message:
-    """The message in a frame (without its length prefix); Malformed if it is anything else."""
+    """The message in a frame (without its length prefix); Malformed if it is anything else. Raises LevelUnsupported."""
     try:
         kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
         if term > INDEX_MAX:
@@ -174,6 +215,29 @@ def decode(frame: bytes, peering: Peering) -> m.Message:
         return _decode_large(frame, header, kind)
     except (struct.error, UnicodeDecodeError, CorruptLog) as error:
         raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
+
+
+def is_side(frame: bytes) -> bool:
+    """Is this frame (without its length prefix) for `decode_side`?"""
+    return frame[:1] >= _SIDE_FIRST
+
+
+_SIDE_FIRST: Final = bytes([SIDE_KIND_MIN])
+
+
+def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
+    """The side message in a frame, None if its kind is not known here; Malformed if it is known and broken."""
+    try:
+        kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
+        if kind != _STATE_HASHES:
+            return None
+        pairs = tuple(_HASH.iter_unpack(frame[_BODY_HEAD.size :]))
+    except struct.error as error:
+        raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
+    if len(pairs) > HASHES_MAX or term > INDEX_MAX or any(index > INDEX_MAX for index, _ in pairs):
+        raise Malformed("a number of StateHashes is out of range")
+    header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
+    return StateHashes(header, pairs)
 
 
 def _decode_plain(frame: bytes, header: m.Header, plain: _Plain) -> m.Message:
@@ -204,13 +268,12 @@ def _decode_append(frame: bytes, header: m.Header) -> m.AppendEntries:
         at += _ENTRY.size
         payload = frame[at : at + size]
         at += size
-        known = _KINDS.get(kind)
-        if len(payload) != size or known is None or max(index, term, leader_time) > INDEX_MAX:
-            raise Malformed(f"entry {index} is cut short, of unknown kind {kind} or out of range")
-        entry = Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32)
-        if entry_crc32(entry.index, entry.term, known, entry.leader_time, payload) != crc32:
+        if len(payload) != size or max(index, term, leader_time) > INDEX_MAX:
+            raise Malformed(f"entry {index} is cut short or out of range")
+        if entry_crc32(Index(index), Term(term), kind, Nanos(leader_time), payload) != crc32:
             raise Malformed(f"entry {index} does not match its checksum")
-        entries.append(entry)
+        known = known_kind(Index(index), kind)
+        entries.append(Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32))
     if at != len(frame):
         raise Malformed(f"{len(frame) - at} bytes left over")
     return m.AppendEntries(
@@ -222,6 +285,8 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
     at = _BODY_HEAD.size
     if kind == _INSTALL_SNAPSHOT:
         return _decode_snapshot(frame, header)
+    if kind == _INSTALL_ANCHOR:
+        return _decode_anchor(frame, header)
     if kind == _FETCH_PIECE:
         last_index, number = _FETCH.unpack_from(frame, at)
         digest = frame[at + _FETCH.size :]
@@ -236,10 +301,26 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
     raise Malformed(f"unknown kind {kind}")
 
 
+def _decode_anchor(frame: bytes, header: m.Header) -> m.InstallAnchor:
+    values = _ANCHOR.unpack_from(frame, _BODY_HEAD.size)
+    epoch, index, index_term, configuration_index, active, fence, gate_index = values
+    if max(values) > INDEX_MAX:
+        raise Malformed("a number of InstallAnchor is out of range")
+    return m.InstallAnchor(
+        header,
+        epoch,
+        Index(index),
+        Term(index_term),
+        decode_configuration(frame[_BODY_HEAD.size + _ANCHOR.size :]),
+        Index(configuration_index),
+        Levels(active, fence, Index(gate_index)),
+    )
+
+
 def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     at = _BODY_HEAD.size
     values = _SNAPSHOT.unpack_from(frame, at)
-    epoch, last_index, last_term, configuration_index, active, fence, total, config_size, digests, sources = values
+    epoch, last_index, last_term, configuration_index, *levels, total, config_size, digests, sources = values
     if max(values) > INDEX_MAX or digests > DIGESTS_MAX or sources > SOURCES_MAX:
         raise Malformed("a number of InstallSnapshot is out of range")
     at += _SNAPSHOT.size
@@ -258,7 +339,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
         Term(last_term),
         configuration,
         Index(configuration_index),
-        Levels(active, fence),
+        Levels(levels[0], levels[1], Index(levels[2])),
         digest_list,
         total,
         tuple(NodeId(source) for source in source_list),

@@ -16,13 +16,13 @@ from typing import Final
 from lockmaster_raft.ids import INDEX_MAX, NodeId
 from lockmaster_raft.ready import Channel
 
+from lockmaster.addresses import ADDRESS_BYTES_MAX
 from lockmaster.server.peers.codec import Malformed
 
 MAGIC: Final = b"LKMP"
 PROTOCOL_VERSION: Final = 1
 HELLO_BYTES_MAX: Final = 512
 """Most bytes of a handshake frame: an unauthenticated peer gets no more of our memory than this."""
-ADDRESS_BYTES_MAX: Final = 261
 INCARNATION_BYTES: Final = 16
 
 _HELLO: Final = struct.Struct(">4sHB16sQQ16s16sHHQQH")

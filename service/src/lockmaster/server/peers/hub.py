@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,13 +14,16 @@ from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
+from lockmaster.addresses import join_address, split_address
 from lockmaster.server.contacts import Contact
-from lockmaster.server.peers.address import join_address, split_address
+from lockmaster.server.peers.codec import PeerMessage, StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict, judge_hello
 from lockmaster.server.peers.inbound import HELLO_TIMEOUT, Acceptor
 from lockmaster.server.peers.outbound import Link
 from lockmaster.server.status import PeerTls
 
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that closing waits for accepted connections to be gone."""
 LEARNED_MAX: Final = 32
 """Most senders whose addresses are kept from their Hello alone (needed until the configuration is known)."""
 
@@ -39,6 +43,9 @@ class HubOwner(Protocol):
     def deliver(self, message: Message) -> None:
         """A message arrived."""
 
+    def told(self, message: StateHashes) -> None:
+        """A message arrived that is not for the core."""
+
     def connected(self, member_id: NodeId) -> None:
         """Both lanes to this member are up, at least one of them new."""
 
@@ -48,11 +55,14 @@ class HubOwner(Protocol):
     def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
         """This blank member has been joined to a cluster: make it durable before returning."""
 
+    def fail(self, error: BaseException) -> None:
+        """A peer sent an entry that this binary may not skip: the member stops."""
+
 
 class PeerHub:
     """Listens, dials, and hands messages over."""
 
-    def __init__(self, owner: HubOwner, me: Me, tls: PeerTls | None, boot: int) -> None:
+    def __init__(self, owner: HubOwner, me: Me, tls: PeerTls | None, boot: int, level_max: int = LEVEL_MAX) -> None:
         self.me = me
         self.counters: dict[str, int] = {}
         self.address = ""
@@ -60,6 +70,7 @@ class PeerHub:
         self._owner = owner
         self._tls = tls
         self._boot = boot
+        self._level_max = level_max
         self._epoch = 0
         self._acceptor = Acceptor(self)
         self._server: asyncio.Server | None = None
@@ -72,6 +83,10 @@ class PeerHub:
     def incarnation(self) -> bytes:
         """This data directory's."""
         return self.me.incarnation
+
+    def fail(self, error: BaseException) -> None:
+        """For accepted connections: end the process for this error."""
+        self._owner.fail(error)
 
     async def listen(self, address: str, advertise: str) -> None:
         """Bind the peer port. OSError if it cannot be bound."""
@@ -103,7 +118,7 @@ class PeerHub:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def send(self, to: NodeId, message: Message, channel: Channel) -> None:
+    def send(self, to: NodeId, message: PeerMessage, channel: Channel) -> None:
         """Hand over to the lane; without one the message is dropped and counted."""
         link = self._links.get(to)
         if link is None:
@@ -131,7 +146,7 @@ class PeerHub:
             member_id=me.member_id,
             incarnation=me.incarnation,
             level_min=LEVEL_MIN,
-            level_max=LEVEL_MAX,
+            level_max=self._level_max,
         )
         if verdict is not Verdict.ACCEPTED:
             return verdict
@@ -159,6 +174,10 @@ class PeerHub:
         """Pass it on."""
         self._owner.deliver(message)
 
+    def told(self, message: StateHashes) -> None:
+        """Pass it on."""
+        self._owner.told(message)
+
     # -- asked by lanes
     def hello(self, member_id: NodeId, channel: Channel) -> Hello | None:
         """The Hello for a new connection."""
@@ -175,7 +194,7 @@ class PeerHub:
             contact.incarnation,
             me.incarnation,
             LEVEL_MIN,
-            LEVEL_MAX,
+            self._level_max,
             self._boot,
             self._epoch,
             self.address,
@@ -216,4 +235,6 @@ class PeerHub:
         if self._closing:
             await asyncio.gather(*self._closing)
         if self._server is not None:
-            await self._server.wait_closed()
+            with suppress(TimeoutError):  # from Python 3.12 on it waits for every connection that a peer keeps open
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._server.wait_closed()

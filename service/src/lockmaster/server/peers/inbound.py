@@ -7,12 +7,13 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering
+from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome
 
@@ -41,6 +42,12 @@ class InboundOwner(Protocol):
 
     def deliver(self, message: Message) -> None:
         """One message, in order of its channel."""
+
+    def told(self, message: StateHashes) -> None:
+        """One message that is not for the core."""
+
+    def fail(self, error: BaseException) -> None:
+        """A peer sent an entry that this binary may not skip: the member stops."""
 
 
 class Acceptor:
@@ -126,12 +133,25 @@ class InboundConnection(asyncio.Protocol):
                 return
             peering, deliver = self._peering, self.acceptor.owner.deliver
             for frame in self._cutter.feed(data):
-                deliver(codec.decode(frame, peering))
+                if codec.is_side(frame):
+                    self._side(frame, peering)
+                else:
+                    deliver(codec.decode(frame, peering))
                 if self.closed:
                     return
         except Malformed as error:
             self.acceptor.count("peer_frames_refused")
             self.close(str(error))
+        except LevelUnsupported as error:
+            self.close(str(error))
+            self.acceptor.owner.fail(error)
+
+    def _side(self, frame: bytes, peering: Peering) -> None:
+        message = codec.decode_side(frame, peering)
+        if message is None:
+            self.acceptor.count("peer_frames_ignored")
+        else:
+            self.acceptor.owner.told(message)
 
     def _greet(self, data: bytes) -> None:
         frames = self._cutter.feed(data)

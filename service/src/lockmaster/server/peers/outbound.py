@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from contextlib import suppress
 from typing import Final, Protocol, cast
 
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
+from lockmaster.addresses import split_address
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.address import split_address
-from lockmaster.server.peers.codec import Malformed
+from lockmaster.server.peers.codec import Malformed, PeerMessage
 from lockmaster.server.peers.framing import FrameCutter
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.inbound import keep_alive
+from lockmaster.server.tasks import end_task
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for TCP, TLS and the handshake together."""
@@ -70,7 +69,7 @@ class Lane(asyncio.Protocol):
         self._queue_bytes_max = QUEUE_BYTES_MAX[channel]
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{member_id}-{channel.name}")
 
-    def send(self, message: Message) -> None:
+    def send(self, message: PeerMessage) -> None:
         """Write the message, or drop and count it: no connection, or the queue is full."""
         transport = self._transport
         if not self.up or transport is None:
@@ -185,9 +184,7 @@ class Lane(asyncio.Protocol):
         self.up = False
         if transport is not None:
             transport.close()
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await end_task(self._task)
 
 
 class Link:

@@ -12,7 +12,7 @@ from typing import Final
 
 from lockmaster_raft import transfer
 from lockmaster_raft.core import Core
-from lockmaster_raft.coverage import floor, why_not_covered
+from lockmaster_raft.coverage import why_not_covered
 from lockmaster_raft.errors import ChangeRefused, NotReady, ProposalRefused
 from lockmaster_raft.events import AbortRoleChange, DemoteMember, PromoteMember, SetReducedCommit, SwapMember
 from lockmaster_raft.ids import NO_NODE, NodeId
@@ -242,7 +242,7 @@ def _may_be_witness(core: Core, p: Progress, after: Configuration) -> bool:
         return False
     others = [m for m in after.members if m.voter and m.is_full and m.member_id != core.node_id]
     known = [core.progress.get(m.member_id) for m in others]
-    return all(o is not None and o.match >= max(demoted, floor(core, p)) and is_live(core, o) for o in known)
+    return all(o is not None and o.match >= demoted and is_live(core, o) for o in known)
 
 
 def observe(core: Core) -> Observed:

@@ -128,6 +128,12 @@ class Reads:
     attempt: list[tuple[int, int]] = field(default_factory=list)
     attempt_id: int = 0
     attempt_retry_at: int = NEVER
+    attempt_at: int = 0
+    """When the attempt on its way was sent."""
+    fresh: tuple[int, Index] | None = None
+    """(started, index) of the newest confirmed read whose index is applied: the state is at least of that moment."""
+    coming: tuple[int, Index] | None = None
+    """The newest confirmed read whose index is not applied yet."""
 
 
 def _held_back(member: Member) -> bool:
@@ -240,6 +246,8 @@ class Core:
         self.pending_bytes = 0
         self.transfer: Transfer | None = None
         self.leading_since: int = 0
+        self.lease_bar: tuple[NodeId, int] | None = None
+        """(target, when TimeoutNow was last sent to it) of a transfer that may still override stickiness."""
         self.told_max: int = 0
         """The most that this leader let anybody truncate to in its term."""
         self.term_start: Index = Index(0)

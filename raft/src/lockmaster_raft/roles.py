@@ -99,6 +99,7 @@ def become_leader(core: Core) -> None:
     sync_progress(core)
     core.leading_since = core.change_since = now
     core.told_max = 0
+    core.lease_bar = None
     core.term_start = core.append_own(EntryKind.NOOP, b"").index
     core.caretaker_until = NEVER
     if core.is_caretaker:

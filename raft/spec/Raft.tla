@@ -369,7 +369,7 @@ D1(l, x) ==
       D == With(C, x, "demoting") IN
   /\ x # l /\ C.m[x] = "full" /\ Steady(C) /\ IsOrdinary(l)
   /\ Allowed(With(C, x, "witness"))
-  /\ \A y \in SteadyFulls(D) : Up(y) /\ acked[term[l]][y] >= commit[l]
+  /\ \A y \in SteadyFulls(D) : Up(y) /\ CaughtUp(l, y)
   /\ Change(l, D)
 
 D2(l, x) ==

@@ -128,6 +128,7 @@ DEEP = (
 """`make spec-deep`: three terms, two values, two configurations and more (reliability.md, layer 7)."""
 DEEP[0].constants.update(MaxLog="6", MaxBoots="3", MaxLeaders="3")
 
+EARLY = features("promote", "compact")
 ONE = {"MaxTerm": "1", "Features": WITNESS}
 MUTANTS = (
     bug(QUICK, "metadata_witness", "a witness that stores no payload", "NothingLost", Features="{}"),
@@ -138,7 +139,7 @@ MUTANTS = (
     bug(PROMOTE, "caretaker_commits", "a caretaker proposes and commits", "I4_Caretaker", MaxData="2", Features="{}"),
     bug(QUICK, "arbiter", "a witness votes without looking at logs", "I1_LeaderCompleteness", Features="{}"),
     bug(QUICK, "index_only", "a vote for a witness by index alone", "NoStuckGroup", Features="{}", MaxLost="0"),
-    bug(QUICK, "full_at_p1", "P1 counts as full already", "I6_Coverage", **ONE),
+    bug(QUICK, "full_at_p1", "P1 counts as full already", "I6_Coverage", MaxTerm="1", Features=EARLY),
     bug(QUICK, "p4_unready", "P4 without a ready state", "I8_FullIsReady", **ONE),
     bug(PROMOTE, "truncate_side", "truncation above the snapshot while promoting", "I8_FullIsReady", **ONE),
     bug(JOIN, "reported_first", "I6 by what the witness reported, not by what it was told", "I6_Coverage"),

@@ -12,7 +12,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,24 @@ def verdict(name: str, lines: Lines, explained: int) -> bool:
     return False
 
 
+def coverage(traces: Iterable[Lines]) -> Counter[str]:
+    """How often the traces hold what is rare: leaders' CONFIG entries by what they begin, crashes, elections."""
+    counts: Counter[str] = Counter()
+    for lines in traces:
+        for line in lines:
+            counts["boots"] += line["event"] == "Boot"
+            counts["elections won"] += line["role"] == "L" and [line["term"], "N"] in line["add"]
+            for entry in line["add"]:
+                if line["role"] != "L" or len(entry) == 2:
+                    continue
+                kinds = set(entry[2]["m"].values())
+                counts["configurations"] += 1
+                counts["joint"] += bool(entry[2]["o"])
+                counts["P1"] += "promoting" in kinds
+                counts["D1"] += "demoting" in kinds
+    return counts
+
+
 def gather(options: argparse.Namespace) -> dict[str, Lines]:
     """The traces to check, by name."""
     if options.trace is not None:
@@ -149,6 +168,7 @@ def main() -> int:
     traces = gather(options)
     best = check(list(traces.values()))
     bad = sum(not verdict(name, lines, best[at]) for at, (name, lines) in enumerate(traces.items()))
+    print("in these traces: " + ", ".join(f"{name} {count}" for name, count in coverage(traces.values()).items()))
     print(f"{len(traces) - bad} passed, {bad} failed")
     return 1 if bad else 0
 

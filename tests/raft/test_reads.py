@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lockmaster_raft.config import SECOND, RaftConfig
-from lockmaster_raft.events import Propose, RequestRead
-from lockmaster_raft.ids import Index, Nanos
+from lockmaster_raft.events import Applied, Propose, RequestRead, TransferLeadership
+from lockmaster_raft.ids import Index, Nanos, NodeId
 from lockmaster_raft.messages import Heartbeat, HeartbeatReply, ReadIndex, ReadIndexReply
 from lockmaster_raft.ready import ReadReady
 
@@ -147,3 +147,101 @@ def test_cluster_time_never_falls_across_leaders_and_stands_without_one() -> Non
     assert stamps == sorted(stamps)
     real = cluster.now
     assert stamps[-1] < real
+
+
+# --- leases and bounded age -----------------------------------------------------------------------------------------
+
+
+def promised(rig: Rig, beat: Heartbeat, sender: int, sticky_ns: int) -> None:
+    where = (Index(2), Index(1), Index(1))
+    rig.receive(HeartbeatReply(header(sender, beat.header.term), beat.round_id, beat.sent_at, *where, sticky_ns))
+
+
+def leased(sticky_ns: int = SECOND) -> Rig:
+    """A leader of three with an acked heartbeat of this very moment."""
+    rig = leading()
+    rig.tick(rig.config.heartbeat_interval_ns)
+    beat = rig.sent(Heartbeat)[0]
+    promised(rig, beat, 2, sticky_ns)
+    return rig
+
+
+def by_lease(rig: Rig, after_ns: int = 0) -> bool:
+    return rig.step(RequestRead(9, by_lease=True), after_ns).reads == (ReadReady(9, Index(2)),)
+
+
+def test_6_4_1_a_lease_answers_without_a_round_and_ends_before_the_promise_by_the_drift() -> None:
+    assert by_lease(leased())
+    assert by_lease(leased(), SECOND - SECOND // 100 - 1)
+    assert not by_lease(leased(), SECOND - SECOND // 100)
+
+
+def test_a_lease_is_as_short_as_the_voter_s_own_count() -> None:
+    assert not by_lease(leased(SECOND // 10), SECOND // 10)
+
+
+def test_without_asking_for_it_a_read_takes_a_round() -> None:
+    assert leased().step(RequestRead(9)).reads == ()
+
+
+def test_a_lease_counts_from_when_the_heartbeat_was_sent() -> None:
+    rig = leading()
+    rig.tick(rig.config.heartbeat_interval_ns)
+    beat = rig.sent(Heartbeat)[0]
+    rig.tick(SECOND // 2)
+    promised(rig, beat, 2, SECOND)
+    assert by_lease(rig)
+    assert not by_lease(rig, SECOND // 2)
+
+
+def test_no_lease_from_a_minority() -> None:
+    rig = Rig(conf=configuration((1, 2, 3, 4, 5)))
+    assert not by_lease(rig)
+    rig = leading()
+    assert not by_lease(rig)
+
+
+def test_row_82_a_transfer_ends_the_lease_and_an_aborted_one_bars_it_until_the_target_acks_a_later_heartbeat() -> None:
+    rig = leased()
+    beat = rig.sent(Heartbeat)
+    assert beat == []
+    rig.step(TransferLeadership(5, NodeId(2)))
+    assert not by_lease(rig)
+    before = Nanos(rig.now)
+    core = rig.node._core
+    core.transfer = None  # aborted
+    promised(rig, Heartbeat(header(2, 2), core.round_id, before, Index(2), before, 1), 2, SECOND)
+    assert not by_lease(rig)
+    promised(rig, Heartbeat(header(2, 2), core.round_id, Nanos(before + 1), Index(2), before, 1), 2, SECOND)
+    assert by_lease(rig, 1) is False  # sent in this node's future: refused
+    rig.tick(10)
+    promised(rig, Heartbeat(header(2, 2), core.round_id, Nanos(before + 1), Index(2), before, 1), 3, SECOND)
+    assert not by_lease(rig)
+    promised(rig, Heartbeat(header(2, 2), core.round_id, Nanos(before + 1), Index(2), before, 1), 2, SECOND)
+    assert by_lease(rig)
+
+
+def test_bounded_a_leader_s_state_is_as_old_as_its_last_acked_heartbeat() -> None:
+    rig = leased()
+    assert rig.node.state_age_ns(Nanos(rig.now)) is None  # not applied yet
+    rig.step(Applied(Index(2)))
+    assert rig.node.state_age_ns(Nanos(rig.now + 500)) == 500
+
+
+def test_bounded_a_follower_s_state_is_as_old_as_the_start_of_its_last_confirmed_read() -> None:
+    rig = Rig(term=2)
+    rig.receive(append(3, 2, (1, 1)))
+    assert rig.node.state_age_ns(Nanos(rig.now)) is None
+    rig.step(RequestRead(4))
+    ask = rig.only(ReadIndex)
+    rig.tick(700)
+    rig.receive(ReadIndexReply(header(3, 2), ask.read_id, True, Index(1)))
+    assert rig.node.state_age_ns(Nanos(rig.now)) == 700
+
+
+def test_bounded_what_is_confirmed_and_not_applied_makes_nothing_younger() -> None:
+    rig = Rig(term=2)
+    rig.receive(append(3, 2, (1, 1)))
+    rig.step(RequestRead(4))
+    rig.receive(ReadIndexReply(header(3, 2), rig.only(ReadIndex).read_id, True, Index(9)))
+    assert rig.node.state_age_ns(Nanos(rig.now)) is None

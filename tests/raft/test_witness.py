@@ -9,7 +9,7 @@ from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.coverage import floor
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, CorruptLog, NotReady, Overloaded
-from lockmaster_raft.events import ChangeMember, Propose, RequestRead
+from lockmaster_raft.events import Applied, ChangeMember, Propose, RequestRead, StorageReport
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import MemberRole
 from lockmaster_raft.messages import (
@@ -30,7 +30,7 @@ from lockmaster_raft.ready import DropState, Refused, Role
 from lockmaster_raft.role_policy import LogPolicy, RolePolicy
 
 from .rig import BLANK, Cluster, Rig, append, base, configuration, entries, header
-from .shapes import CALM, SHAPES, add, join, log_of, report, shaped, until, write
+from .shapes import CALM, SHAPES, add, asked_for_nothing, join, log_of, report, shaped, until, write
 from .test_elections import LATER, request_vote
 
 TWO_ONE = configuration((1, 2, 3), witnesses=(3,))
@@ -346,7 +346,7 @@ def test_i6_who_cannot_be_proved_past_the_start_of_a_witness_s_log_does_not_beco
     answer = cluster.proposals[-1]
     assert isinstance(answer, Refused)
     assert isinstance(answer.error, NotReady)
-    assert "witness 3 from" in str(answer.error)
+    assert "the logs may start after" in str(answer.error)
     seen.covered = allowed
     cluster.step(1, ChangeMember(7, replace(newcomer, voter=True)))
     assert not isinstance(cluster.proposals[-1], Refused)
@@ -375,6 +375,38 @@ def test_a_full_member_takes_no_anchor() -> None:
     assert not rig.only(InstallSnapshotReply).installed
     assert rig.ready.state == ()
     assert rig.node.log_first == 2
+
+
+def test_a_full_member_beside_a_witness_truncates_no_further_than_its_leader_says() -> None:
+    """It may have to feed the witness as the next leader, and a witness takes no snapshot (simulator seed 303)."""
+    rig = Rig(start=base(TWO_ONE, level=2), log=entries(2, *[1] * 59), node_id=2, term=2, config=CALM)
+    rig.receive(replace(append(1, 2, (60, 1), commit=60), header=header(1, 2, 2)))
+    rig.step(Applied(Index(60)))
+    rig.step(StorageReport(Index(60), 0, 0))
+    assert rig.node.log_first == 2
+    rig.receive(Coverage(header(1, 2, 2), Index(40)))
+    assert rig.sent(WitnessReport) == []
+    rig.step(StorageReport(Index(60), 0, 0))
+    assert rig.node.log_first == 40
+
+
+def test_a_witness_that_lagged_joins_again_though_a_full_voter_is_gone_since_and_the_leader_is_new() -> None:
+    """3 + 1: the log's start is an anchor for ever (simulator seed 303)."""
+    cluster = shaped(3, 1, replace(CALM, log_bytes_max=500))
+    cluster.down.add(4)
+    write(cluster, 30)
+    report(cluster)
+    cluster.run(SECOND)
+    report(cluster)
+    assert cluster.nodes[1].log_first > cluster.nodes[4].last_index + 1
+    cluster.down |= {1, 3}
+    cluster.down.discard(4)
+    cluster.step(4, asked_for_nothing())
+    cluster.run(5 * SECOND)
+    cluster.down.discard(3)
+    cluster.step(3, asked_for_nothing())
+    until(cluster, lambda: bool(cluster.leaders()) and cluster.nodes[cluster.leader].admits_writes)
+    assert cluster.nodes[4].commit_index > 30
 
 
 # --- the byte budget --------------------------------------------------------------------------------------------------

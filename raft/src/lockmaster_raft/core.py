@@ -130,6 +130,12 @@ class Reads:
     attempt: list[tuple[int, int]] = field(default_factory=list)
     attempt_id: int = 0
     attempt_retry_at: int = NEVER
+    attempt_at: int = 0
+    """When the attempt on its way was sent."""
+    fresh: tuple[int, Index] | None = None
+    """(started, index) of the newest confirmed read whose index is applied: the state is at least of that moment."""
+    coming: tuple[int, Index] | None = None
+    """The newest confirmed read whose index is not applied yet."""
 
 
 def _held_back(member: Member) -> bool:
@@ -208,11 +214,13 @@ class Core:
         self.voters: tuple[NodeId, ...] = self.configuration.voter_ids
         self.outgoing: tuple[NodeId, ...] = self.configuration.outgoing
         self.full_here = True
+        self.guarded = False
+        """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
         self.role_changed_at: int | None = None
         """When a role or phase last changed by an append here."""
         self.covered: Index = Index(0)
-        """A witness may start its log here: told by the leader of the current term, void with it (I6)."""
+        """Beside a witness a log may start here: told by the leader of the current term, void with it (I6)."""
         self.refresh_standing()
         # Election. §4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout.
         self.contact_at: int = now if self.term > 0 else now - 2 * config.election_timeout_ns
@@ -246,6 +254,10 @@ class Core:
         self.pending_bytes = 0
         self.transfer: Transfer | None = None
         self.leading_since: int = 0
+        self.lease_bar: tuple[NodeId, int] | None = None
+        """(target, when TimeoutNow was last sent to it) of a transfer that may still override stickiness."""
+        self.told_max: int = 0
+        """The most that this leader let anybody truncate to in its term."""
         self.term_start: Index = Index(0)
         """Index of the NOOP of the own leadership: whatever was committed before it, is below it."""
         self.caretaker_until: int = NEVER
@@ -465,6 +477,8 @@ class Core:
         own = self.configuration.member(self.node_id)
         committed = self.committed_configuration.member(self.node_id)
         held_back = (own is not None and _held_back(own)) or (committed is not None and _held_back(committed))
+        both = (self.configuration, self.committed_configuration)
+        self.guarded = any(not m.is_full or m.phase is MemberPhase.DEMOTING for c in both for m in c.members)
         self.full_here = self.machine and self.side is None and not held_back
         if own is None or not own.voter:
             self.patience = 0

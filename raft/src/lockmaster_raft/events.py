@@ -136,6 +136,8 @@ class RequestRead:
     """A linearizable read wants an index (§6.4). Answered in Ready.reads with the same request_id."""
 
     request_id: int
+    by_lease: bool = False
+    """LEADER_LEASE: a leader whose lease holds answers without a round; any other node as for every read."""
 
 
 @record

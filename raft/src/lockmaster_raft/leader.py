@@ -6,7 +6,7 @@ voters were silent for an election timeout stops leading before it looks at anyt
 
 from __future__ import annotations
 
-from lockmaster_raft import caretaker, gating, members, reads, role_changes, transfer, witness
+from lockmaster_raft import caretaker, gating, lease, members, reads, role_changes, transfer, witness
 from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.coverage import tell_coverage
@@ -155,6 +155,7 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
         if p.inflight:
             p.restart(p.match + 1 if p.match else p.inflight[0].prev_index + 1)
     p.contact = max(p.contact, m.sent_at)
+    lease.note_ack(core, p, m)
     if m.round_id > p.acked_round:
         p.acked_round = m.round_id
         reads.confirm(core)

@@ -240,9 +240,10 @@ class InstallAnchor:
 
 @record
 class Coverage:
-    """With each round, to members of role WITNESS: every full voter, of the configuration in force and of the
-    committed one, the down ones too, is proved in header.term to hold the log up to `index` (I6). A witness may start
-    its log there, for as long as this term lasts.
+    """With each heartbeat, beside witnesses: how far the receiver may truncate, for as long as header.term lasts (I6).
+
+    To a witness: every full voter, of the configuration in force and of the committed one, the down ones too, is proved
+    in header.term to hold the log up to `index`. To a full member: that, or every witness has come so far.
     """
 
     header: Header

@@ -289,6 +289,12 @@ class Node:
         """Cluster time at `now` on a leader; what was last heard of elsewhere."""
         return self._core.cluster_time(now)
 
+    def state_age_ns(self, now: Nanos) -> int | None:
+        """At most how old this node's state is at `now` (BOUNDED reads); None: not known, or not to be served."""
+        core = self._core
+        age = reads.age_ns(core)
+        return None if age is None else age + max(0, now - core.now)
+
     def term_at(self, index: Index) -> Term | None:
         """Term of the entry at `index`, or None outside of the log."""
         return self._core.log.term(index)
@@ -362,7 +368,7 @@ def _dispatch(core: Core, event: Event) -> None:
         case Propose():
             leader.on_propose(core, event)
         case RequestRead():
-            reads.request(core, event.request_id)
+            reads.request(core, event.request_id, by_lease=event.by_lease)
         case Wake():
             pass
         case StorageReport():

@@ -59,6 +59,7 @@ class Progress:
         "free_bytes",
         "inflight",
         "inflight_bytes",
+        "lease_until",
         "level_max",
         "level_min",
         "log_first",
@@ -91,6 +92,8 @@ class Progress:
         self.contact: int = now
         """The leader's clock when it sent the latest heartbeat that this member answered."""
         self.acked_round = 0
+        self.lease_until: int = 0
+        """By the leader's clock: until then this member refuses all votes (lease.py)."""
         self.reachable = True
         self.rtt_ns = rtt_ns
         self.rtt_var_ns = rtt_ns // 2

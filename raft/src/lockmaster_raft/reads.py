@@ -7,6 +7,7 @@ so a delayed answer to an earlier attempt releases nothing; pending_count <= pen
 
 from __future__ import annotations
 
+from lockmaster_raft import lease
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import NO_NODE, Index, NodeId
 from lockmaster_raft.messages import ReadIndex, ReadIndexReply
@@ -16,10 +17,16 @@ from lockmaster_raft.ready import LEADER, ReadReady
 from lockmaster_raft.replication import start_round
 
 
-def request(core: Core, request_id: int) -> None:
-    """A local read wants an index: answered by ReadReady, at the latest after one election timeout."""
+def request(core: Core, request_id: int, *, by_lease: bool = False) -> None:
+    """A local read wants an index: answered by ReadReady, at the latest after one election timeout.
+
+    `by_lease`: a leader that holds its lease answers at once (lease.py), any other node as for every read.
+    """
     if not core.full_here:
         core.read_results.append(ReadReady(request_id, None))  # no state, or no right to serve it (I4, I9)
+        return
+    if by_lease and lease.holds(core):
+        core.read_results.append(ReadReady(request_id, core.commit_index))
         return
     if core.role is LEADER:
         _add(core, NO_NODE, request_id)
@@ -126,6 +133,7 @@ def _attempt(core: Core) -> None:
         return
     core.next_read_id += 1
     reads.attempt_id = core.next_read_id
+    reads.attempt_at = core.now
     reads.attempt_retry_at = core.now + 2 * core.config.heartbeat_interval_ns
     core.send(ReadIndex(core.header(core.leader_id), reads.attempt_id), after=core.after())
 
@@ -138,6 +146,8 @@ def on_read_index_reply(core: Core, m: ReadIndexReply) -> None:
         return
     for request_id, _ in reads.attempt:
         core.read_results.append(ReadReady(request_id, m.index if m.ok else None))
+    if m.ok:
+        reads.coming = (reads.attempt_at, m.index)
     reads.attempt = []
     reads.attempt_retry_at = NEVER
     if reads.queued:
@@ -153,6 +163,27 @@ def retry(core: Core) -> None:
     reads.queued = reads.attempt + reads.queued
     reads.attempt = []
     _attempt(core)
+
+
+def age_ns(core: Core) -> int | None:
+    """How old the state is at most, by this node's own clock alone; None: not known.
+
+    A leader's state is as of the last heartbeat that a quorum acked, another's as of the start of its last confirmed
+    read: no other node's clock is believed, and a delayed message makes it older, never younger.
+    """
+    if not core.full_here:
+        return None
+    if core.role is LEADER:
+        if not core.own_term_committed or core.applied < core.commit_index:
+            return None
+        contacts = {p.member_id: p.contact if p.acked_round else 0 for p in core.progress.values()}
+        contacts[core.node_id] = core.now
+        since = core.commit_value(contacts)
+        return core.now - since if since else None
+    reads = core.reads
+    if reads.coming is not None and reads.coming[1] <= core.applied:
+        reads.fresh, reads.coming = reads.coming, None
+    return core.now - reads.fresh[0] if reads.fresh is not None else None
 
 
 def fail_forwarded(core: Core) -> None:

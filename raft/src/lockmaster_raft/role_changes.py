@@ -12,12 +12,13 @@ from typing import Final
 
 from lockmaster_raft import transfer
 from lockmaster_raft.core import Core
-from lockmaster_raft.coverage import floor, why_not_covered
+from lockmaster_raft.coverage import why_not_covered
 from lockmaster_raft.errors import ChangeRefused, NotReady, ProposalRefused
 from lockmaster_raft.events import AbortRoleChange, DemoteMember, PromoteMember, SetReducedCommit, SwapMember
 from lockmaster_raft.ids import NO_NODE, NodeId
 from lockmaster_raft.members import (
     append_configuration,
+    change_voters,
     fit_to_vote,
     is_live,
     joint,
@@ -30,6 +31,7 @@ from lockmaster_raft.progress import Progress
 from lockmaster_raft.quorum import majority
 from lockmaster_raft.ready import Refused
 from lockmaster_raft.role_policy import Demote, HandOver, Observed, Promote, Seen, Swap, decide
+from lockmaster_raft.shaping import VOTERS_FLOOR, Silence, shape
 from lockmaster_raft.side import REPLAY_GAP_MAX
 
 ROOM_FACTOR: Final = 2
@@ -183,8 +185,8 @@ def drive(core: Core) -> None:
     member = configuration.changing
     if member is None:
         core.change_since = core.now
-        if core.full_here:
-            _follow_policy(core)
+        if core.full_here and not _follow_policy(core):
+            _shape(core)
     elif member.phase is MemberPhase.PROMOTING:
         if core.full_here:
             _complete_promotion(core, member)
@@ -242,7 +244,7 @@ def _may_be_witness(core: Core, p: Progress, after: Configuration) -> bool:
         return False
     others = [m for m in after.members if m.voter and m.is_full and m.member_id != core.node_id]
     known = [core.progress.get(m.member_id) for m in others]
-    return all(o is not None and o.match >= max(demoted, floor(core, p)) and is_live(core, o) for o in known)
+    return all(o is not None and o.match >= demoted and is_live(core, o) for o in known)
 
 
 def observe(core: Core) -> Observed:
@@ -275,10 +277,32 @@ def observe(core: Core) -> Observed:
     )
 
 
-def _follow_policy(core: Core) -> None:
-    """Ask for what `decide` says; what is refused is decided anew with the next heartbeat."""
-    if all(m.is_full for m in core.configuration.members) and not core.config.role_policy.witness_names:
+def _shape(core: Core) -> None:
+    """Quorum shaping, when nothing else is to be done."""
+    after_ns = core.config.role_policy.shape_after_ns
+    if not after_ns or len(core.voters) <= VOTERS_FLOOR or why_not_now(core, None) is not None:
         return
+    silences = {
+        p.member_id: Silence(
+            0 if is_live(core, p) else core.now - p.contact, max(0, core.confirmed_round - p.acked_round)
+        )
+        for p in core.progress.values()
+    }
+    after = shape(core.configuration, core.node_id, silences, after_ns)
+    if after is None or why_not_voters(core, after) is not None:
+        return
+    (gone,) = set(core.configuration.voter_ids) - set(after.voter_ids)
+    p = core.progress[gone]
+    p.caught_up, p.catch_target, p.catch_started = False, core.log.last_index, core.now
+    core.alarm("voter_set_aside", f"member {gone} is silent for {core.now - p.contact} ns: a learner until caught up")
+    change_voters(core, None, after, gone)
+
+
+def _follow_policy(core: Core) -> bool:
+    """Ask for what `decide` says; what is refused is decided anew with the next heartbeat. True if asked."""
+    if all(m.is_full for m in core.configuration.members) and not core.config.role_policy.witness_names:
+        return False
+    asked = False
     for step in decide(observe(core), core.config.role_policy, core.now):
         match step:
             case Promote():
@@ -292,6 +316,8 @@ def _follow_policy(core: Core) -> None:
                 member_id = step.new_id
             case HandOver():
                 transfer.begin(core, None, step.target)
-                continue
+                return True
         if _settle(core, None, answer, member_id):
+            asked = True
             core.alarm("role_change", f"member {member_id}: {step.why}")
+    return asked

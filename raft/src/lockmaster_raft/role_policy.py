@@ -58,6 +58,8 @@ class RolePolicy:
     """Least time between two automatic role changes."""
     change_timeout_ns: int = 600 * _SECOND
     """A role change that is not complete after this long is aborted by the leader."""
+    shape_after_ns: int = 45 * _SECOND
+    """A voter of four or more that is silent this long becomes a learner (shaping.py); 0: never."""
     witness_names: frozenset[str] = frozenset()
     """Names of the members that are witnesses in the intended shape; empty: nothing is demoted by itself."""
 

@@ -98,6 +98,8 @@ def become_leader(core: Core) -> None:
     core.progress.clear()
     sync_progress(core)
     core.leading_since = core.change_since = now
+    core.told_max = 0
+    core.lease_bar = None
     core.term_start = core.append_own(NOOP, b"").index
     core.caretaker_until = NEVER
     if core.is_caretaker:

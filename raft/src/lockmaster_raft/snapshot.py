@@ -12,7 +12,7 @@ from typing import Final
 
 from lockmaster_raft import side
 from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
-from lockmaster_raft.coverage import offer_anchor
+from lockmaster_raft.coverage import bound_for_full, offer_anchor
 from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
 from lockmaster_raft.gates import check_supported
 from lockmaster_raft.ids import Index, NodeId, PersistSeq
@@ -20,7 +20,7 @@ from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.promise import settle
-from lockmaster_raft.ready import Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
+from lockmaster_raft.ready import LEADER, Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
 
 PIECES_OUTSTANDING_MAX: Final = 8
 """Chunks asked for and not yet stored."""
@@ -73,6 +73,7 @@ def _own_snapshot(core: Core, index_min: Index) -> OwnSnapshot | None:
 
 
 def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
+    core.told_max = max(core.told_max, snapshot.last_index)
     p.offered_index, p.offered_at = snapshot.last_index, core.now
     core.send(
         InstallSnapshot(
@@ -334,7 +335,9 @@ def retain(core: Core) -> None:
     log, config = core.log, core.config
     if not core.full_here or _promotion_runs(core):
         return
-    ceiling = min(core.flushed_applied, core.commit_index, core.applied)
+    ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)
+    if core.guarded:
+        ceiling = min(ceiling, bound_for_full(core) if core.role is LEADER else core.covered)
     keep = ceiling - config.retained_entries_min
     for p in core.progress.values():
         known = max(p.match, p.offered_index)
@@ -344,6 +347,7 @@ def retain(core: Core) -> None:
     keep = min(keep, ceiling)
     if keep - log.base.index < max(1, config.retained_entries_min // 8):
         return
+    core.told_max = max(core.told_max, keep)
     term = log.term_at(keep)
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), term, configuration, at, log.levels_at(keep)))

@@ -5,6 +5,7 @@ While it runs nothing is proposed, so the target needs only what is in the log; 
 
 from __future__ import annotations
 
+from lockmaster_raft import lease
 from lockmaster_raft.core import Core, Transfer
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import TransferLeadership
@@ -76,6 +77,7 @@ def pursue(core: Core) -> None:
     again = transfer.told_at and core.now - transfer.told_at < core.config.heartbeat_interval_ns
     if p is not None and p.match == core.log.last_index and not again:
         transfer.told_at = core.now
+        lease.bar(core)
         core.send(TimeoutNow(core.header(transfer.target)), after=core.after())
 
 

@@ -63,10 +63,11 @@ def is_blocked(core: Core) -> bool:
 
 
 def on_coverage(core: Core, m: Coverage) -> None:
-    """The leader (already followed) says where the log may start; the answer says where it does."""
+    """The leader (already followed) says where the log may start; a witness's answer says where it does."""
+    core.covered = max(core.covered, m.index)
     own = core.own_member
-    if own is not None and not own.is_full:
-        core.covered = max(core.covered, m.index)
+    if core.machine and core.side is None and (own is None or own.is_full):
+        return  # a full member: snapshot.retain
     truncate(core)
     side.carry_on(core)
     promotion = core.side

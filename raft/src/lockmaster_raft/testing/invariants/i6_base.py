@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lockmaster_raft.ready import DropState
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -27,5 +28,6 @@ class BaseIsCommitted(Invariant):
         known = self.checker.committed.get(base.index)
         if base.index > node.commit_index or known is None or known[0] != base.term:
             self.fail(f"host {host.number} writes BASE ({base.index}, {base.term}), committed there: {known}")
-        if host.state is not None and node.promotion is None and base.index > host.state.flushed_meta.index:
+        dropped = any(isinstance(action, DropState) for action in ready.state)
+        if host.state is not None and not dropped and base.index > host.state.flushed_meta.index:
             self.fail(f"host {host.number} writes BASE {base.index}, flushed is {host.state.flushed_meta.index}")

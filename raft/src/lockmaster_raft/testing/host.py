@@ -289,7 +289,9 @@ class Host:
             self.dirs.do(action)
         for entry in ready.apply:
             self._apply(entry)
-        if ready.apply:
+        if ready.apply and node.promotion is not None and node.promotion[1] == "replaying":
+            self.dirs.replayed(ready.apply[-1].index)
+        elif ready.apply:
             self._events.append(Applied(ready.apply[-1].index))
         if ready.role_changed is not None:
             self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")

@@ -46,6 +46,8 @@ class RaftConfig:
     caught_up_rounds_max: int = 10
     """Caught-up test of a learner (§4.2.1): the last of at most this many rounds took < one election timeout."""
 
+    role_gap_entries_max: int = 256
+    """δ of raft.md §4: entries that members of a role change may be behind the commit index at P1, P4 and D1."""
     witness_log_bytes_max: int = 4096 * MIB
     """Log budget of a witness; what happens above it: role_policy.log_policy."""
     role_policy: RolePolicy = field(default_factory=RolePolicy)

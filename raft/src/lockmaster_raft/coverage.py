@@ -111,12 +111,13 @@ def why_not_covered(core: Core, after: Configuration) -> NotReady | None:
     old_full = {m.member_id for m in full_deciders(before)}
     old_witnesses = {m.member_id for m in before.members if not m.is_full and m.member_id in before.deciders}
     for witness in after.members:
-        if witness.is_full or witness.member_id not in after.deciders:
+        if witness.is_full:
             continue
         p = core.progress.get(witness.member_id)
         if p is None:
             return NotReady(f"nothing is known of the log of member {witness.member_id}")
-        is_old = witness.member_id in old_witnesses
+        # A witness that learns matters to new full voters; once it votes, to all of them.
+        is_old = witness.member_id in old_witnesses or witness.member_id not in after.deciders
         need = max(floor(core, p), core.term_start, core.told_max) if is_old else highest_start(core)
         for full in full_deciders(after):
             if full.member_id in old_full and is_old:

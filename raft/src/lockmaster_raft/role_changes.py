@@ -32,7 +32,6 @@ from lockmaster_raft.quorum import majority
 from lockmaster_raft.ready import Refused
 from lockmaster_raft.role_policy import Demote, HandOver, Observed, Promote, Seen, Swap, decide
 from lockmaster_raft.shaping import VOTERS_FLOOR, Silence, shape
-from lockmaster_raft.side import REPLAY_GAP_MAX
 
 ROOM_FACTOR: Final = 2
 """A promotion needs this many times the state's size free at the witness."""
@@ -58,9 +57,9 @@ def _behind(core: Core, p: Progress) -> NotReady | None:
     """A member that a role change relies on must be there and hold the log but for a few entries."""
     if not is_live(core, p):
         return NotReady(f"member {p.member_id} did not answer for an election timeout")
-    gap = core.commit_index - p.match
-    if gap > REPLAY_GAP_MAX:
-        return NotReady(f"member {p.member_id} is {gap} entries behind the commit index, more than {REPLAY_GAP_MAX}")
+    gap, most = core.commit_index - p.match, core.config.role_gap_entries_max
+    if gap > most:
+        return NotReady(f"member {p.member_id} is {gap} entries behind the commit index, more than {most}")
     return None
 
 
@@ -113,7 +112,7 @@ def _demoting(core: Core, member_id: NodeId, expected_epoch: int | None) -> _Ans
             behind = _behind(core, p)
             if behind is not None:
                 return behind
-            if core.commit_index - p.applied > REPLAY_GAP_MAX:
+            if core.commit_index - p.applied > core.config.role_gap_entries_max:
                 return NotReady(f"member {p.member_id} has applied up to {p.applied} of {core.commit_index}")
     return after
 
@@ -205,7 +204,10 @@ def _complete_promotion(core: Core, member: Member) -> None:
     if p is None:
         return
     after = _renewed(core, member, MemberRole.FULL, MemberPhase.STEADY)
-    ready = p.ready_epoch == core.configuration.epoch and core.commit_index - p.ready_index <= REPLAY_GAP_MAX
+    ready = (
+        p.ready_epoch == core.configuration.epoch
+        and core.commit_index - p.ready_index <= core.config.role_gap_entries_max
+    )
     if ready and _behind(core, p) is None and why_not_covered(core, after) is None:
         append_configuration(core, None, after, member.member_id)
         return
@@ -253,8 +255,8 @@ def observe(core: Core) -> Observed:
     seen = [Seen(core.node_id, 0, True)]
     for p in core.progress.values():
         live = is_live(core, p)
-        near = core.commit_index - p.match <= REPLAY_GAP_MAX
-        applied = core.is_witness(p.member_id) or core.commit_index - p.applied <= REPLAY_GAP_MAX
+        near = core.commit_index - p.match <= core.config.role_gap_entries_max
+        applied = core.is_witness(p.member_id) or core.commit_index - p.applied <= core.config.role_gap_entries_max
         pressed = p.member_id in core.witness_pressed
         silent = 0 if live else core.now - p.contact
         seen.append(Seen(p.member_id, silent, near and applied, pressed))

@@ -11,8 +11,6 @@ believed but for the epoch of its own committed P1; what is dropped was a witnes
 
 from __future__ import annotations
 
-from typing import Final
-
 from lockmaster_raft.core import Core, Side, SideStage
 from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.events import SideOpened, SideReady
@@ -20,9 +18,6 @@ from lockmaster_raft.ids import Index
 from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import InstallSnapshot
 from lockmaster_raft.ready import AdoptSide, DropState, FinishSide, OpenSide
-
-REPLAY_GAP_MAX: Final = 256
-"""Entries the side state may be behind the commit index when it is finished, and when P4 is appended (δ)."""
 
 
 def settle(core: Core, *, at_boot: bool = False) -> None:
@@ -119,7 +114,7 @@ def after_applied(core: Core) -> None:
     side = core.side
     if side is None or side.stage is not SideStage.REPLAYING:
         return
-    if core.commit_index - core.applied <= REPLAY_GAP_MAX:
+    if core.commit_index - core.applied <= core.config.role_gap_entries_max:
         side.stage = SideStage.FINISHING
         core.state_actions.append(FinishSide(side.epoch))
 

@@ -60,6 +60,9 @@ class Frontend:
         self._reads: dict[int, tuple[object, Reply]] = {}
         self._standing: list[tuple[int, object, Reply]] = []
         self._last_index = 0
+        mix = host.cluster.mix
+        self._leases = not mix.reorder and not mix.duplication
+        """Leases rely on ordered channels (lease.py)."""
         self._duties: Duties = host.cluster.application.duties(host.cluster.mix)
         self._admin: dict[int, Callable[[Appended | Refused | object], None]] = {}
 
@@ -96,7 +99,7 @@ class Frontend:
             return
         request_id = next(self._ids)
         self._reads[request_id] = (query, reply)
-        self._host.step(RequestRead(request_id))
+        self._host.step(RequestRead(request_id, by_lease=self._leases and request_id % 2 == 0))
 
     def stale(self, query: object, reply: Reply) -> None:
         """An EVENTUAL read of this replica's state as it is."""

@@ -326,7 +326,7 @@ class Host:
         if ready.apply:
             for entry in ready.apply:
                 self._apply(entry)
-            self._events.append(Applied(ready.apply[-1].index))
+            self._tell_applied(node, ready.apply[-1].index)
         if ready.role_changed is not None:
             self.cluster.note(f"{self.number} {ready.role_changed.role.value} term {ready.role_changed.term}")
             if ready.role_changed.role is REMOVED:
@@ -341,6 +341,13 @@ class Host:
         if ready.pieces:
             for piece in ready.pieces:
                 self._piece(node, piece)
+
+    def _tell_applied(self, node: Node, index: Index) -> None:
+        promotion = node.promotion
+        if promotion is not None and promotion[1] == "replaying":
+            self.dirs.replayed(index)
+        else:
+            self._events.append(Applied(index))
 
     def _transmit(self, node: Node, send: Send) -> None:
         self._checker.transmitting(self, node, send)

@@ -52,6 +52,8 @@ class RoleChurn:
             "silence": self._silence,
             "leader_is_witness_only": self._leave_a_witness,
             "reduced": self._reduced,
+            "crash_promoting": self._crash_promoting,
+            "abort_promoting": self._abort_promoting,
         }
 
     def start(self) -> None:
@@ -108,6 +110,33 @@ class RoleChurn:
         if member is not None:
             self._ask(lead, "abort", lambda number: AbortRoleChange(number, member.member_id))
         return member is not None
+
+    def _promoting(self) -> list[Host]:
+        return [h for h in self._cluster.hosts if h.running and h.node is not None and h.node.promotion is not None]
+
+    def _start(self, lead: Host, node: Node, then: Callable[[Host], object]) -> bool:
+        """Have a promotion begin, and strike at its witness at some moment of it."""
+        if not self._promoting() and not self._promote(lead, node):
+            return False
+
+        def strike() -> None:
+            for host in self._promoting() if self._active else []:
+                then(host)
+
+        wait = int(self._draw.random() ** 2 * 4 * self._cluster.mix.side_ns)
+        self._cluster.scheduler.after(SECOND // 20 + wait, strike)
+        return True
+
+    def _crash_promoting(self, lead: Host, node: Node) -> bool:
+        return self._start(lead, node, lambda host: self._away(host, SECOND // 2))
+
+    def _abort_promoting(self, lead: Host, node: Node) -> bool:
+        def abort(host: Host) -> None:
+            now = self._cluster.leader()
+            if now is not None:
+                self._ask(now, "abort", lambda number: AbortRoleChange(number, host.member_id))
+
+        return self._start(lead, node, abort)
 
     def _reduced(self, lead: Host, node: Node) -> bool:
         wanted = not node.configuration.reduced_commit

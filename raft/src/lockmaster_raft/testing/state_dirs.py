@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lockmaster_raft.events import PieceRefused, SideOpened, SideReady
+from lockmaster_raft.events import Applied, PieceRefused, SideOpened, SideReady
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels
 from lockmaster_raft.ready import AdoptSide, Base, DropState, FinishSide, OpenSide, StateAction
@@ -67,24 +67,33 @@ class StateDirs:
 
     def do(self, action: StateAction) -> None:
         """Start what Ready.state asks for."""
+        host = self._host
         match action:
             case OpenSide():
-                self._later(30_000_000, lambda: self._open(action))
+                self._later(host.cluster.mix.side_ns, lambda: self._open(action))
             case FinishSide():
-                self._later(20_000_000, lambda: self._finish(action.epoch))
+                self._later(host.cluster.mix.side_ns, lambda: self._finish(action.epoch))
             case AdoptSide():
-                self._host.cluster.count("side state adopted")
-                if self._host.draw.random() < 0.5:
+                host.cluster.count("side state adopted")
+                if host.draw.random() < 0.5:
                     self._later(10_000_000, lambda: self._adopt(action.epoch))
             case DropState():
-                self._host.cluster.count("state dropped")
-                self._host.close_state()
+                host.cluster.count("state dropped")
+                host.close_state()
                 self._later(10_000_000, self._delete)
 
     def _later(self, delay: int, action: Callable[[], None]) -> None:
         host, boots = self._host, self._host.boots
         when = int(delay * (0.2 + 2 * host.draw.random()))
         host.cluster.scheduler.after(when, lambda: host.when_awake(lambda: action() if boots == host.boots else None))
+
+    def replayed(self, index: Index) -> None:
+        """A side state applied up to there; the node hears of it when the replay has taken its time."""
+        state = self._host.state
+        self._later(
+            self._host.cluster.mix.side_ns,
+            lambda: self._host.step(Applied(index)) if state is self._host.state is not None else None,
+        )
 
     def _open(self, action: OpenSide) -> None:
         host, snapshot = self._host, action.snapshot

@@ -48,6 +48,8 @@ class Mix:
     role_faults: tuple[tuple[str, int], ...]
     """(kind of role churn, weight); see role_churn.py. Empty without witnesses and swaps."""
     role_interval_ns: int
+    side_ns: int
+    """About how long opening, replaying and finishing a side state take, each."""
     rough_start_ns: int
     """The network loses much for so long while the cluster forms, when nothing but membership moves the log."""
     probes: int
@@ -86,6 +88,8 @@ ROLE_FAULTS: Final = (
     "silence",
     "leader_is_witness_only",
     "reduced",
+    "crash_promoting",
+    "abort_promoting",
 )
 
 
@@ -98,6 +102,7 @@ class RoleMix:
     config: RaftConfig
     faults: tuple[tuple[str, int], ...]
     interval_ns: int
+    side_ns: int
 
 
 def draw_roles(seed: int, config: RaftConfig) -> RoleMix:
@@ -122,9 +127,10 @@ def draw_roles(seed: int, config: RaftConfig) -> RoleMix:
     return RoleMix(
         fulls,
         witnesses,
-        replace(config, role_policy=policy, witness_log_bytes_max=budget),
+        replace(config, role_policy=policy, witness_log_bytes_max=budget, role_gap_entries_max=draw.choice([4, 256])),
         faults,
         draw.choice([1, 2, 4]) * SECOND,
+        draw.choice([20, 20, 800]) * MILLISECOND,
     )
 
 
@@ -171,6 +177,7 @@ def draw_mix(seed: int) -> Mix:
         witnesses=roles.witnesses,
         role_faults=roles.faults,
         role_interval_ns=roles.interval_ns,
+        side_ns=roles.side_ns,
         rough_start_ns=draw.choice([0, 0, 2, 5]) * SECOND,
         probes=draw.choice([0, 6, 12]),
         locks=draw.choice([1, 3, 3]),

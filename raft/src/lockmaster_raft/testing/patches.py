@@ -362,6 +362,7 @@ DIRECTED: Final = {
     "step_down_clears_the_vote": RULE_TESTS + "tests/raft",
     "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft",
     "empty_append_truncates": RULE_TESTS + "tests/raft",
+    "logs_compared_by_index_alone": RULE_TESTS + "tests/raft",
     "joint_not_compared": RULE_TESTS + "tests/raft",
     "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft",
     "read_at_believed_leader": RULE_TESTS + "tests/raft",

@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 SEEDS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench sim mutants spec spec-deep spec-mutants spec-traces generate lock clean
+.PHONY: help setup demo test check fix bench compile sim mutants spec spec-deep spec-mutants spec-traces generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ fix: setup ## what ruff can repair and format
 bench: setup ## side by side with a three-member etcd that it starts itself: table, JSON, plot
 	@$(PYTHON) tools/setup.py --bench
 	@$(RUN) -m benchmarks.compare $(BENCH)
+
+compile: setup ## the core and the state machine with mypyc into .build/compiled (bench uses it; needs a C compiler)
+	@$(RUN) tools/compile.py
 
 sim: setup ## the seeded simulator: make sim SEEDS=500
 	@$(RUN) -m lockmaster_raft.testing run --seeds $(SEEDS)

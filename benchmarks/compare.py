@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -166,12 +167,24 @@ def etcd_version(programs: Programs) -> str:
     return f"{answer.stdout.splitlines()[0].removeprefix('etcd Version: ')} ({programs.source})"
 
 
+def choose_core(pure: bool) -> str:
+    """Puts the compiled core before the sources for every process started from here. Says which one runs."""
+    if pure:
+        return "uncompiled"
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "compile.py")], stdout=sys.stderr, check=False)
+    if done.returncode:
+        return "uncompiled (could not be compiled here)"
+    os.environ["PYTHONPATH"] = str(ROOT / ".build" / "compiled")
+    return "compiled with mypyc"
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Lockmaster and etcd side by side.")
     parser.add_argument("--rounds", type=int, default=3, help="times every case runs on each side")
     parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a run, after a second of warm-up")
     parser.add_argument("--only", action="append", help="cases whose title has this in it; may be repeated")
     parser.add_argument("--no-tls", action="store_true", help="plaintext on both sides")
+    parser.add_argument("--pure", action="store_true", help="Lockmaster's core uncompiled, as pip installs it")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where JSON and plot go")
     return parser.parse_args()
 
@@ -183,6 +196,7 @@ def main() -> int:
         print(f"bench: nothing to run; cases: {', '.join(case.title for case in CASES)}", file=sys.stderr)
         return 2
     scratch = ROOT / ".build" / "bench"
+    core = choose_core(arguments.pure)
     try:
         programs = None
         scratch.mkdir(parents=True, exist_ok=True)
@@ -198,6 +212,7 @@ def main() -> int:
     facts = {
         **report.machine(),
         **({"etcd": etcd_version(programs)} if programs else {}),
+        "core": core,
         "TLS": not arguments.no_tls,
         "rounds": arguments.rounds,
     }

@@ -8,6 +8,7 @@ application has set up OpenTelemetry's SDK with the same sampling. Run as a modu
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import sys
@@ -57,24 +58,28 @@ def compare(
     execute: Execute,
     say: Callable[[str], None],
 ) -> None:
-    """Each case off and on, `rounds` times, the one that goes first in turn. On counts as ours, off as the other's."""
-    with contextlib.ExitStack() as stack:
-        address = stack.enter_context(collector())
-        off = stack.enter_context(LocalCluster(directory / "off", tls=tls))
-        on = stack.enter_context(LocalCluster(directory / "on", tls=tls, arguments=("--otlp-endpoint", address, *ON)))
-        for cluster, name in ((off, "off"), (on, "on")):
-            (directory / name).mkdir()
-            cluster.start()
+    """Each case off and on, `rounds` times, the one that goes first in turn. On counts as ours, off as the other's.
+
+    Both clusters are new in each round: two of the same kind differ by up to a fifth, by who leads and on which core.
+    """
+    with collector() as address:
         for number in range(rounds):
-            for row in rows:
-                for measured in (off, on) if number % 2 else (on, off):
-                    with_sdk = measured is on and row.case.workload == "telemetry of SDK"
-                    words = [sys.executable, "-m", "benchmarks.telemetry", address, "on" if with_sdk else "off"]
-                    words += command(measured, row)[3:]
-                    run = with_cpu(measured, lambda words=words: execute(words))  # type: ignore[misc]
-                    (row.lockmaster if measured is on else row.etcd).append(run)
-                ratios = f"{row.ratio('rate'):.3f} × the rate, {row.ratio('cpu'):.3f} × the processor time"
-                say(f"{row.case.title}: {ratios} so far")
+            with contextlib.ExitStack() as stack:
+                clusters = {}
+                for name, arguments in (("off", ()), ("on", ("--otlp-endpoint", address, *ON))):
+                    place = directory / f"{number}-{name}"
+                    place.mkdir()
+                    clusters[name] = stack.enter_context(LocalCluster(place, tls=tls, arguments=arguments))
+                    clusters[name].start()
+                for row in rows:
+                    for name in ("off", "on") if number % 2 else ("on", "off"):
+                        with_sdk = name == "on" and row.case.workload == "telemetry of SDK"
+                        words = [sys.executable, "-m", "benchmarks.telemetry", address, "on" if with_sdk else "off"]
+                        words += command(clusters[name], row)[3:]
+                        run = with_cpu(clusters[name], functools.partial(execute, words))
+                        (row.lockmaster if name == "on" else row.etcd).append(run)
+                    ratios = f"{row.ratio('rate'):.3f} × the rate, {row.ratio('cpu'):.3f} × the processor time"
+                    say(f"{row.case.title}: {ratios} so far")
 
 
 def with_cpu(cluster: LocalCluster, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

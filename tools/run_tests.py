@@ -58,6 +58,7 @@ PARTS = (
     Part("simulator", (tests(SEEDS), tests("tests/sim", f"--ignore={SEEDS}")), "tests/sim"),
     Part("service", (tests("tests/service"),), "tests/service"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
+    Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
 )
 

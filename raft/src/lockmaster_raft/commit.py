@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from lockmaster_raft import promise, side
-from lockmaster_raft.core import NEVER, Core
+from lockmaster_raft.core import Core
 from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
 from lockmaster_raft.ready import LEADER
@@ -27,8 +27,8 @@ def advance(core: Core) -> bool:
     while len(core.pending_sizes) > left:
         core.pending_bytes -= core.pending_sizes.popleft()
     set_commit(core, Index(index))
-    if core.commit_flush_at == NEVER:
-        core.commit_flush_at = core.now + core.config.heartbeat_interval_ns // 10
+    # Entries that follow tell the commit index themselves: a round of its own goes out after the last of them.
+    core.commit_flush_at = core.now + core.config.heartbeat_interval_ns // 10
     return True
 
 

@@ -61,6 +61,7 @@ async def test_metrics_are_served_and_name_no_key(tmp_path: Path) -> None:
     finally:
         await running.stop()
     assert "lockmaster_raft_term" in page
+    assert 'lockmaster_role="' in page
     assert "lockmaster_sessions" in page
 
 

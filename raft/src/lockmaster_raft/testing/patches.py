@@ -65,7 +65,7 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
+                "    return theirs >= ours",
                 "    return True",
             ),
         ),
@@ -76,8 +76,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
-                "    return last_index >= core.log.last_index",
+                "    return theirs >= ours",
+                "    return theirs[1] >= ours[1]",
             ),
         ),
     ),
@@ -276,8 +276,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
-                "    ceiling = core.log.durable_index\n",
+                "    ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling: int = core.log.durable_index\n",
             ),
         ),
     ),
@@ -287,8 +287,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
-                "    ceiling = min(core.commit_index, core.applied)\n",
+                "    ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling: int = min(core.commit_index, core.applied)\n",
             ),
         ),
     ),
@@ -298,7 +298,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    if m.last_index <= core.commit_index:\n        _reply(core, m, installed=True)\n        return\n",
+                "    elif m.last_index <= core.commit_index:\n"
+                "        _reply(core, m, installed=True)\n        return\n",
                 "",
             ),
         ),
@@ -362,6 +363,7 @@ DIRECTED: Final = {
     "step_down_clears_the_vote": RULE_TESTS + "tests/raft",
     "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft",
     "empty_append_truncates": RULE_TESTS + "tests/raft",
+    "logs_compared_by_index_alone": RULE_TESTS + "tests/raft",
     "joint_not_compared": RULE_TESTS + "tests/raft",
     "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft",
     "read_at_believed_leader": RULE_TESTS + "tests/raft",

@@ -1,0 +1,52 @@
+"""The compiled core does what the sources do: same traces from same seeds, same hashes of golden logs, same tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPILED = ROOT / ".build" / "compiled"
+NOT_POSSIBLE = 3
+SEEDS = (1, 2, 3)
+
+
+def python(*arguments: str, compiled: bool, seconds: int = 600) -> str:
+    """What it printed; the test fails with that if it failed."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    if compiled:
+        environment["PYTHONPATH"] = str(COMPILED)
+    done = subprocess.run(
+        (sys.executable, *arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    done = subprocess.run((sys.executable, "tools/compile.py"), cwd=ROOT, capture_output=True, text=True, timeout=880)
+    if done.returncode == NOT_POSSIBLE:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+def test_the_chosen_modules_are_compiled_and_all_others_are_there() -> None:
+    code = "import lockmaster_raft.node as n, lockmaster.statemachine.apply as a, lockmaster.cli.main as m\n"
+    code += "print(n.__file__, a.__file__, m.__file__, sep='\\n')"
+    node, apply, main = python("-c", code, compiled=True).splitlines()
+    assert node.endswith(".so")
+    assert apply.endswith(".so")
+    assert main == str(COMPILED / "lockmaster/cli/main.py")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_seed_has_the_same_trace(seed: int) -> None:
+    command = ("-m", "lockmaster_raft.testing", "run", "--seed", str(seed), "--application", "register")
+    assert python(*command, compiled=True) == python(*command, compiled=False)
+
+
+def test_core_state_machine_and_golden_logs_pass_their_tests_compiled() -> None:
+    python("-m", "pytest", "-q", "tests/raft", "tests/service/statemachine", "tests/compat", compiled=True)

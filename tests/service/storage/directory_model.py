@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lockmaster.statemachine.records import NONCES
@@ -14,7 +14,7 @@ from lockmaster.storage.recording_database import ModelDatabase
 from lockmaster.storage.records import Meta
 from lockmaster.storage.snapshot import SnapshotWriter, chunk_digest, encode_stream_head, encode_stream_record
 from lockmaster_raft.ids import Index, NodeId, Term
-from lockmaster_raft.membership import Levels
+from lockmaster_raft.membership import Configuration, Levels, MemberRole
 from lockmaster_raft.ready import Base, HardState, Persist
 
 from . import journal_model as jm
@@ -46,6 +46,10 @@ class Promise:
     """Applied index of the last flush that returned."""
     member_ids: tuple[int, ...] = (0,)
     """Identities that may be there; 0: none yet."""
+    states: tuple[str, ...] = ("own",)
+    """What of a state may be there: "none", "own", or "side N" of the promotion with epoch N."""
+    witness: bool = False
+    """Made to join as a witness."""
 
 
 @dataclass
@@ -58,7 +62,14 @@ class Actor:
     def open(self) -> DataDirectory:
         """A boot."""
         disk = Disk(self.files, partial(ModelDatabase, self.files), threads=False)
-        return DataDirectory.open(jm.ROOT, create=True, segment_bytes=jm.SEGMENT_BYTES, ballast_bytes=512, disk=disk)
+        return DataDirectory.open(
+            jm.ROOT,
+            create=True,
+            witness=self.promise.witness,
+            segment_bytes=jm.SEGMENT_BYTES,
+            ballast_bytes=512,
+            disk=disk,
+        )
 
     def found(self, directory: DataDirectory) -> None:
         """Genesis."""
@@ -120,6 +131,50 @@ class Actor:
         self.promise.possible = [after]
         directory.finish(pending)
 
+    def build_side(self, directory: DataDirectory, epoch: int, index: int, term: int) -> None:
+        """P2 and P3's begin: fetched, built, open at the snapshot's index."""
+        base = Base(Index(index), Term(term), witness_configuration(), Index(1), Levels(2, 2))
+        chunks = snapshot_chunks(base)
+        writer = SnapshotWriter(directory, base, [chunk_digest(c) for c in chunks], sum(map(len, chunks)))
+        for number, chunk in enumerate(chunks):
+            writer.store_chunk(number, chunk)
+        writer.build_side(epoch)
+        directory.open_side(epoch)
+        writer.discard()
+
+    def finish_side(self, directory: DataDirectory, epoch: int) -> None:
+        """P3's end."""
+        self.promise.states = ("none", f"side {epoch}")
+        flushed = directory.finish_side(epoch)
+        self.promise.states, self.promise.flushed = (f"side {epoch}",), flushed
+
+    def adopt_side(self, directory: DataDirectory, epoch: int) -> None:
+        """P4."""
+        self.promise.states = (f"side {epoch}", "own")
+        directory.adopt_side(epoch)
+        self.promise.states = ("own",)
+
+    def drop_state(self, directory: DataDirectory) -> None:
+        """D2, or an abort."""
+        self.promise.states = (*self.promise.states, "none")
+        self.promise.flushed = 0
+        directory.erase_states(directory.detach_state())
+        self.promise.states = ("none",)
+
+
+def witness_configuration() -> Configuration:
+    """Member 2, this one, is a witness."""
+    first = jm.CONFIGURATION.members[0]
+    witness = replace(first, member_id=NodeId(2), name="two", incarnation=b"w" * 16, role=MemberRole.WITNESS)
+    return jm.CONFIGURATION.with_member(witness)
+
+
+def state_found(directory: DataDirectory) -> str:
+    """What of a state a boot opened."""
+    if directory.store is None:
+        return "none"
+    return "own" if directory.side_epoch is None else f"side {directory.side_epoch}"
+
 
 def snapshot_chunks(base: Base) -> list[bytes]:
     """The snapshot stream of the state at base.index, in two slices."""
@@ -134,11 +189,16 @@ def snapshot_chunks(base: Base) -> list[bytes]:
 
 def check_boot(files: RecordingFiles, promise: Promise) -> DataDirectory:
     """Boot, and hold it against the promise. AssertionError, or what the boot refuses with."""
-    directory = Actor(files, Promise()).open()
+    directory = Actor(files, Promise(witness=promise.witness)).open()
     identity = directory.identity
     found = jm.held(directory.guard, directory.journal)
     assert found in promise.possible, f"{found} is none of {promise.possible}"
     assert identity.member_id in promise.member_ids
+    assert state_found(directory) in promise.states, f"{state_found(directory)}, not {promise.states}"
+    if directory.store is None:
+        left = [n for n in files.list_dir(jm.ROOT) if n.startswith(("state-", "side-"))]
+        assert left == [], "what nothing names is removed"
+        return directory
     state, journal = directory.state, directory.journal
     applied = state.applied_stored
     assert promise.flushed <= applied
@@ -180,6 +240,102 @@ def _flushes(actor: Actor, directory: DataDirectory) -> None:
     actor.flush(directory)
 
 
+def _joins_as_witness(actor: Actor, directory: DataDirectory) -> None:
+    actor.join(directory)
+
+
+def _builds(epoch: int, index: int, term: int) -> Step:
+    return lambda actor, directory: actor.build_side(directory, epoch, index, term)
+
+
+def _finishes(epoch: int) -> Step:
+    return lambda actor, directory: actor.finish_side(directory, epoch)
+
+
+def _adopts(epoch: int) -> Step:
+    return lambda actor, directory: actor.adopt_side(directory, epoch)
+
+
+def _drops(actor: Actor, directory: DataDirectory) -> None:
+    actor.drop_state(directory)
+
+
+def _anchor(index: int, term: int) -> Persist:
+    return jm.persist(base=Base(Index(index), Term(term), witness_configuration(), Index(1), Levels(2, 2)))
+
+
+def _becomes_witness_by_base(actor: Actor, directory: DataDirectory) -> None:
+    """Ready's order: the BASE above the state, then the state dropped; a crash in between finds both."""
+    before = actor.promise.states
+    actor.promise.states, actor.promise.flushed = (*before, "none"), 0
+    actor.persist(directory, _anchor(16, 4))
+    actor.promise.states = ("none",)
+    actor.drop_state(directory)
+
+
+WITNESS_SCENARIOS: dict[str, Sequence[Step]] = {
+    "witness: an anchor into an empty log, entries, a BASE": (
+        _joins_as_witness,
+        _writes(jm.persist(hard=(3, 0)), _anchor(9, 2)),
+        _writes(jm.persist(jm.entry(10, 3), jm.entry(11, 3, 2000)), jm.persist(jm.entry(12, 3, 3000))),
+        _writes(_anchor(11, 3), jm.persist(jm.entry(13, 3, 4000))),
+    ),
+    "promotion: P2 to P4, then a full member's BASE": (
+        _joins_as_witness,
+        _writes(jm.persist(hard=(3, 0)), _anchor(9, 2)),
+        _writes(jm.persist(jm.entry(10, 3), jm.entry(11, 3, 900))),
+        _builds(5, 10, 3),
+        _writes(jm.persist(jm.entry(12, 3))),
+        _applies(11, 12, 3),
+        _finishes(5),
+        _writes(jm.persist(jm.entry(13, 3))),
+        _applies(13, 13, 3),
+        _adopts(5),
+        _flushes,
+        _writes(jm.persist(jm.entry(14, 3, 2500), base=jm.base(12, 3))),
+        _applies(14, 14, 3),
+    ),
+    "aborted promotions: before and after sm_ready, then one that ends well": (
+        _joins_as_witness,
+        _writes(jm.persist(hard=(3, 0)), _anchor(9, 2)),
+        _writes(jm.persist(*(jm.entry(i, 3) for i in range(10, 15)))),
+        _builds(5, 10, 3),
+        _applies(11, 12, 3),
+        _drops,
+        _builds(7, 11, 3),
+        _finishes(7),
+        _drops,
+        _writes(jm.persist(*(jm.entry(i, 3) for i in range(15, 18)))),
+        _builds(9, 12, 3),
+        _applies(13, 14, 3),
+        _finishes(9),
+        _adopts(9),
+        _applies(15, 17, 3),
+    ),
+    "demotion: D2 after a promotion, the state goes, a BASE far above it": (
+        _joins_as_witness,
+        _writes(jm.persist(hard=(3, 0)), _anchor(9, 2)),
+        _writes(jm.persist(*(jm.entry(i, 3) for i in range(10, 14)))),
+        _builds(5, 10, 3),
+        _applies(11, 13, 3),
+        _finishes(5),
+        _adopts(5),
+        _drops,
+        _writes(_anchor(13, 3), jm.persist(jm.entry(14, 3))),
+    ),
+    "demotion learned from an anchor: BASE first, then the state goes": (
+        _joins_as_witness,
+        _writes(jm.persist(hard=(3, 0)), _anchor(9, 2)),
+        _writes(jm.persist(*(jm.entry(i, 3) for i in range(10, 14)))),
+        _builds(5, 10, 3),
+        _applies(11, 12, 3),
+        _finishes(5),
+        _adopts(5),
+        _writes(jm.persist(hard=(4, 0))),
+        _becomes_witness_by_base,
+        _writes(jm.persist(jm.entry(17, 4))),
+    ),
+}
 SCENARIOS: dict[str, Sequence[Step]] = {
     "founder: genesis, batches, a flush, a BASE, segments that go": (
         _founds,
@@ -233,3 +389,4 @@ SCENARIOS: dict[str, Sequence[Step]] = {
         _applies(7, 7, 5),
     ),
 }
+SCENARIOS |= WITNESS_SCENARIOS

@@ -1,7 +1,8 @@
 """A member's data directory: one object that owns all four things on disk (service.md §5, FORMAT.md).
 
-Layout: LOCK (flock), FORMAT, guard, STATE (names the state directory), journal/, state-N/ (RocksDB), snapshots/,
-ballast. Order of creation: everything else first, FORMAT last; a directory without FORMAT was never used.
+Layout: LOCK (flock), FORMAT, guard, STATE (names the state directory, or says that there is none), journal/, state-N/
+(RocksDB), side-N/ (a promotion's, side.py), snapshots/, ballast. Order of creation: everything else first, FORMAT last;
+a directory without FORMAT was never used.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
+from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import LEVEL_MAX, Configuration, Levels
 from lockmaster_raft.ready import Base, HardState, Persist
-from lockmaster_raft.storage import BootState
+from lockmaster_raft.storage import BootState, SideState
 
 from lockmaster.statemachine.view import StateView
 from lockmaster.storage.boot import boot
@@ -28,9 +29,23 @@ from lockmaster.storage.guard import GUARD_NAME, GuardFile
 from lockmaster.storage.journal import SEGMENT_BYTES, Journal, Write
 from lockmaster.storage.rocks import Database, StateDatabase
 from lockmaster.storage.segment import segment_name, segment_numbers
+from lockmaster.storage.side import (
+    NO_STATE,
+    STATE_NAME,
+    clear_ready,
+    find_ready,
+    following,
+    side_name,
+    state_directories,
+    state_name,
+    state_number,
+    write_ready,
+    write_state_name,
+)
 from lockmaster.storage.state import StateStore
 
-STATE_NAME: Final = "STATE"
+UNFINISHED_NAME: Final = "UNFINISHED"
+"""There from the first byte of a restore or recovery until the cluster is founded: `found`."""
 BALLAST_NAME: Final = "ballast"
 BALLAST_BYTES: Final = 64 << 20
 FREE_BYTES_MIN: Final = 512 << 20
@@ -72,21 +87,16 @@ class Disk:
 
 
 class DataDirectory:
-    """The open data directory. One per process; loop thread, except Write.run and StateStore.flush."""
+    """The open data directory. One per process; loop thread, except where a method says otherwise."""
 
-    def __init__(
-        self,
-        path: str,
-        lock: int,
-        guard: GuardFile,
-        journal: Journal,
-        state: StateStore,
-        disk: Disk,
-    ) -> None:
+    def __init__(self, path: str, lock: int, guard: GuardFile, journal: Journal, disk: Disk) -> None:
         self.path = path
         self.guard = guard
         self.journal = journal
-        self.state = state
+        self.store: StateStore | None = None
+        """The open state; None on a witness."""
+        self.side_epoch: int | None = None
+        """Of the promotion whose side directory `store` is; None: it is this member's own."""
         self._lock = lock
         self.files = disk.files
         self.open_database = disk.open_database
@@ -98,15 +108,21 @@ class DataDirectory:
         path: str | Path,
         *,
         create: bool,
+        witness: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
         ballast_bytes: int = BALLAST_BYTES,
         level_max: int = LEVEL_MAX,
+        founding: bool = False,
         disk: Disk | None = None,
     ) -> DataDirectory:
         """Lock and open a data directory, making a blank one if `create` and there is none.
 
+        A blank one is made for the role that it shall join with: without a state for a `witness`. One that belongs to
+        a cluster is what the cluster made of it.
+
         `level_max` is the highest level that this binary knows, `disk` what it all lies on; only tests pass others
-        than the build's and the machine's.
+        than the build's and the machine's. `founding` marks a blank directory UNFINISHED until `found` has returned;
+        one so marked is opened for nothing else.
 
         Raises one-line errors: WrongFormat, CorruptLog, Amnesia, DirectoryBusy, StorageFailed. Nothing is repaired by
         guessing; a boot that finds the state ahead of the log (a snapshot was just installed) writes its BASE again.
@@ -120,22 +136,27 @@ class DataDirectory:
         _refuse_foreign(files, root)  # before the first byte is written in it
         lock = files.lock(f"{root}/LOCK")
         try:
-            _create_if_blank(files, root, create, ballast_bytes)
+            if founding:
+                replace_file(files, root, UNFINISHED_NAME, b"a restore or recovery has not ended: run it again\n")
+            _create_if_blank(files, root, create, ballast_bytes, NO_STATE if witness else _FIRST_STATE)
             needed = check_format(files, root, level_max)
             guard = GuardFile.open(files, root)
             check_level(guard.state.level, guard.path, level_max)
             if needed != guard.state.level:  # a crash between the two writes of a change of level
                 write_format(files, root, guard.state.level)
+            _check_finished(files, root, guard, founding)
             guard.set_boot_nonce(secrets.randbits(63))
             if guard.state.cluster_id is None:
                 _forget_aborted_genesis(files, root, guard)
+                if witness is not (state_name(files, root) == NO_STATE):
+                    write_state_name(files, root, NO_STATE if witness else _FIRST_STATE)
             journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=disk.threads)
             if journal.last_term > guard.state.hard_state.term:
                 term = guard.state.hard_state.term
                 raise CorruptLog(f"{guard.path}: term {term} is below the journal's last term {journal.last_term}")
-            state = StateStore(disk.open_database(f"{root}/{_state_name(files, root)}"))
+            directory = cls(root, lock, guard, journal, disk)
+            directory._open_state()
             files.sync_dir(root)
-            directory = cls(root, lock, guard, journal, state, disk)
             directory._reconcile()
         except BaseException:
             files.close(lock)
@@ -151,8 +172,18 @@ class DataDirectory:
     @property
     def boot_state(self) -> BootState:
         """What Node starts from."""
-        s = self.guard.state
-        return BootState(s.hard_state, self.journal, self.state.applied_stored, s.level, s.boot_nonce)
+        s, store, epoch = self.guard.state, self.store, self.side_epoch
+        applied = store.applied_stored if store is not None else self.journal.base.index
+        side = SideState(epoch, applied) if epoch is not None else None
+        own_state = store is not None and side is None
+        return BootState(s.hard_state, self.journal, applied, s.level, s.boot_nonce, own_state, side)
+
+    @property
+    def state(self) -> StateStore:
+        """The open state. InvariantViolation where there is none: ask `store` first where that may be."""
+        if self.store is None:
+            raise InvariantViolation(f"{self.path}: holds no state")
+        return self.store
 
     @property
     def space(self) -> Space:
@@ -189,6 +220,8 @@ class DataDirectory:
         The state machine's meta record starts at `revision`; `initialise` replaces what writes it (tests). A crash in
         the middle leaves a directory without identity, whose remains the next `open` removes.
         """
+        if self.store is None:
+            raise StorageFailed(f"{self.path}: is a witness's; a cluster is founded by a full member")
         if self.guard.state.cluster_id is not None or self.journal.last_index or self.state.applied:
             raise StorageFailed(f"{self.path}: is not blank; a cluster is founded only in a blank data directory")
         base = Base(Index(1), Term(1), configuration, Index(1), levels)
@@ -206,15 +239,34 @@ class DataDirectory:
         self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
         self.guard.set_identity(cluster_id, member_id)
 
+    def found(
+        self, name: str, *, cluster_id: bytes, member_id: NodeId, configuration: Configuration, levels: Levels
+    ) -> None:
+        """Found a cluster on a state that was built in the side directory `name`: verified, flushed, fsynced.
+
+        Like `genesis`: BASE at index 1, term 1, identity last. A crash in the middle leaves a directory that is still
+        marked UNFINISHED and without identity. Raises StorageFailed, refusing one that is not blank.
+        """
+        if self.guard.state.cluster_id is not None or self.journal.last_index or self.state.applied:
+            raise StorageFailed(f"{self.path}: is not blank; a cluster is founded only in a blank data directory")
+        base = Base(Index(1), Term(1), configuration, Index(1), levels)
+        self.replace_state(name)
+        level = max(levels.active, levels.fence)
+        self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
+        self.guard.set_identity(cluster_id, member_id)
+        self.files.unlink(f"{self.path}/{UNFINISHED_NAME}")
+        self.files.sync_dir(self.path)
+
     def begin(self, persist: Persist) -> Write:
         """Encode one Persist (loop thread). Then `run` it in any one thread, then `finish` it, all in order."""
-        self.journal.protect(self.state.applied)
+        if self.store is not None:
+            self.journal.protect(self.store.applied)
         return self.journal.begin(persist)
 
     def finish(self, write: Write) -> None:
         """Let reads, durable_index and base see a run Write (loop thread)."""
         self.journal.finish(write)
-        if self._state_replaced and self.journal.base.index >= self.state.applied_stored:
+        if self._state_replaced and self.store is not None and self.journal.base.index >= self.store.applied_stored:
             self._state_replaced = False
             self._remove_side_states()
 
@@ -234,9 +286,10 @@ class DataDirectory:
 
     def close(self) -> None:
         """Flush the state, write the last mark, close all, unlock."""
-        self._store_all(self.journal.durable_index)
-        self.state.flush()
-        self.state.close()
+        if self.store is not None:
+            self._store_all(self.journal.durable_index)
+            self.store.flush()
+            self.store.close()
         self.journal.close()
         self.guard.close()
         self.files.close(self._lock)
@@ -251,14 +304,67 @@ class DataDirectory:
         The old one goes when the BASE that follows is finished, or at the next boot.
         """
         self.state.close()
-        _write_state_name(self.files, self.path, name)
-        self.state = StateStore(self.open_database(f"{self.path}/{name}"))
+        write_state_name(self.files, self.path, name)
+        self.store, self.side_epoch = StateStore(self.open_database(f"{self.path}/{name}")), None
         self._state_replaced = True
 
     def next_state_name(self) -> str:
         """A name for a side directory of state that is not in use (remains of an earlier try are removed)."""
         self._remove_side_states()
-        return _following(self.state.path)
+        return following(self.state.path)
+
+    def next_side(self, epoch: int) -> str:
+        """The name of a blank side directory for this promotion; all others are removed. Blocks: in a thread."""
+        if self.store is not None:
+            raise InvariantViolation(f"{self.path}: a side state is to be built beside an open one")
+        self._remove_side_states()
+        self.files.sync_dir(self.path)  # else a removed one with `sm_ready` might come back
+        return side_name(epoch)
+
+    def open_side(self, epoch: int) -> StateStore:
+        """Open the side directory that was built for this promotion (P3): `store` from here on."""
+        if self.store is not None:
+            raise InvariantViolation(f"{self.path}: a side state is to be opened beside an open one")
+        self.store = StateStore(self.open_database(f"{self.path}/{side_name(epoch)}"))
+        self.side_epoch = epoch
+        return self.store
+
+    def finish_side(self, epoch: int) -> Index:
+        """Flush the open side state and write its `sm_ready` (end of P3); the index it is flushed to. In a thread."""
+        if self.side_epoch != epoch:
+            raise InvariantViolation(f"{self.path}: the open state is not that of promotion {epoch}")
+        flushed = self.state.flush()
+        write_ready(self.files, f"{self.path}/{side_name(epoch)}", epoch, flushed)
+        return flushed
+
+    def adopt_side(self, epoch: int) -> bool:
+        """The side state is this member's own from here on, durably (P4). False if it is not (or no longer) a side."""
+        if self.side_epoch != epoch:
+            return False
+        write_state_name(self.files, self.path, side_name(epoch))
+        self.side_epoch = None
+        return True
+
+    def detach_state(self) -> StateStore | None:
+        """No state from here on, in memory only: `erase_states` makes it so on the disk. The store, for it to close."""
+        store, self.store, self.side_epoch = self.store, None, None
+        self._state_replaced = False
+        return store
+
+    def erase_states(self, detached: StateStore | None) -> None:
+        """Close a detached state and remove every one there is, durably (D2, or an abort). Blocks: in a thread.
+
+        Crash-safe: no side counts, then STATE says `none`, before the first byte goes. (The other way round an adopted
+        side directory would be a promotion's again in between.)
+        """
+        clear_ready(self.files, self.path)
+        if state_name(self.files, self.path) != NO_STATE:
+            write_state_name(self.files, self.path, NO_STATE)
+        if detached is not None:
+            detached.close()
+        for name in state_directories(self.files, self.path):
+            self.files.remove_tree(f"{self.path}/{name}")
+        self.files.sync_dir(self.path)
 
     def _persist(self, persist: Persist) -> None:
         write = self.begin(persist)
@@ -271,11 +377,32 @@ class DataDirectory:
             pass
         self.state.store(durable)  # the one that was open
 
+    def _open_state(self) -> None:
+        """Open what the boot goes on with: the own state, or a whole side one, or nothing."""
+        files, name = self.files, state_name(self.files, self.path)
+        if name != NO_STATE:
+            self.store = StateStore(self.open_database(f"{self.path}/{name}"))
+            return
+        side = find_ready(files, self.path)
+        if side is None:
+            return
+        store = StateStore(self.open_database(f"{self.path}/{side.name}"))
+        if store.applied_stored < side.index:
+            stands = f"stands at {store.applied_stored}"
+            raise CorruptLog(f"{store.path}: {stands}, but was flushed up to {side.index}")
+        self.store, self.side_epoch = store, side.epoch
+
     def _reconcile(self) -> None:
         """Log and state must meet: base.index <= applied <= last_index, or the state is a snapshot just installed."""
         self._remove_side_states()
+        if self.store is None:
+            return
         applied, term = self.state.applied_stored, self.state.applied_term
-        base = self.state.base()
+        if applied < self.journal.base.index and self._is_no_full_member_at_base():
+            # It became a witness, and ended between that BASE and the removal of its state.
+            self.erase_states(self.detach_state())
+            return
+        base = self.state.base() if self.side_epoch is None else None
         installed = base is not None and base.index == applied and base.index > self.journal.base.index
         if base is not None and installed and self.journal.term(base.index) != base.term:
             self._persist(Persist(PersistSeq(0), None, None, (), base))
@@ -289,11 +416,18 @@ class DataDirectory:
         if applied and held != term:
             raise CorruptLog(f"{self.state.path}: applied entry {applied} of term {term}; the journal has term {held}")
 
+    def _is_no_full_member_at_base(self) -> bool:
+        member = self.journal.base.configuration.member(self.guard.state.member_id)
+        return member is not None and not member.is_full
+
     def _remove_side_states(self) -> None:
-        keep = os.path.basename(self.state.path)
-        for name in self.files.list_dir(self.path):
-            if name.startswith("state-") and name != keep:
+        keep = os.path.basename(self.store.path) if self.store is not None else ""
+        for name in state_directories(self.files, self.path):
+            if name != keep:
                 self.files.remove_tree(f"{self.path}/{name}")
+
+
+_FIRST_STATE: Final = "state-1"
 
 
 def _refuse_foreign(files: Files, root: str) -> None:
@@ -306,7 +440,7 @@ def _refuse_foreign(files: Files, root: str) -> None:
         raise WrongFormat(f"{root}: is not a data directory: it holds {strange[0]!r} and no {FORMAT_NAME}")
 
 
-def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) -> None:
+def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int, state: str) -> None:
     if files.exists(f"{root}/{FORMAT_NAME}"):
         return
     _refuse_foreign(files, root)
@@ -317,7 +451,7 @@ def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) 
     if not create:
         raise StorageFailed(f"{root}: is blank; there is no {FORMAT_NAME} file")
     files.make_dir(journal)
-    _write_state_name(files, root, "state-1")
+    write_state_name(files, root, state)
     if ballast_bytes:
         files.create_zeroed(f"{root}/{BALLAST_NAME}", ballast_bytes)
     GuardFile.create(files, root, secrets.token_bytes(16)).close()
@@ -326,21 +460,19 @@ def _create_if_blank(files: Files, root: str, create: bool, ballast_bytes: int) 
     files.sync_dir(os.path.dirname(os.path.abspath(root)))
 
 
-_OURS: Final = frozenset({"journal", "state", "snapshots", STATE_NAME, BALLAST_NAME, GUARD_NAME, FORMAT_NAME})
+def _check_finished(files: Files, root: str, guard: GuardFile, founding: bool) -> None:
+    """A founding whose last step is there is whole; any other is opened only to be done again."""
+    if founding or not files.exists(f"{root}/{UNFINISHED_NAME}"):
+        return
+    if guard.state.cluster_id is None:
+        raise WrongFormat(f"{root}: a restore or recovery into it has not ended: run it again, or remove the directory")
+    files.unlink(f"{root}/{UNFINISHED_NAME}")
+    files.sync_dir(root)
 
 
-def _write_state_name(files: Files, root: str, name: str) -> None:
-    replace_file(files, root, STATE_NAME, f"{name} {crc32(name.encode()):08x}\n".encode())
-
-
-def _state_name(files: Files, root: str) -> str:
-    path = f"{root}/{STATE_NAME}"
-    if not files.exists(path):
-        raise CorruptLog(f"{path}: is missing; it names the state directory")
-    name, _, crc = files.read(path, 0, 256).rstrip(b"\n").rpartition(b" ")
-    if crc != f"{crc32(name):08x}".encode():
-        raise CorruptLog(f"{path}: checksum does not match")
-    return name.decode()
+_OURS: Final = frozenset(
+    {"journal", "state", "side", "snapshots", STATE_NAME, BALLAST_NAME, GUARD_NAME, FORMAT_NAME, UNFINISHED_NAME}
+)
 
 
 def _forget_aborted_genesis(files: Files, root: str, guard: GuardFile) -> None:
@@ -354,10 +486,7 @@ def _forget_aborted_genesis(files: Files, root: str, guard: GuardFile) -> None:
         for segment in segment_numbers(files.list_dir(directory)):
             files.unlink(f"{directory}/{segment_name(segment)}")
         files.sync_dir(directory)
-    name = _state_name(files, root)
-    if files.exists(f"{root}/{name}"):
-        _write_state_name(files, root, _following(name))
-
-
-def _following(name: str) -> str:
-    return f"state-{int(name.rpartition('-')[2]) + 1}"
+    # A founding that crashed may have left side states: above them all, nothing comes back after another crash.
+    names = [n for n in files.list_dir(root) if n.startswith("state-") and n[6:].isdigit()]
+    if files.exists(f"{root}/{state_name(files, root)}"):
+        write_state_name(files, root, following(max(names, key=state_number)))

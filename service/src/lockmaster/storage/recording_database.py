@@ -52,6 +52,10 @@ class ModelDatabase:
     def check(self) -> None:
         """Nothing runs in the background here."""
 
+    def size_bytes(self) -> int:
+        """Bytes of all records."""
+        return sum(len(key) + len(value) for key, value in self._records.items())
+
     def checkpoint(self, path: str) -> None:
         """Not modelled: snapshots are made by a child process, from a copy."""
         raise InvariantViolation(f"{path}: the model makes no checkpoints")

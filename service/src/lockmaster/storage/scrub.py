@@ -134,10 +134,12 @@ def main(arguments: list[str]) -> int:
     segments: list[ClosedSegment] = [(path, number, end) for path, number, end in json.load(sys.stdin)]
     pace = Pace(int(rate), sleep=_sleeper(os.getppid()))
     try:
-        for name in RealFiles().list_dir(checkpoint):
+        names = RealFiles().list_dir(checkpoint)
+        for name in names:
             drop_cached(f"{checkpoint}/{name}")
         checked = scrub_segments(RealFiles(), segments, pace)
-        records = scrub_state(Database(checkpoint, read_only=True), pace)
+        # No file at all: a witness has no state. A copy of RocksDB always has some.
+        records = scrub_state(Database(checkpoint, read_only=True), pace) if names else 0
     except StorageFailed as error:
         print(error, file=sys.stderr)
         return exit_code(error)

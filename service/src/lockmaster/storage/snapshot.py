@@ -16,8 +16,8 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 from zlib import crc32
@@ -28,7 +28,7 @@ from lockmaster_raft.ready import Base
 from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.directory import DataDirectory
 from lockmaster.storage.errors import CorruptLog, StorageFailed
-from lockmaster.storage.files import RealFiles, replace_file
+from lockmaster.storage.files import RealFiles, failed, replace_file
 from lockmaster.storage.frame import decode_base_body, encode_base_body
 from lockmaster.storage.records import (
     INLINE,
@@ -48,6 +48,7 @@ DIGEST_SIZE: Final = 32
 BATCH_BYTES: Final = 128 << 10
 MANIFEST_NAME: Final = "manifest"
 SNAPSHOTS_NAME: Final = "snapshots"
+HELD_PREFIX: Final = "held-"
 _STREAM_HEAD: Final = struct.Struct(">8sHQQQ")
 _STREAM_MAGIC: Final = b"LMSTATE\x01"
 _RECORD: Final = struct.Struct(">II")
@@ -154,6 +155,39 @@ def open_snapshot(path: str) -> Snapshot:
     return Snapshot(path, decode_base_body(data[_MANIFEST.size : at]), digests, total)
 
 
+def hold(snapshot: Snapshot, number: int) -> Snapshot:
+    """The same snapshot under a name of its own (hard links), which newer ones don't replace; end it with `let_go`.
+
+    Blocks: call it in a thread. Raises StorageFailed, FileNotFoundError (it was just replaced: take the newer one).
+    """
+    path = f"{os.path.dirname(snapshot.path)}/{HELD_PREFIX}{number}"
+    shutil.rmtree(path, ignore_errors=True)
+    RealFiles().make_dir(path)
+    try:
+        for name in (MANIFEST_NAME, *map(chunk_name, range(len(snapshot.digests)))):
+            os.link(f"{snapshot.path}/{name}", f"{path}/{name}")
+    except FileNotFoundError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise failed("link", path, error) from error
+    return replace(snapshot, path=path)
+
+
+def let_go(snapshot: Snapshot) -> None:
+    """End what `hold` began."""
+    shutil.rmtree(snapshot.path, ignore_errors=True)
+
+
+def let_all_go(directory: DataDirectory) -> None:
+    """Remove what a process that ended had held."""
+    root = f"{directory.path}/{SNAPSHOTS_NAME}"
+    for name in RealFiles().list_dir(root) if RealFiles().exists(root) else ():
+        if name.startswith(HELD_PREFIX):
+            shutil.rmtree(f"{root}/{name}", ignore_errors=True)
+
+
 def _run_child(checkpoint: str, side: str) -> None:
     command = [sys.executable, "-m", "lockmaster.storage.snapshot_child", checkpoint, side]
     result = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -183,8 +217,8 @@ class SnapshotWriter:
 
     def __init__(self, directory: DataDirectory, base: Base, digests: Sequence[bytes], bytes_total: int) -> None:
         """Raises InvariantViolation for a snapshot at or below what is applied here."""
-        if base.index <= directory.state.applied:
-            raise InvariantViolation(f"snapshot at {base.index}, but {directory.state.applied} is applied here")
+        if directory.store is not None and base.index <= directory.store.applied:
+            raise InvariantViolation(f"snapshot at {base.index}, but {directory.store.applied} is applied here")
         if len(digests) > CHUNKS_MAX:
             raise ChunkRefused(f"a manifest of {len(digests)} chunks")
         self._directory = directory
@@ -193,9 +227,14 @@ class SnapshotWriter:
         self._digests = tuple(digests)
         self._bytes_total = bytes_total
         self._built: str | None = None
+        self.damaged = 0
+        """Number of the chunk that `build_side` refused."""
         address = chunk_digest(encode_base_body(base) + b"".join(self._digests)).hex()[:16]
         self._path = f"{directory.path}/{SNAPSHOTS_NAME}/incoming-{address}"
         self._files.make_dir(self._path)
+        for name in self._files.list_dir(os.path.dirname(self._path)):  # one at a time: chunks of another are left over
+            if name.startswith("incoming-") and name != os.path.basename(self._path):
+                self._files.remove_tree(f"{os.path.dirname(self._path)}/{name}")
         names = set(self._files.list_dir(self._path))
         self._held = {n for n in range(len(digests)) if chunk_name(n) in names and self._is_good(n)}
 
@@ -221,9 +260,24 @@ class SnapshotWriter:
 
     def build(self) -> None:
         """Make the state in a side directory: verified, flushed, fsynced. Blocks: call it in a thread."""
+        self._build(self._directory.next_state_name)
+
+    def build_side(self, epoch: int) -> None:
+        """The same for a promotion, in its side directory. Blocks: call it in a thread.
+
+        Raises ChunkRefused, with its number in `damaged`, for a chunk that is no good any more.
+        """
+        for number in range(len(self._digests)):
+            if number in self._held and not self._is_good(number):
+                self._held.discard(number)
+                self.damaged = number
+                raise ChunkRefused(f"chunk {number} does not match the manifest any more")
+        self._build(lambda: self._directory.next_side(epoch))
+
+    def _build(self, next_name: Callable[[], str]) -> None:
         if not self.complete:
             raise InvariantViolation(f"{len(self._held)} of {len(self._digests)} chunks are here")
-        name = self._directory.next_state_name()
+        name = next_name()
         path = f"{self._directory.path}/{name}"
         database = self._directory.open_database(path)
         try:
@@ -254,29 +308,47 @@ class SnapshotWriter:
 
     def _fill(self, database: StateDatabase) -> None:
         chunks = (self._chunk(number) for number in range(len(self._digests)))
-        stream = _records(chunks, self._bytes_total)
-        meta = Meta.decode(next(stream)[1])
-        if (meta.applied, meta.term) != (self._base.index, self._base.term):
-            raise CorruptLog(f"{self._path}: holds the state at {meta.applied}, not at {self._base.index}")
-        total, size, batch = 0, 0, dict[bytes, bytes]()
-        for full_key, value in stream:
-            total += record_hash(full_key, value)
-            size += len(full_key) + len(value)
-            if len(value) > LARGE_BYTES_MIN:
-                pointer = Pointer(meta.applied, len(value))
-                for number, part in enumerate(split_parts(value)):
-                    batch[part_key(full_key, pointer.index, number)] = part
-                batch[full_key] = pointer.encode()
-            else:
-                batch[full_key] = INLINE + value
-            if size >= BATCH_BYTES:
-                database.write(batch.items())
-                size, batch = 0, {}
-        if total % 2**64 != meta.state_hash:
-            raise CorruptLog(f"{self._path}: the state hash of the records is not the one the snapshot states")
-        batch[META_KEY] = meta.encode()
-        database.write(batch.items())
+        fill(database, read_stream(chunks, self._bytes_total, self._base), self._path)
         write_base(database, self._base)
+
+
+Stream = tuple[Meta, Iterator[tuple[bytes, bytes]]]
+"""What a snapshot's stream says of itself, and its (full key, value) in key order."""
+
+
+def read_stream(chunks: Iterator[bytes], bytes_total: int, base: Base) -> Stream:
+    """Decode a snapshot's chunks one after the other. Raises CorruptLog, also while it is iterated."""
+    stream = _records(chunks, bytes_total)
+    meta = Meta.decode(next(stream)[1])
+    if (meta.applied, meta.term) != (base.index, base.term):
+        raise CorruptLog(f"the snapshot's stream holds the state at {meta.applied}, not at {base.index}")
+    return meta, stream
+
+
+def fill(database: StateDatabase, stream: Stream, where: str) -> None:
+    """Write a stream into an empty database, batch by batch; the meta record comes last, once the hash is right.
+
+    Nothing of it is durable before `flush`. Memory: one batch and one record. Raises CorruptLog, StorageFailed.
+    """
+    meta, records = stream
+    total, size, batch = 0, 0, dict[bytes, bytes]()
+    for full_key, value in records:
+        total += record_hash(full_key, value)
+        size += len(full_key) + len(value)
+        if len(value) > LARGE_BYTES_MIN:
+            pointer = Pointer(meta.applied, len(value))
+            for number, part in enumerate(split_parts(value)):
+                batch[part_key(full_key, pointer.index, number)] = part
+            batch[full_key] = pointer.encode()
+        else:
+            batch[full_key] = INLINE + value
+        if size >= BATCH_BYTES:
+            database.write(batch.items())
+            size, batch = 0, {}
+    if total % 2**64 != meta.state_hash:
+        raise CorruptLog(f"{where}: the state hash of the records is not the one stated with them")
+    batch[META_KEY] = meta.encode()
+    database.write(batch.items())
 
 
 def _records(chunks: Iterator[bytes], bytes_total: int) -> Iterator[tuple[bytes, bytes]]:

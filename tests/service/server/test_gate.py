@@ -65,16 +65,18 @@ async def start(path: Path, level_max: int, first: Server | None = None) -> Serv
         founder = Server(settings, level_max=1)
         await founder.start()
         await until(lambda: founder.engine.admits_writes)
+        where = (founder.bound_address, founder.engine.peer_address)  # its record names them
         await founder.stop()
-        return await restart(path, level_max)
+        return await restart(path, level_max, *where)
     joining = {"name": path.name, "bootstrap": False, "join": (first.bound_address,)}
     server = Server(settings.model_copy(update=joining), level_max=level_max)
     await server.start()
     return server
 
 
-async def restart(path: Path, level_max: int) -> Server:
-    server = Server(dev_settings(path).model_copy(update={"bootstrap": False}), level_max=level_max)
+async def restart(path: Path, level_max: int, client: str = "127.0.0.1:0", peer: str = "127.0.0.1:0") -> Server:
+    settings = dev_settings(path, client, peer).model_copy(update={"bootstrap": False})
+    server = Server(settings, level_max=level_max)
     await server.start()
     return server
 

@@ -13,6 +13,7 @@ from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2
 from lockmaster.errors import InvalidRequest
 from lockmaster.server import admission
 from lockmaster.server.admission import RULES, admit, admit_name, admit_ttl
+from lockmaster_raft.membership import LEVEL_MAX
 
 GOOD: dict[type[Message], dict[str, Any]] = {
     session_pb2.OpenSessionRequest: {"nonce": bytes(16)},
@@ -45,6 +46,10 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     admin_pb2.RemoveMemberRequest: {"member_id": 1},
     admin_pb2.TransferLeadershipRequest: {},
     admin_pb2.ChangeGateRequest: {"operation": 1, "level": 2},
+    admin_pb2.MakeSnapshotRequest: {},
+    admin_pb2.ListSnapshotsRequest: {},
+    admin_pb2.VerifySnapshotRequest: {},
+    admin_pb2.BackupRequest: {},
 }
 U64_MAX = (1 << 64) - 1
 NUMBER_MAX = (1 << 63) - 1
@@ -149,6 +154,9 @@ def number_cases() -> list[tuple[type[Message], str, list[int], list[int]]]:
         (config_pb2.WatchRequest, "watch_id", *position),
         (config_pb2.CancelWatchRequest, "watch_id", *position),
         (admin_pb2.BootstrapRequest, "full_min", [1, 9], [0, 10]),
+        (admin_pb2.BootstrapRequest, "level", [0, 1, LEVEL_MAX], [LEVEL_MAX + 1, 65_536]),
+        (admin_pb2.MakeSnapshotRequest, "index_min", *position),
+        (admin_pb2.VerifySnapshotRequest, "index", *position),
         (admin_pb2.AddMemberRequest, "expected_epoch", *position),
         (admin_pb2.RemoveMemberRequest, "member_id", *identifier),
         (admin_pb2.RemoveMemberRequest, "expected_epoch", *position),

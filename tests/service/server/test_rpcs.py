@@ -211,7 +211,22 @@ async def refused(c: Caller, name: str, request: Message, status: int, field: st
 
 
 A = lock_pb2.AcquireRequest
+
+
+async def admin_snapshots(c: Caller) -> None:
+    made = await c.call("Admin.MakeSnapshot", admin_pb2.MakeSnapshotRequest())
+    again = await c.call("Admin.MakeSnapshot", admin_pb2.MakeSnapshotRequest(index_min=made.snapshot.index))
+    assert (again.made, again.snapshot) == (False, made.snapshot)
+    listed = await c.call("Admin.ListSnapshots", admin_pb2.ListSnapshotsRequest())
+    assert list(listed.snapshots) == [made.snapshot]
+    verified = await c.call("Admin.VerifySnapshot", admin_pb2.VerifySnapshotRequest(index=made.snapshot.index))
+    assert verified.snapshot == made.snapshot
+
+
 GOOD: dict[str, Any] = {
+    "Admin.MakeSnapshot": admin_snapshots,
+    "Admin.ListSnapshots": admin_snapshots,
+    "Admin.VerifySnapshot": admin_snapshots,
     "Sessions.Open": sessions_open,
     "Sessions.KeepAlive": sessions_keep_alive,
     "Sessions.Close": sessions_close,
@@ -272,13 +287,22 @@ BAD: list[tuple[str, Message, int, str]] = [
     ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(level=2), S.STATUS_INVALID_REQUEST, "operation"),
     ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(operation=1, level=1), S.STATUS_INVALID_REQUEST, "level"),  # type: ignore[arg-type]
     ("Admin.TransferLeadership", admin_pb2.TransferLeadershipRequest(target=99), S.STATUS_PRECONDITION_FAILED, ""),
+    (
+        "Admin.Bootstrap",
+        admin_pb2.BootstrapRequest(full_min=1, cluster_id=b"x"),
+        S.STATUS_INVALID_REQUEST,
+        "cluster_id",
+    ),
+    ("Admin.Bootstrap", admin_pb2.BootstrapRequest(full_min=1, level=99), S.STATUS_INVALID_REQUEST, "level"),
+    ("Admin.MakeSnapshot", admin_pb2.MakeSnapshotRequest(index_min=1 << 60), S.STATUS_PRECONDITION_FAILED, ""),
+    ("Admin.VerifySnapshot", admin_pb2.VerifySnapshotRequest(index=999), S.STATUS_NOT_FOUND, ""),
 ]
 NO_GOOD_CALL_HERE = {
     "Admin.Bootstrap": "every server of these tests starts by it",
     "Admin.TransferLeadership": "needs a second member: tests/integration",
 }
-NO_BAD_CALL = {"Admin.Status": "has no field", "Admin.ListMembers": "has no field"}
-STREAMS = {"Sessions.Connect", "Config.Watch"}
+NO_BAD_CALL = dict.fromkeys(("Admin.Status", "Admin.ListMembers", "Admin.ListSnapshots"), "has no field")
+STREAMS = {"Sessions.Connect", "Config.Watch", "Admin.Backup"}
 
 
 def test_every_rpc_has_a_row_a_good_and_a_bad_call() -> None:

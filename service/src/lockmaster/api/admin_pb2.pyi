@@ -88,10 +88,14 @@ class StatusResponse(_message.Message):
     def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class BootstrapRequest(_message.Message):
-    __slots__ = ("full_min",)
+    __slots__ = ("full_min", "cluster_id", "level")
     FULL_MIN_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     full_min: int
-    def __init__(self, full_min: _Optional[int] = ...) -> None: ...
+    cluster_id: bytes
+    level: int
+    def __init__(self, full_min: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level: _Optional[int] = ...) -> None: ...
 
 class BootstrapResponse(_message.Message):
     __slots__ = ("cluster_id", "member_id")
@@ -228,3 +232,63 @@ class TransferLeadershipResponse(_message.Message):
     LEADER_ID_FIELD_NUMBER: _ClassVar[int]
     leader_id: int
     def __init__(self, leader_id: _Optional[int] = ...) -> None: ...
+
+class SnapshotInfo(_message.Message):
+    __slots__ = ("index", "term", "chunks", "bytes_total")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    term: int
+    chunks: int
+    bytes_total: int
+    def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., chunks: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
+
+class MakeSnapshotRequest(_message.Message):
+    __slots__ = ("index_min",)
+    INDEX_MIN_FIELD_NUMBER: _ClassVar[int]
+    index_min: int
+    def __init__(self, index_min: _Optional[int] = ...) -> None: ...
+
+class MakeSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot", "made")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    snapshot: SnapshotInfo
+    made: bool
+    def __init__(self, snapshot: _Optional[_Union[SnapshotInfo, _Mapping]] = ..., made: _Optional[bool] = ...) -> None: ...
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots",)
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotInfo]
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[SnapshotInfo, _Mapping]]] = ...) -> None: ...
+
+class VerifySnapshotRequest(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
+class VerifySnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: SnapshotInfo
+    def __init__(self, snapshot: _Optional[_Union[SnapshotInfo, _Mapping]] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupPiece(_message.Message):
+    __slots__ = ("data", "bytes_total")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    bytes_total: int
+    def __init__(self, data: _Optional[bytes] = ..., bytes_total: _Optional[int] = ...) -> None: ...

@@ -70,6 +70,26 @@ class AdminStub:
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.MakeSnapshot = channel.unary_unary(
+                '/lockmaster.v1.Admin/MakeSnapshot',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotResponse.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/lockmaster.v1.Admin/ListSnapshots',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.VerifySnapshot = channel.unary_unary(
+                '/lockmaster.v1.Admin/VerifySnapshot',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotResponse.FromString,
+                _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/lockmaster.v1.Admin/Backup',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.BackupPiece.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -121,6 +141,34 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MakeSnapshot(self, request, context):
+        """Makes a snapshot of this member's state, unless it has one at or above index_min. Needs a deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifySnapshot(self, request, context):
+        """Reads every chunk of this member's snapshot and compares it with its hash. Needs a deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """The bytes of a backup archive, in order; everything acknowledged before the call is in it. From any full member.
+        Needs a deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -158,6 +206,26 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'MakeSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeSnapshot,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotResponse.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'VerifySnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifySnapshot,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.BackupRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.BackupPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,6 +418,114 @@ class Admin:
             '/lockmaster.v1.Admin/TransferLeadership',
             lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
             lockmaster_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/MakeSnapshot',
+            lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.MakeSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/ListSnapshots',
+            lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifySnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/VerifySnapshot',
+            lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.VerifySnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lockmaster.v1.Admin/Backup',
+            lockmaster_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.BackupPiece.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,10 +10,12 @@ from importlib import metadata
 import click
 
 from lockmaster.cli import exit_codes
+from lockmaster.cli.backups import backup, snapshot
 from lockmaster.cli.bench import bench
 from lockmaster.cli.cluster import members, status
 from lockmaster.cli.configuration import config
 from lockmaster.cli.demo import demo
+from lockmaster.cli.founding import init, recover, restore
 from lockmaster.cli.gate import gate
 from lockmaster.cli.locks import lock
 from lockmaster.cli.output import complain
@@ -33,7 +35,11 @@ def cli() -> None:
     """Distributed locks you can trust, and live configuration."""
 
 
-for command in (demo, dev, serve, status, members, gate, lock, run, config, bench):
+COMMANDS = (
+    demo, dev, serve, status, members, gate, lock, run, config, bench,
+    init, snapshot, backup, restore, recover,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -14,12 +14,18 @@ USAGE: Final = 2
 NOT_FOUND: Final = 3
 CONFLICT: Final = 4
 """The key's revision, or the cluster's state, is not the one the command asked for."""
+WRONG_DIRECTORY: Final = 66
+"""serve, init, restore, recover: the directory or archive is of another kind or format, or needs a newer binary."""
+BUSY: Final = 67
+"""serve, init, restore, recover: another process has the data directory open."""
 UNAVAILABLE: Final = 69
 """No member could be reached, or none leads, within the time allowed; nothing was done."""
 INVARIANT: Final = 70
 """serve: a law of the protocol did not hold; the process stopped. A bug: please report it."""
+CORRUPT: Final = 71
+"""serve, restore, recover, backup: what was read is damaged; the part is named."""
 STORAGE_FAILED: Final = 74
-"""serve: a write, read or sync of the data directory failed."""
+"""serve, init, backup, restore, recover: a write, read or sync failed, or the disk is too full."""
 UNKNOWN_OUTCOME: Final = 75
 """It may have happened: look before you repeat it."""
 AMNESIA: Final = 76

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Final
 
 from lockmaster_raft.gates import GateOperation
 
 from lockmaster.api import admin_pb2
+from lockmaster.server.backups import Backups
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
+from lockmaster.storage.snapshot import Snapshot
 
 LEADER_KNOWN_S: Final = 2.0
 """After leadership left this member: how long the next leader may take to make itself known."""
@@ -22,6 +24,7 @@ class AdminCalls:
 
     def __init__(self, engine: Engine, counts: Callable[[], tuple[int, int, int]]) -> None:
         self._engine = engine
+        self._backups = Backups(engine)
         self._counts = counts
         """(sessions, watches, streams) of this member."""
         self._version = version("lockmaster")
@@ -66,7 +69,9 @@ class AdminCalls:
 
     async def bootstrap(self, request: admin_pb2.BootstrapRequest) -> admin_pb2.BootstrapResponse:
         """Genesis on a blank member."""
-        cluster_id, member_id = await self._engine.bootstrap(request.full_min)
+        cluster_id, member_id = await self._engine.bootstrap(
+            request.full_min, cluster_id=request.cluster_id, level=request.level
+        )
         return admin_pb2.BootstrapResponse(cluster_id=cluster_id, member_id=member_id)
 
     async def list_members(self, request: admin_pb2.ListMembersRequest) -> admin_pb2.ListMembersResponse:
@@ -121,6 +126,25 @@ class AdminCalls:
         leader_id = await self._engine.transfer(request.target) or await self._known_leader()
         return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
 
+    async def make_snapshot(self, request: admin_pb2.MakeSnapshotRequest) -> admin_pb2.MakeSnapshotResponse:
+        """Returns once a snapshot at or above the index can be served."""
+        snapshot, made = await self._backups.make(request.index_min)
+        return admin_pb2.MakeSnapshotResponse(snapshot=_info(snapshot), made=made)
+
+    async def list_snapshots(self, request: admin_pb2.ListSnapshotsRequest) -> admin_pb2.ListSnapshotsResponse:
+        """The one that this member can serve, if any."""
+        own = self._backups.own
+        return admin_pb2.ListSnapshotsResponse(snapshots=[] if own is None else [_info(own)])
+
+    async def verify_snapshot(self, request: admin_pb2.VerifySnapshotRequest) -> admin_pb2.VerifySnapshotResponse:
+        """Returns once every chunk was found good."""
+        return admin_pb2.VerifySnapshotResponse(snapshot=_info(await self._backups.verify(request.index)))
+
+    async def backup(self) -> AsyncIterator[admin_pb2.BackupPiece]:
+        """A backup archive of everything applied here now."""
+        async for data, total in self._backups.stream():
+            yield admin_pb2.BackupPiece(data=data, bytes_total=total)
+
     async def _known_leader(self) -> int:
         """The leader's id once it has made itself known; 0 if it has not within LEADER_KNOWN_S."""
         known = asyncio.Event()
@@ -135,6 +159,11 @@ class AdminCalls:
         finally:
             unsubscribe()
         return self._engine.leader_id
+
+
+def _info(snapshot: Snapshot) -> admin_pb2.SnapshotInfo:
+    base, chunks = snapshot.base, len(snapshot.digests)
+    return admin_pb2.SnapshotInfo(index=base.index, term=base.term, chunks=chunks, bytes_total=snapshot.bytes_total)
 
 
 def _write_member(target: admin_pb2.MemberInfo, member: MemberStatus, now: StatusSnapshot) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 
 from google.protobuf.message import Message
 from lockmaster_raft.gates import LEVEL_LIMIT, GateOperation
+from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN
 
 from lockmaster.addresses import split_address
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
@@ -32,6 +33,7 @@ COMMENT_BYTES_MAX: Final = 1024
 REASON_BYTES_MAX: Final = 1024
 MEMBER_NAME_BYTES_MAX: Final = 253
 NONCE_BYTES: Final = 16
+CLUSTER_ID_BYTES: Final = 16
 TTL_MS_DEFAULT: Final = 15_000
 TTL_MS_MAX: Final = 86_400_000
 TIMEOUT_MS_MAX: Final = 86_400_000
@@ -114,6 +116,10 @@ def _address(value: str) -> str | None:
     except ValueError as error:
         return str(error)
     return "the port is 0" if port == 0 else None
+
+
+def _cluster_id(value: bytes) -> str | None:
+    return None if len(value) in (0, CLUSTER_ID_BYTES) else f"is {len(value)} bytes; it must be {CLUSTER_ID_BYTES} or 0"
 
 
 def _session_ids(values: Any) -> str | None:
@@ -288,7 +294,13 @@ RULES: Final[dict[type[Message], Rules]] = {
     # admin
     admin_pb2.StatusRequest: Rules(),
     admin_pb2.ListMembersRequest: Rules(),
-    admin_pb2.BootstrapRequest: Rules((("full_min", Number(1, FULL_MIN_MAX)),)),
+    admin_pb2.BootstrapRequest: Rules(
+        (
+            ("full_min", Number(1, FULL_MIN_MAX)),
+            ("cluster_id", _cluster_id),
+            ("level", Number(LEVEL_MIN, LEVEL_MAX, zero=True)),
+        )
+    ),
     admin_pb2.AddMemberRequest: Rules(
         (
             ("name", Text(1, MEMBER_NAME_BYTES_MAX)),
@@ -310,6 +322,10 @@ RULES: Final[dict[type[Message], Rules]] = {
         )
     ),
     admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION),)),
+    admin_pb2.MakeSnapshotRequest: Rules((("index_min", POSITION),)),
+    admin_pb2.ListSnapshotsRequest: Rules(),
+    admin_pb2.VerifySnapshotRequest: Rules((("index", POSITION),)),
+    admin_pb2.BackupRequest: Rules(),
 }
 
 

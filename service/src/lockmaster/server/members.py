@@ -22,6 +22,7 @@ from lockmaster.server.peers.hub import Me
 from lockmaster.server.questions import Questions
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.waiting import AdminCalls
+from lockmaster.statemachine.refounding import revision_floor
 
 NAME_BYTES_MAX: Final = 253
 ADMIN_TIMEOUT: Final = 30.0
@@ -43,14 +44,21 @@ class Administration(Questions):
     def _build_node(self) -> None:
         raise NotImplementedError
 
-    async def bootstrap(self, full_min: int = 2) -> tuple[bytes, int]:
-        """Genesis on a blank member: (cluster id, member id). PreconditionFailed if it is not blank."""
-        if self._node is not None or self.directory.identity.member_id:
+    async def bootstrap(self, full_min: int = 2, *, cluster_id: bytes = b"", level: int = 0) -> tuple[bytes, int]:
+        """Genesis on a blank member: (cluster id, member id). PreconditionFailed if it is not blank.
+
+        `cluster_id` b"" draws one; repeated with the id of the cluster that this member founded it answers again.
+        `level` is active from the beginning; 0: the highest that this binary knows, so that a witness can join.
+        """
+        identity = self.directory.identity
+        if cluster_id and (identity.cluster_id, identity.member_id) == (cluster_id, 1):
+            return cluster_id, 1
+        if self._node is not None or identity.member_id:
             raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
         if not 1 <= full_min <= MEMBERS_MAX:
             raise public.InvalidRequest("full_min", f"must be 1 to {MEMBERS_MAX}")
-        level = min(LEVEL_MAX, self.settings.level_max)  # raft.md §2: the witness level is active from the start
-        cluster_id, member_id = secrets.token_bytes(16), NodeId(1)
+        level = level or min(LEVEL_MAX, self.settings.level_max)  # raft.md §2: the witness level, from the start
+        cluster_id, member_id = cluster_id or secrets.token_bytes(16), NodeId(1)
         names = (self.settings.name, self.peer_address, self.settings.advertise_client)
         configuration = Configuration(
             1, (Member(member_id, *names, self.incarnation, voter=True),), NodeId(2), full_min
@@ -60,7 +68,7 @@ class Administration(Questions):
             member_id=member_id,
             configuration=configuration,
             levels=Levels(level, level),
-            revision=int(time.time()) << 20,  # the one use of the wall clock (service.md §1)
+            revision=revision_floor(int(time.time())),  # the one use of the wall clock (service.md §1)
         )
         if self._hub is not None:
             self._hub.me = Me(cluster_id, member_id, self.incarnation)

@@ -76,6 +76,11 @@ class Questions:
         return self._keeper
 
     @property
+    def snapshots(self) -> SnapshotHost | None:
+        """What makes and serves snapshots; None on a blank member."""
+        return self._snapshots
+
+    @property
     def machine(self) -> StateMachine:
         """The state machine, for queries only. Unavailable until this member has a state."""
         machine = self._applier.machine if self._applier is not None else None

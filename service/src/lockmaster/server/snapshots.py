@@ -24,6 +24,7 @@ from lockmaster.storage.snapshot import (
     Snapshot,
     SnapshotWriter,
     latest_snapshot,
+    let_all_go,
     make_snapshot,
 )
 
@@ -54,8 +55,19 @@ class SnapshotHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pieces = ThreadPoolExecutor(1, "lockmaster-pieces")
 
+    @property
+    def own(self) -> Snapshot | None:
+        """The snapshot that is served; None: there is none."""
+        return self._own
+
+    def forget(self, own: Snapshot) -> None:
+        """It is damaged: serve it no more, so that the next one is made anew."""
+        if self._own is own:
+            self._own = None
+
     def offer_existing(self) -> None:
         """At boot: tell the node of the newest snapshot on disk, if it still joins the log."""
+        let_all_go(self._engine.directory)
         own = latest_snapshot(self._engine.directory)
         if own is not None and own.base.index >= self._engine.directory.journal.base.index:
             self._offer(own)

@@ -70,7 +70,7 @@ class Row:
     write: bool = False
     """Needs a deadline, and is relayed to the leader."""
     streams: bool = False
-    """Served by a method of its own (Connect, Watch)."""
+    """Served by a method of its own (Connect, Watch, Backup)."""
 
 
 async def _acquire(unary: Unary, request: lock_pb2.AcquireRequest, context: Context) -> Message:
@@ -119,6 +119,10 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.RemoveMember": Row(call=_admin(admin.AdminCalls.remove_member), write=True),
     "lockmaster.v1.Admin.ChangeGate": Row(call=_admin(admin.AdminCalls.change_gate), write=True),
     "lockmaster.v1.Admin.TransferLeadership": Row(call=_admin(admin.AdminCalls.transfer_leadership), write=True),
+    "lockmaster.v1.Admin.MakeSnapshot": Row(call=_admin(admin.AdminCalls.make_snapshot), write=True),
+    "lockmaster.v1.Admin.ListSnapshots": Row(call=_admin(admin.AdminCalls.list_snapshots)),
+    "lockmaster.v1.Admin.VerifySnapshot": Row(call=_admin(admin.AdminCalls.verify_snapshot), write=True),
+    "lockmaster.v1.Admin.Backup": Row(streams=True),
 }
 
 
@@ -162,6 +166,8 @@ class Unary:
         encode = response_class.SerializeToString
         if method.full_name == "lockmaster.v1.Config.Watch":
             return grpc.unary_stream_rpc_method_handler(self._watch, request_class.FromString, encode)
+        if method.full_name == "lockmaster.v1.Admin.Backup":
+            return grpc.unary_stream_rpc_method_handler(self._backup, request_class.FromString, encode)
         row = ROWS[method.full_name]
         path = f"/{method.containing_service.full_name}/{method.name}"
 
@@ -308,7 +314,18 @@ class Unary:
         operation = commands.CancelAcquire(session_id, name, seq)
         self.engine.propose(commands.Command(operation), lambda result: None, reserved=True)
 
-    # -- watch
+    # -- streams
+
+    async def _backup(self, request: admin_pb2.BackupRequest, context: Context) -> AsyncIterator[admin_pb2.BackupPiece]:
+        try:
+            admission.admit(request)
+            if context.time_remaining() is None:
+                raise InvalidRequest("deadline", "is missing; a backup needs one")
+            await self.barrier(status_pb2.ReadOptions())
+            async for piece in self.admin.backup():
+                yield piece
+        except LockmasterError as error:
+            await abort(context, error)
 
     async def _watch(self, request: config_pb2.WatchRequest, context: Context) -> AsyncIterator[config_pb2.WatchEvents]:
         ready = asyncio.Event()

@@ -20,6 +20,7 @@ from lockmaster.statemachine.records import (
     SESSIONS,
     VERSIONS,
     WAITERS,
+    WHOLE_HISTORY,
     Lock,
     Session,
     after_stem,
@@ -122,8 +123,8 @@ class Queries:
 
     def compacted(self, namespace: str) -> int:
         """The first revision of which the namespace's history is held in full; 0 = all of it."""
-        record = self.view.get(NAMESPACES, namespace)
-        return record.compacted if record is not None else 0
+        record, whole = self.view.get(NAMESPACES, namespace), self.view.get(NAMESPACES, WHOLE_HISTORY)
+        return max(record.compacted if record is not None else 0, whole.compacted if whole is not None else 0)
 
     def _check_held(self, namespace: str, revision: int) -> None:
         first = self.compacted(namespace)
@@ -160,11 +161,11 @@ class Queries:
         keys_only: bool = False,
     ) -> Page:
         """A page of the keys with a prefix, in key order, now or as of a revision. Raises Compacted."""
+        if at_revision:
+            self._check_held(namespace, at_revision)
         record = self.view.get(NAMESPACES, namespace)
         if record is None:
             return Page([], False)
-        if at_revision:
-            self._check_held(namespace, at_revision)
         if not at_revision or at_revision >= record.last_revision:
             candidates = self._live_keys(namespace, prefix, after)
         else:

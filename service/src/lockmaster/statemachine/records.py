@@ -329,6 +329,8 @@ ALL_TABLES: Final[tuple[Table[Any, Any], ...]] = (
 """Every replicated table, by prefix."""
 
 META_KEY: Final = 0
+WHOLE_HISTORY: Final = ""
+"""Key of NAMESPACES that no namespace can have: its `compacted` counts for all, also for those not made yet."""
 
 
 def after_stem(stem: bytes) -> bytes | None:

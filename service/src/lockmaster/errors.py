@@ -14,8 +14,8 @@ class LockmasterError(Exception):
 class NotLeader(LockmasterError):
     """This member does not lead; nothing was done. `leader_hint` is host:port of the leader's client port, or ""."""
 
-    def __init__(self, leader_hint: str = "") -> None:
-        super().__init__(f"not the leader; leader: {leader_hint or 'unknown'}")
+    def __init__(self, leader_hint: str = "", why: str = "not the leader") -> None:
+        super().__init__(f"{why}; leader: {leader_hint or 'unknown'}")
         self.leader_hint = leader_hint
 
 

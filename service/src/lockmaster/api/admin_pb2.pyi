@@ -8,6 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class MemberRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBER_ROLE_UNSPECIFIED: _ClassVar[MemberRole]
+    MEMBER_ROLE_FULL: _ClassVar[MemberRole]
+    MEMBER_ROLE_WITNESS: _ClassVar[MemberRole]
+
 class GateOperation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GATE_OPERATION_UNSPECIFIED: _ClassVar[GateOperation]
@@ -15,6 +21,9 @@ class GateOperation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GATE_OPERATION_ACTIVATE: _ClassVar[GateOperation]
     GATE_OPERATION_CANCEL: _ClassVar[GateOperation]
     GATE_OPERATION_DEACTIVATE: _ClassVar[GateOperation]
+MEMBER_ROLE_UNSPECIFIED: MemberRole
+MEMBER_ROLE_FULL: MemberRole
+MEMBER_ROLE_WITNESS: MemberRole
 GATE_OPERATION_UNSPECIFIED: GateOperation
 GATE_OPERATION_FENCE: GateOperation
 GATE_OPERATION_ACTIVATE: GateOperation
@@ -26,7 +35,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address", "level_fence", "gate_epoch")
+    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address", "level_fence", "gate_epoch", "member_role", "phase", "serves_state", "caretaker", "promotion", "log_bytes_max")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +65,12 @@ class StatusResponse(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
     GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ROLE_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SERVES_STATE_FIELD_NUMBER: _ClassVar[int]
+    CARETAKER_FIELD_NUMBER: _ClassVar[int]
+    PROMOTION_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     member_id: int
     name: str
@@ -85,7 +100,13 @@ class StatusResponse(_message.Message):
     client_address: str
     level_fence: int
     gate_epoch: int
-    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
+    member_role: str
+    phase: str
+    serves_state: bool
+    caretaker: bool
+    promotion: str
+    log_bytes_max: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., serves_state: _Optional[bool] = ..., caretaker: _Optional[bool] = ..., promotion: _Optional[str] = ..., log_bytes_max: _Optional[int] = ...) -> None: ...
 
 class BootstrapRequest(_message.Message):
     __slots__ = ("full_min", "cluster_id", "level")
@@ -144,7 +165,7 @@ class MemberInfo(_message.Message):
     def __init__(self, member_id: _Optional[int] = ..., name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., voter: _Optional[bool] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., leader: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag_entries: _Optional[int] = ..., reachable: _Optional[bool] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., level_min: _Optional[int] = ..., fence_index: _Optional[int] = ...) -> None: ...
 
 class ListMembersResponse(_message.Message):
-    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id", "level_active", "level_fence", "gate_epoch")
+    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id", "level_active", "level_fence", "gate_epoch", "reduced_commit")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +173,7 @@ class ListMembersResponse(_message.Message):
     LEVEL_ACTIVE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
     GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REDUCED_COMMIT_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[MemberInfo]
     configuration_epoch: int
     commit_index: int
@@ -159,10 +181,11 @@ class ListMembersResponse(_message.Message):
     level_active: int
     level_fence: int
     gate_epoch: int
-    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
+    reduced_commit: bool
+    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., reduced_commit: _Optional[bool] = ...) -> None: ...
 
 class AddMemberRequest(_message.Message):
-    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max")
+    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max", "member_role")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +194,7 @@ class AddMemberRequest(_message.Message):
     LEARNER_FIELD_NUMBER: _ClassVar[int]
     LEVEL_MIN_FIELD_NUMBER: _ClassVar[int]
     LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ROLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     peer_address: str
     client_address: str
@@ -179,7 +203,8 @@ class AddMemberRequest(_message.Message):
     learner: bool
     level_min: int
     level_max: int
-    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ..., level_min: _Optional[int] = ..., level_max: _Optional[int] = ...) -> None: ...
+    member_role: MemberRole
+    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ..., level_min: _Optional[int] = ..., level_max: _Optional[int] = ..., member_role: _Optional[_Union[MemberRole, str]] = ...) -> None: ...
 
 class AddMemberResponse(_message.Message):
     __slots__ = ("member_id", "cluster_id")
@@ -200,6 +225,78 @@ class RemoveMemberRequest(_message.Message):
 class RemoveMemberResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ReplaceMemberRequest(_message.Message):
+    __slots__ = ("old_id", "new_id", "expected_epoch")
+    OLD_ID_FIELD_NUMBER: _ClassVar[int]
+    NEW_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    old_id: int
+    new_id: int
+    expected_epoch: int
+    def __init__(self, old_id: _Optional[int] = ..., new_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class ReplaceMemberResponse(_message.Message):
+    __slots__ = ("configuration_epoch",)
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    configuration_epoch: int
+    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
+
+class PromoteMemberRequest(_message.Message):
+    __slots__ = ("member_id", "expected_epoch")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    expected_epoch: int
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class PromoteMemberResponse(_message.Message):
+    __slots__ = ("configuration_epoch",)
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    configuration_epoch: int
+    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
+
+class DemoteMemberRequest(_message.Message):
+    __slots__ = ("member_id", "expected_epoch")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    expected_epoch: int
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class DemoteMemberResponse(_message.Message):
+    __slots__ = ("configuration_epoch",)
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    configuration_epoch: int
+    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
+
+class AbortRoleChangeRequest(_message.Message):
+    __slots__ = ("member_id", "expected_epoch")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    member_id: int
+    expected_epoch: int
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class AbortRoleChangeResponse(_message.Message):
+    __slots__ = ("configuration_epoch",)
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    configuration_epoch: int
+    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
+
+class SetReducedCommitRequest(_message.Message):
+    __slots__ = ("enabled", "expected_epoch")
+    ENABLED_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    enabled: bool
+    expected_epoch: int
+    def __init__(self, enabled: _Optional[bool] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+
+class SetReducedCommitResponse(_message.Message):
+    __slots__ = ("configuration_epoch",)
+    CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    configuration_epoch: int
+    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
 
 class ChangeGateRequest(_message.Message):
     __slots__ = ("operation", "level", "expected_epoch")

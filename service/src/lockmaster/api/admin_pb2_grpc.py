@@ -60,6 +60,31 @@ class AdminStub:
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.ReplaceMember = channel.unary_unary(
+                '/lockmaster.v1.Admin/ReplaceMember',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberResponse.FromString,
+                _registered_method=True)
+        self.PromoteMember = channel.unary_unary(
+                '/lockmaster.v1.Admin/PromoteMember',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.PromoteMemberRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.PromoteMemberResponse.FromString,
+                _registered_method=True)
+        self.DemoteMember = channel.unary_unary(
+                '/lockmaster.v1.Admin/DemoteMember',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.DemoteMemberRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.DemoteMemberResponse.FromString,
+                _registered_method=True)
+        self.AbortRoleChange = channel.unary_unary(
+                '/lockmaster.v1.Admin/AbortRoleChange',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeResponse.FromString,
+                _registered_method=True)
+        self.SetReducedCommit = channel.unary_unary(
+                '/lockmaster.v1.Admin/SetReducedCommit',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitResponse.FromString,
+                _registered_method=True)
         self.ChangeGate = channel.unary_unary(
                 '/lockmaster.v1.Admin/ChangeGate',
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.ChangeGateRequest.SerializeToString,
@@ -124,6 +149,40 @@ class AdminServicer:
 
     def RemoveMember(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceMember(self, request, context):
+        """Puts a caught-up learner in a voter's place by one joint change; the old member is removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteMember(self, request, context):
+        """Begins to make a witness a full member, in place; the leader completes or aborts it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DemoteMember(self, request, context):
+        """Begins to make a full member, not the leader, a witness; the leader completes or aborts it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortRoleChange(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetReducedCommit(self, request, context):
+        """Half of an even number of at least four full voters commits; refused beside a witness.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -196,6 +255,31 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.FromString,
                     response_serializer=lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'ReplaceMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceMember,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberResponse.SerializeToString,
+            ),
+            'PromoteMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteMember,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.PromoteMemberRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.PromoteMemberResponse.SerializeToString,
+            ),
+            'DemoteMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.DemoteMember,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.DemoteMemberRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.DemoteMemberResponse.SerializeToString,
+            ),
+            'AbortRoleChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortRoleChange,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeResponse.SerializeToString,
+            ),
+            'SetReducedCommit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetReducedCommit,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitResponse.SerializeToString,
             ),
             'ChangeGate': grpc.unary_unary_rpc_method_handler(
                     servicer.ChangeGate,
@@ -364,6 +448,141 @@ class Admin:
             '/lockmaster.v1.Admin/RemoveMember',
             lockmaster_dot_v1_dot_admin__pb2.RemoveMemberRequest.SerializeToString,
             lockmaster_dot_v1_dot_admin__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/ReplaceMember',
+            lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.ReplaceMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/PromoteMember',
+            lockmaster_dot_v1_dot_admin__pb2.PromoteMemberRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.PromoteMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DemoteMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/DemoteMember',
+            lockmaster_dot_v1_dot_admin__pb2.DemoteMemberRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.DemoteMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortRoleChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/AbortRoleChange',
+            lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.AbortRoleChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetReducedCommit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/SetReducedCommit',
+            lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.SetReducedCommitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""Three `lockmaster serve` processes on this machine: for the demo and the benchmarks.
+"""A few `lockmaster serve` processes on this machine: for the demo, the benchmarks and tests.
 
 Every process is started in its own session and ended by `stop`, also when the caller fails; when the caller itself is
 killed, they end by themselves (tethered.py). Each member's log goes to a file beside its data.
@@ -52,6 +52,8 @@ class Member:
     peer_address: str
     process: subprocess.Popen[bytes] | None = None
     log: IO[bytes] | None = field(default=None, repr=False)
+    role: str = "full"
+    """What it joins as: full or witness."""
     environment: dict[str, str] = field(default_factory=dict)
     """What its process gets on top of this one's environment."""
 
@@ -70,14 +72,39 @@ class Member:
 class LocalCluster:
     """A cluster of processes on loopback ports; a context manager that ends them all."""
 
-    def __init__(self, directory: Path, *, size: int = 3, tls: TlsFiles | None = None, arguments: tuple[str, ...] = ()):
-        ports = free_ports(2 * size)
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        size: int = 3,
+        roles: tuple[str, ...] = (),
+        tls: TlsFiles | None = None,
+        arguments: tuple[str, ...] = (),
+    ):
+        """`roles`: "full" or "witness" for each member, the first full; none given: `size` full ones."""
+        roles = roles or ("full",) * size
+        ports = free_ports(2 * len(roles))
         self._tls = tls
         self._arguments = arguments
         self.members = [
-            Member(f"node-{n + 1}", directory / f"node-{n + 1}", f"127.0.0.1:{client}", f"127.0.0.1:{peer}")
-            for n, (client, peer) in enumerate(zip(ports[:size], ports[size:], strict=True))
+            self._place(directory, number, role, *ports[2 * number - 2 : 2 * number])
+            for number, role in enumerate(roles, 1)
         ]
+
+    @staticmethod
+    def _place(directory: Path, number: int, role: str, client: int, peer: int) -> Member:
+        name = f"witness-{number}" if role == "witness" else f"node-{number}"
+        return Member(name, directory / name, f"127.0.0.1:{client}", f"127.0.0.1:{peer}", role=role)
+
+    @property
+    def witnesses(self) -> list[Member]:
+        """The members that joined as witnesses."""
+        return [member for member in self.members if member.role == "witness"]
+
+    @property
+    def full(self) -> list[Member]:
+        """The members that joined as full ones."""
+        return [member for member in self.members if member.role == "full"]
 
     def __enter__(self) -> LocalCluster:
         return self
@@ -101,6 +128,10 @@ class LocalCluster:
         command = [sys.executable, "-m", "lockmaster.cli.tethered", "serve", "--name", member.name]
         command += ["--data-dir", str(member.directory), *self._arguments]
         command += ["--listen-client", member.client_address, "--listen-peer", member.peer_address]
+        for witness in self.witnesses:
+            command += ["--witness-names", witness.name]
+        if member.role == "witness":
+            command += ["--role", "witness"]
         if member is self.members[0]:
             command += ["--bootstrap"]
         else:
@@ -192,7 +223,7 @@ class LocalCluster:
         leading = []
         for member in self.members:
             answer = self.status(member) if member.running else None
-            if answer is not None and answer.role == "leader":
+            if answer is not None and answer.role == "leader" and not answer.caretaker:
                 leading.append((answer.term, member))
         return max(leading, key=lambda pair: pair[0])[1] if leading else None
 
@@ -212,16 +243,39 @@ class LocalCluster:
         raise ClusterFailed(f"no whole cluster after {timeout:.0f} s ({words})")
 
     def wait_until_caught_up(self, member: Member, index: int, timeout: float) -> int:
-        """Waits until the member has applied at least `index`; returns how far it is. Raises ClusterFailed."""
+        """Waits until the member has applied (a witness: knows as committed) at least `index`; returns how far it is.
+
+        Raises ClusterFailed.
+        """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             answer = self.status(member)
-            if answer is not None and answer.applied_index >= index:
-                return answer.applied_index
+            reached = 0 if answer is None else answer.applied_index if answer.serves_state else answer.commit_index
+            if reached >= index:
+                return reached
             if not member.running:
                 break
             time.sleep(POLL_SECONDS)
         raise ClusterFailed(f"{member.name} did not reach entry {index} in {timeout:.0f} s ({member.last_words()})")
+
+    def wait_for_roles(self, wanted: dict[str, str], timeout: float) -> admin_pb2.ListMembersResponse:
+        """Waits until the leader's committed view has these members as steady voters in these roles ({name: role}).
+
+        Returns its member list. Raises ClusterFailed, which says what is there instead.
+        """
+        deadline = time.monotonic() + timeout
+        found = "no leader"
+        while time.monotonic() < deadline:
+            self._check_alive()
+            leader = self.leader()
+            listed = self.members_seen_by(leader) if leader is not None else None
+            if listed is not None:
+                steady = {m.name: m.member_role for m in listed.members if m.voter and m.phase == "steady"}
+                if all(steady.get(name) == role for name, role in wanted.items()):
+                    return listed
+                found = ", ".join(f"{m.name} {m.member_role} {m.phase}" for m in listed.members)
+            time.sleep(POLL_SECONDS)
+        raise ClusterFailed(f"roles are not {wanted} after {timeout:.0f} s, but: {found}")
 
     def _check_alive(self) -> None:
         for member in self.members:

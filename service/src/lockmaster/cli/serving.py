@@ -30,12 +30,24 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--peer-tls-key", click.Path(path_type=Path), "Its key."),
     ("--peer-tls-ca", click.Path(path_type=Path), "Authority of the members' certificates."),
     ("--full-min", int, "With --bootstrap: fewest full voters before writes are admitted [default: 2]."),
+    ("--role", click.Choice(["full", "witness"]), "What a blank member joins as: witness = votes, holds no state."),
+    ("--roles", click.Choice(["automatic", "operated"]), "Who promotes witnesses: the leader, or an operator."),
+    ("--promote-after-s", float, "Silence of a full member before a witness is promoted [default: 60]."),
+    ("--restore-after-s", float, "All back for so long before the shape is restored [default: 60]."),
+    ("--role-cool-down-s", float, "Least time between two automatic role changes [default: 600]."),
+    ("--role-change-timeout-s", float, "A role change not complete by then is aborted [default: 600]."),
+    ("--witness-log-mib", int, "Log budget of a witness [default: 4096]."),
+    ("--witness-log-policy", click.Choice(["promote", "block", "alarm"]), "What happens above it [default: promote]."),
     ("--profile", click.Choice(["default", "fast"]), "Heartbeat and election times: fast for one data centre."),
     ("--metrics-listen", str, "host:port of the Prometheus page [default: none]."),
     ("--otlp-endpoint", str, "host:port of an OpenTelemetry collector [default: none]."),
     ("--trace-sample-ratio", float, "Share of requests traced, 0 to 1."),
     ("--log-format", click.Choice(["text", "json"]), "How log lines look."),
     ("--log-level", click.Choice(["debug", "info", "warning", "error"]), "What is logged."),
+)
+LISTS: tuple[tuple[str, str, str], ...] = (
+    ("--join", "HOST:PORT", "Client address of a member to join."),
+    ("--witness-names", "NAME", "Who is a witness in the intended shape; the same on all members."),
 )
 SWITCHES: tuple[tuple[str, str], ...] = (
     ("--bootstrap", "First member of a new cluster: makes it if the data directory is blank."),
@@ -49,8 +61,8 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds a flag for every setting of the server; what isn't given comes from LOCKMASTER_* or the default."""
     for name, help_text in reversed(SWITCHES):
         command = click.option(name, is_flag=True, default=None, help=help_text)(command)
-    joining = click.option("--join", metavar="HOST:PORT", multiple=True, help="Client address of a member to join.")
-    command = joining(command)
+    for name, metavar, help_text in reversed(LISTS):
+        command = click.option(name, metavar=metavar, multiple=True, help=help_text)(command)
     for name, kind, help_text in reversed(FLAGS):
         command = click.option(name, type=kind, default=None, help=help_text)(command)
     return command

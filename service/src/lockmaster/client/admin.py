@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
 
 from lockmaster.api import admin_pb2, session_pb2
 
 if TYPE_CHECKING:
     from lockmaster.client.async_client import AsyncClient
 
+M = TypeVar("M", bound=Message)
 SERVICE = "/lockmaster.v1.Admin/"
 CHANGE_SECONDS_MAX = 30.0
 
@@ -46,15 +49,19 @@ class Admin:
         incarnation: bytes,
         *,
         learner: bool = False,
+        member_role: admin_pb2.MemberRole = admin_pb2.MEMBER_ROLE_FULL,
+        level_max: int = 0,
         expected_epoch: int | None = None,
     ) -> admin_pb2.AddMemberResponse:
-        """Adds a blank member (its incarnation is in its status); repeating it changes nothing."""
+        """Adds a blank member; repeating it changes nothing. Its incarnation, role and level are in its status."""
         request = admin_pb2.AddMemberRequest(
             name=name,
             peer_address=peer_address,
             client_address=client_address,
             incarnation=incarnation,
             learner=learner,
+            member_role=member_role,
+            level_max=level_max,
             expected_epoch=expected_epoch,
         )
         return await self._client.unary(
@@ -69,6 +76,47 @@ class Admin:
         return await self._client.unary(
             SERVICE + "RemoveMember", request, admin_pb2.RemoveMemberResponse, timeout=CHANGE_SECONDS_MAX
         )
+
+    async def replace_member(
+        self, old_id: int, new_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.ReplaceMemberResponse:
+        """Puts a caught-up learner in a voter's place by one joint change. Returns once that has begun, durably."""
+        request = admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, expected_epoch=expected_epoch)
+        return await self._change("ReplaceMember", request, admin_pb2.ReplaceMemberResponse)
+
+    async def promote_member(
+        self, member_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.PromoteMemberResponse:
+        """Begins to make a witness a full member; `members` tells how far it is.
+
+        Raises PreconditionFailed naming the member and the number in the way, as all changes here do.
+        """
+        request = admin_pb2.PromoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
+        return await self._change("PromoteMember", request, admin_pb2.PromoteMemberResponse)
+
+    async def demote_member(
+        self, member_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.DemoteMemberResponse:
+        """Begins to make a full member, not the leader, a witness."""
+        request = admin_pb2.DemoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
+        return await self._change("DemoteMember", request, admin_pb2.DemoteMemberResponse)
+
+    async def abort_role_change(
+        self, member_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.AbortRoleChangeResponse:
+        """Ends a promotion or demotion: the member is what it was before."""
+        request = admin_pb2.AbortRoleChangeRequest(member_id=member_id, expected_epoch=expected_epoch)
+        return await self._change("AbortRoleChange", request, admin_pb2.AbortRoleChangeResponse)
+
+    async def set_reduced_commit(
+        self, enabled: bool, *, expected_epoch: int | None = None
+    ) -> admin_pb2.SetReducedCommitResponse:
+        """Half of an even number of at least four full voters commits, or a majority again."""
+        request = admin_pb2.SetReducedCommitRequest(enabled=enabled, expected_epoch=expected_epoch)
+        return await self._change("SetReducedCommit", request, admin_pb2.SetReducedCommitResponse)
+
+    async def _change(self, method: str, request: Message, answer: type[M]) -> M:
+        return await self._client.unary(SERVICE + method, request, answer, timeout=CHANGE_SECONDS_MAX)
 
     async def change_gate(
         self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None

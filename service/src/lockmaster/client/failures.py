@@ -53,7 +53,8 @@ _BY_CODE: dict[grpc.StatusCode, type[LockmasterError]] = {
 def error_of(status: int, failure: status_pb2.Failure) -> LockmasterError:
     """The error that a status other than OK stands for."""
     if status == status_pb2.STATUS_NOT_LEADER:
-        return NotLeader(failure.leader.address)
+        why = failure.message.partition("; leader: ")[0]
+        return NotLeader(failure.leader.address, why) if why else NotLeader(failure.leader.address)
     if status == status_pb2.STATUS_OVERLOADED:
         return Overloaded(failure.message or "overloaded", failure.retry_after_ms / 1000 or 0.05)
     if status == status_pb2.STATUS_COMPARE_FAILED:

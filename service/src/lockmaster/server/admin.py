@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Callable
 from importlib.metadata import version
 from typing import Final
 
 from lockmaster_raft.gates import GateOperation
+from lockmaster_raft.membership import MemberRole
 
 from lockmaster.api import admin_pb2
 from lockmaster.server.backups import Backups
@@ -15,6 +17,13 @@ from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
 from lockmaster.storage.snapshot import Snapshot
 
+_Expecting = (
+    admin_pb2.ReplaceMemberRequest
+    | admin_pb2.PromoteMemberRequest
+    | admin_pb2.DemoteMemberRequest
+    | admin_pb2.AbortRoleChangeRequest
+    | admin_pb2.SetReducedCommitRequest
+)
 LEADER_KNOWN_S: Final = 2.0
 """After leadership left this member: how long the next leader may take to make itself known."""
 
@@ -38,6 +47,12 @@ class AdminCalls:
             member_id=now.member_id,
             name=now.name,
             role=now.role,
+            member_role=now.member_role,
+            phase=now.phase,
+            serves_state=now.serves_state,
+            caretaker=now.caretaker,
+            promotion=now.promotion,
+            log_bytes_max=now.log_bytes_max,
             term=now.term,
             commit_index=now.commit_index,
             applied_index=now.applied_index,
@@ -84,6 +99,7 @@ class AdminCalls:
             level_active=now.level_active,
             level_fence=now.level_fence,
             gate_epoch=now.gate_epoch,
+            reduced_commit=now.reduced_commit,
         )
         for member in now.members:
             _write_member(answer.members.add(), member, now)
@@ -97,6 +113,7 @@ class AdminCalls:
             request.client_address,
             request.incarnation,
             learner=request.learner,
+            role=MemberRole(request.member_role or MemberRole.FULL),  # the proto's numbers are the log's
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
             level_min=request.level_min or 1,
             level_max=request.level_max or 1,
@@ -108,6 +125,36 @@ class AdminCalls:
         expected = request.expected_epoch if request.HasField("expected_epoch") else None
         await self._engine.remove_member(request.member_id, expected_epoch=expected)
         return admin_pb2.RemoveMemberResponse()
+
+    async def replace_member(self, request: admin_pb2.ReplaceMemberRequest) -> admin_pb2.ReplaceMemberResponse:
+        """Returns once the joint step is committed."""
+        await self._engine.replace_member(request.old_id, request.new_id, expected_epoch=_expected(request))
+        return admin_pb2.ReplaceMemberResponse(configuration_epoch=self._epoch())
+
+    async def promote_member(self, request: admin_pb2.PromoteMemberRequest) -> admin_pb2.PromoteMemberResponse:
+        """Returns once P1 is committed."""
+        await self._engine.promote_member(request.member_id, expected_epoch=_expected(request))
+        return admin_pb2.PromoteMemberResponse(configuration_epoch=self._epoch())
+
+    async def demote_member(self, request: admin_pb2.DemoteMemberRequest) -> admin_pb2.DemoteMemberResponse:
+        """Returns once D1 is committed."""
+        await self._engine.demote_member(request.member_id, expected_epoch=_expected(request))
+        return admin_pb2.DemoteMemberResponse(configuration_epoch=self._epoch())
+
+    async def abort_role_change(self, request: admin_pb2.AbortRoleChangeRequest) -> admin_pb2.AbortRoleChangeResponse:
+        """Returns once the abort is committed."""
+        await self._engine.abort_role_change(request.member_id, expected_epoch=_expected(request))
+        return admin_pb2.AbortRoleChangeResponse(configuration_epoch=self._epoch())
+
+    async def set_reduced_commit(
+        self, request: admin_pb2.SetReducedCommitRequest
+    ) -> admin_pb2.SetReducedCommitResponse:
+        """Returns once the change is committed."""
+        await self._engine.set_reduced_commit(request.enabled, expected_epoch=_expected(request))
+        return admin_pb2.SetReducedCommitResponse(configuration_epoch=self._epoch())
+
+    def _epoch(self) -> int:
+        return self._engine.node.committed_configuration.epoch
 
     async def change_gate(self, request: admin_pb2.ChangeGateRequest) -> admin_pb2.ChangeGateResponse:
         """Returns once the gate entry is committed, with the gate state then."""
@@ -140,10 +187,11 @@ class AdminCalls:
         """Returns once every chunk was found good."""
         return admin_pb2.VerifySnapshotResponse(snapshot=_info(await self._backups.verify(request.index)))
 
-    async def backup(self) -> AsyncIterator[admin_pb2.BackupPiece]:
+    async def backup(self) -> AsyncGenerator[admin_pb2.BackupPiece]:
         """A backup archive of everything applied here now."""
-        async for data, total in self._backups.stream():
-            yield admin_pb2.BackupPiece(data=data, bytes_total=total)
+        async with contextlib.aclosing(self._backups.stream()) as pieces:
+            async for data, total in pieces:
+                yield admin_pb2.BackupPiece(data=data, bytes_total=total)
 
     async def _known_leader(self) -> int:
         """The leader's id once it has made itself known; 0 if it has not within LEADER_KNOWN_S."""
@@ -164,6 +212,11 @@ class AdminCalls:
 def _info(snapshot: Snapshot) -> admin_pb2.SnapshotInfo:
     base, chunks = snapshot.base, len(snapshot.digests)
     return admin_pb2.SnapshotInfo(index=base.index, term=base.term, chunks=chunks, bytes_total=snapshot.bytes_total)
+
+
+def _expected(request: _Expecting) -> int | None:
+    """The epoch that the caller expects, if it said one."""
+    return request.expected_epoch if request.HasField("expected_epoch") else None
 
 
 def _write_member(target: admin_pb2.MemberInfo, member: MemberStatus, now: StatusSnapshot) -> None:

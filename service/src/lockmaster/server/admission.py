@@ -211,6 +211,8 @@ _CONDITIONS: Final = (
     ("header", _header),
 )
 
+MEMBER_CHANGE: Final = Rules((("member_id", IDENTIFIER), ("expected_epoch", POSITION)))
+MEMBER_ROLE_MAX: Final = admin_pb2.MEMBER_ROLE_WITNESS
 RULES: Final[dict[type[Message], Rules]] = {
     # sessions
     session_pb2.OpenSessionRequest: Rules(
@@ -309,11 +311,19 @@ RULES: Final[dict[type[Message], Rules]] = {
             ("incarnation", INCARNATION),
             ("expected_epoch", POSITION),
             ("learner", any_value),
+            ("member_role", Number(0, MEMBER_ROLE_MAX)),
             ("level_min", Number(0, LEVEL_LIMIT)),
             ("level_max", Number(0, LEVEL_LIMIT)),
         )
     ),
-    admin_pb2.RemoveMemberRequest: Rules((("member_id", IDENTIFIER), ("expected_epoch", POSITION))),
+    admin_pb2.RemoveMemberRequest: MEMBER_CHANGE,
+    admin_pb2.ReplaceMemberRequest: Rules(
+        (("old_id", IDENTIFIER), ("new_id", IDENTIFIER), ("expected_epoch", POSITION))
+    ),
+    admin_pb2.PromoteMemberRequest: MEMBER_CHANGE,
+    admin_pb2.DemoteMemberRequest: MEMBER_CHANGE,
+    admin_pb2.AbortRoleChangeRequest: MEMBER_CHANGE,
+    admin_pb2.SetReducedCommitRequest: Rules((("enabled", any_value), ("expected_epoch", POSITION))),
     admin_pb2.ChangeGateRequest: Rules(
         (
             ("operation", Number(GateOperation.FENCE, GateOperation.DEACTIVATE)),

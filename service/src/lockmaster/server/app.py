@@ -115,6 +115,7 @@ class Server:
                 scrub_interval_s=self.settings.scrub_interval_s,
                 scrub_bytes_per_s=self.settings.scrub_mib_per_s << 20,
                 level_max=self._level_max,
+                witness=self.settings.role == "witness",
             )
         )
         self._wire()
@@ -187,6 +188,8 @@ class Server:
                 raise StartFailed(ExitCode.WRONG_DIRECTORY, f"bootstrap: {error}") from None
             _log.info("cluster %s begins here", cluster_id.hex())
         elif self.settings.join:
+            if self.settings.role == "witness" and self.settings.name not in self.settings.witness_names:
+                _log.warning("witness_names does not name this witness: once promoted it stays a full member")
             self._joiner = asyncio.create_task(self._join(), name="joiner")
         else:
             _log.warning("this member is blank: start it with --bootstrap or --join, or add it from another member")
@@ -236,6 +239,11 @@ class Server:
             del self._streams[stream]
 
     def _role_changed(self, leading: bool, leader_address: str) -> None:
+        if self.engine.is_witness:
+            self.watches.refused()
+            for stream in list(self._streams):
+                stream.close(leader_address)
+            return
         if leading or not leader_address:
             return
         for stream in self._streams:

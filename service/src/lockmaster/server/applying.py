@@ -51,6 +51,8 @@ class Applier:
         self.operations = 0
         self.installing = False
         """A snapshot is being switched in: nothing is applied or stored meanwhile."""
+        self.serving = True
+        """Clients are served from this state: what happens in it is told to them."""
         self._directory = directory
         self._listeners = listeners
         self._admin = admin
@@ -116,7 +118,7 @@ class Applier:
             keeper.soon()
         else:
             keeper.applied()
-        if applied.events or commands:
+        if self.serving and (applied.events or commands):
             for listener in self._listeners:
                 try:
                     listener(applied.events, machine.revision)
@@ -128,6 +130,13 @@ class Applier:
             if done is not None:
                 done(public.Indeterminate("another leader's entry took its place"))
         batch.dones = []
+
+    def dropped(self) -> None:
+        """This member has no state any more: nothing that was handed out is applied."""
+        self.machine = None
+        self._queue.clear()
+        for index in list(self.own):
+            self._lost(self.own.pop(index))
 
     def installed(self, machine: StateMachine) -> None:
         """A snapshot's state was switched in; the core hands out again what follows its index."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -78,7 +78,7 @@ class Backups:
             await asyncio.shield(asyncio.to_thread(let_go, held))
         return own
 
-    async def stream(self) -> AsyncIterator[tuple[bytes, int]]:
+    async def stream(self) -> AsyncGenerator[tuple[bytes, int]]:
         """(the archive's next bytes, its bytes in all) of everything applied here now. Overloaded above BACKUPS_MAX."""
         if self._running >= BACKUPS_MAX:
             raise Overloaded(f"{BACKUPS_MAX} backups are being sent by this member", RETRY_AFTER_S)

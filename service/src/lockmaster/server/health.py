@@ -1,4 +1,8 @@
-"""gRPC health: "" is liveness, a service's name its readiness, "lockmaster.leader" whether this member leads."""
+"""gRPC health: "" is liveness, a service's name its readiness, two more names what this member is good for.
+
+A witness serves no client: its Sessions, Locks and Config are never SERVING. Whether it does what it is there for, as
+any member, is `lockmaster.member`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,10 @@ LEADER_SERVICE: Final = "lockmaster.leader"
 """Serving on the member that leads and admits writes."""
 
 
+MEMBER_SERVICE: Final = "lockmaster.member"
+"""Serving while this member does what its role asks: a full one can be asked, a witness has a log and a leader."""
+
+
 class Health:
     """Keeps the health servicer at what the engine says."""
 
@@ -30,7 +38,8 @@ class Health:
         """Tell what changed since the last time; cheap when nothing did."""
         ready = self._engine.ready and not self._stopping
         leads = self._engine.admits_writes and not self._stopping
-        wanted = {"": True, ADMIN_SERVICE: True, LEADER_SERVICE: leads}
+        whole = self._engine.ready_for_role and not self._stopping
+        wanted = {"": True, ADMIN_SERVICE: True, LEADER_SERVICE: leads, MEMBER_SERVICE: whole}
         wanted.update(dict.fromkeys(STATE_SERVICES, ready))
         for service, serving in wanted.items():
             if self._told.get(service) is not serving:

@@ -73,8 +73,9 @@ class Integrity:
 
     def _exchange(self) -> None:
         self._timer = self._loop.call_later(EXCHANGE_INTERVAL, self._exchange)
-        fresh = [pair for pair in self._engine.directory.state.grid_hashes if pair[0] > self._told][-HASHES_MAX:]
-        if not fresh:
+        store = self._engine.directory.store
+        fresh = [pair for pair in store.grid_hashes if pair[0] > self._told][-HASHES_MAX:] if store is not None else []
+        if not fresh or not self._engine.serves_state:
             return
         self._told = fresh[-1][0]
         self._own.update(fresh)
@@ -135,11 +136,14 @@ class Integrity:
     async def scrub(self) -> None:
         """One pass over journal and state. Raises StorageFailed or CorruptLog for what it finds."""
         engine = self._engine
-        if engine.applier.machine is None or engine.applier.installing:
-            return
         directory, checkpoint = engine.directory, self._checkpoint
         async with engine.keeper.exclusive:
-            self._in_thread = self._loop.run_in_executor(None, directory.checkpoint, checkpoint)
+            state = directory.store
+            if engine.applier.installing or (state is not None and not state.applied_stored):
+                return
+            # A witness's journal is all that there is to read: its checkpoint is an empty directory.
+            copy = directory.checkpoint if state is not None else directory.files.make_dir
+            self._in_thread = self._loop.run_in_executor(None, copy, checkpoint)
             await asyncio.shield(self._in_thread)
         started = self._loop.time()
         try:

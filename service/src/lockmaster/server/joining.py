@@ -15,6 +15,7 @@ from lockmaster.server.runtime import Engine
 from lockmaster.server.settings import Settings
 
 _log = logging.getLogger(__name__)
+MEMBER_ROLES: Final = {"full": admin_pb2.MEMBER_ROLE_FULL, "witness": admin_pb2.MEMBER_ROLE_WITNESS}
 CALL_TIMEOUT_S: Final = 10.0
 ADOPTED_TIMEOUT_S: Final = 10.0
 """After it was accepted: how long the leader may take to make contact before the (idempotent) call is repeated."""
@@ -37,6 +38,7 @@ async def join(
         client_address=client_address,
         incarnation=engine.incarnation,
         learner=settings.learner,
+        member_role=MEMBER_ROLES[settings.role],
         level_min=LEVEL_MIN,
         level_max=engine.settings.level_max,
     )

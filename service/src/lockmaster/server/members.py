@@ -12,7 +12,15 @@ from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events
 from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.membership import LEVEL_MAX, MEMBERS_MAX, Configuration, Levels, Member
+from lockmaster_raft.membership import (
+    LEVEL_MAX,
+    MEMBERS_MAX,
+    Configuration,
+    Levels,
+    Member,
+    MemberPhase,
+    MemberRole,
+)
 
 from lockmaster import errors as public
 from lockmaster.addresses import ADDRESS_BYTES_MAX, split_address
@@ -57,6 +65,8 @@ class Administration(Questions):
             raise public.PreconditionFailed("this member is not blank: it belongs to a cluster already")
         if not 1 <= full_min <= MEMBERS_MAX:
             raise public.InvalidRequest("full_min", f"must be 1 to {MEMBERS_MAX}")
+        if self.directory.store is None:
+            raise public.PreconditionFailed("this member was made to be a witness: a cluster begins with a full member")
         level = level or min(LEVEL_MAX, self.settings.level_max)  # raft.md §2: the witness level, from the start
         cluster_id, member_id = cluster_id or secrets.token_bytes(16), NodeId(1)
         names = (self.settings.name, self.peer_address, self.settings.advertise_client)
@@ -83,14 +93,15 @@ class Administration(Questions):
         incarnation: bytes,
         *,
         learner: bool = False,
+        role: MemberRole = MemberRole.FULL,
         expected_epoch: int | None = None,
         level_min: int = 1,
         level_max: int = 1,
     ) -> int:
         """Its member id, once the change is committed. Idempotent by incarnation.
 
-        `level_min` and `level_max` are what its binary can run at: PreconditionFailed below a standing FENCE or the
-        active level.
+        A `learner` stays one until it replaces another (replace_member). `level_min` and `level_max` are what its
+        binary can run at: PreconditionFailed below a standing FENCE or the active level.
         """
         _check_text("name", name, NAME_BYTES_MAX)
         for field, address in (("peer_address", peer_address), ("client_address", client_address)):
@@ -101,13 +112,66 @@ class Administration(Questions):
                 raise public.InvalidRequest(field, str(error)) from error
         if len(incarnation) != INCARNATION_BYTES:
             raise public.InvalidRequest("incarnation", "must be the 16 bytes of the blank member's status")
-        where = (name, peer_address, client_address, incarnation, not learner, expected_epoch, level_min, level_max)
+        known = (name, peer_address, client_address, incarnation, not learner)
+        where = (*known, expected_epoch, level_min, level_max, role)
         return await self._administer(lambda proposal_id: events.AddMember(proposal_id, *where))
 
     async def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
-        """Returns once the removal is committed."""
+        """Returns once the removal is committed; at once for one that was a member and is none any more."""
         member = NodeId(member_id)
+        if self._leading and self._was_removed(member):
+            return
         await self._administer(lambda proposal_id: events.RemoveMember(proposal_id, member, expected_epoch))
+
+    def _was_removed(self, member_id: NodeId) -> bool:
+        """Ids are never reused (I12): what was asked for is so already."""
+        committed = self.node.committed_configuration
+        return 0 < member_id < committed.next_member_id and committed.member(member_id) is None
+
+    async def replace_member(self, old_id: int, new_id: int, *, expected_epoch: int | None = None) -> None:
+        """Put a caught-up learner in a voter's place by one joint change; returns once the joint step is committed.
+
+        The leader leaves it by itself and the old member is removed. Asking again for what is so already is fine.
+        """
+        old, new = NodeId(old_id), NodeId(new_id)
+        if self._leading and self._was_removed(old):
+            member = self.node.committed_configuration.member(new)
+            if member is not None and member.voter:
+                return
+        await self._administer(lambda proposal_id: events.SwapMember(proposal_id, old, new, expected_epoch))
+
+    async def promote_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
+        """P1 (raft.md §4): returns once it is committed; P4 or the abort follows by the leader. Idempotent."""
+        member = NodeId(member_id)
+        if self._leading and self._stands(member, MemberRole.FULL, MemberPhase.PROMOTING):
+            return
+        await self._administer(lambda proposal_id: events.PromoteMember(proposal_id, member, expected_epoch))
+
+    async def demote_member(self, member_id: int, *, expected_epoch: int | None = None) -> None:
+        """D1 (raft.md §4): returns once it is committed; D2 or the abort follows by the leader. Idempotent."""
+        member = NodeId(member_id)
+        if self._leading and self._stands(member, MemberRole.WITNESS, MemberPhase.DEMOTING):
+            return
+        await self._administer(lambda proposal_id: events.DemoteMember(proposal_id, member, expected_epoch))
+
+    def _stands(self, member_id: NodeId, role: MemberRole, phase: MemberPhase) -> bool:
+        """It is steady in this role, or on the way there, by a configuration that is committed and in force."""
+        configuration = self.node.committed_configuration
+        member = configuration.member(member_id)
+        if member is None or configuration.epoch != self.node.configuration.epoch:
+            return False
+        return member.phase is phase or (member.voter and member.role is role and member.phase is MemberPhase.STEADY)
+
+    async def abort_role_change(self, member_id: int, *, expected_epoch: int | None = None) -> None:
+        """Returns once the member is again what it was before its promotion or demotion began."""
+        member = NodeId(member_id)
+        await self._administer(lambda proposal_id: events.AbortRoleChange(proposal_id, member, expected_epoch))
+
+    async def set_reduced_commit(self, enabled: bool, *, expected_epoch: int | None = None) -> None:
+        """Half of an even number of at least four full voters commits (raft.md §5), or a majority again. Idempotent."""
+        if self._leading and self.node.committed_configuration.reduced_commit is enabled:
+            return
+        await self._administer(lambda proposal_id: events.SetReducedCommit(proposal_id, enabled, expected_epoch))
 
     async def transfer(self, target: int = 0) -> int:
         """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
@@ -142,15 +206,21 @@ class Administration(Questions):
     def _not_leader(self) -> LockmasterError:
         if self._node is None:
             return public.Unavailable("this member is blank: it waits to be joined to a cluster")
+        if self.is_witness:
+            return self.refusal()
         return public.NotLeader(self.leader_address())
 
-    def _translate(self, error: raft_errors.ProposalRefused) -> LockmasterError:
-        """The core's refusal as the error a caller meets."""
+    def _translate(self, error: raft_errors.ProposalRefused, *, administrative: bool = False) -> LockmasterError:
+        """The core's refusal as the error a caller meets.
+
+        What is not ready yet is worth another try for a write; who asked for a change of members is told at once which
+        member and which number stand in the way.
+        """
         if isinstance(error, raft_errors.NotLeader):
             return self._not_leader()
         if isinstance(error, raft_errors.Overloaded):
             return public.Overloaded(str(error), error.retry_after_ns / 1e9)
-        if isinstance(error, raft_errors.ChangeRefused):
+        if isinstance(error, raft_errors.ChangeRefused) or (administrative and isinstance(error, raft_errors.NotReady)):
             return public.PreconditionFailed(str(error))
         return public.Unavailable(str(error))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lockmaster_raft.ids import NO_NODE
+from lockmaster_raft.membership import MemberPhase
 
 from lockmaster import errors as public
+from lockmaster.errors import LockmasterError
 from lockmaster.server import reporting
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from lockmaster.server.meters import Meters
     from lockmaster.server.peers.hub import PeerHub
     from lockmaster.server.persisting import Persister
+    from lockmaster.server.promotion import PromotionHost
     from lockmaster.server.snapshots import SnapshotHost
     from lockmaster.server.state_keeper import StateKeeper
     from lockmaster.server.status import EngineSettings, StatusSnapshot
@@ -46,6 +49,7 @@ class Questions:
         self.integrity: Integrity | None = None
         """The scrub and the exchange of state hashes; None on a blank member."""
         self._snapshots: SnapshotHost | None = None
+        self._promotion: PromotionHost | None = None
 
     @property
     def directory(self) -> DataDirectory:
@@ -82,11 +86,37 @@ class Questions:
 
     @property
     def machine(self) -> StateMachine:
-        """The state machine, for queries only. Unavailable until this member has a state."""
-        machine = self._applier.machine if self._applier is not None else None
+        """The state machine, for queries only.
+
+        Unavailable until this member has a state, NotLeader (with the leader's address) on one that serves none.
+        """
+        applier = self._applier
+        if applier is not None and not applier.serving:
+            raise self.refusal()
+        machine = applier.machine if applier is not None else None
         if machine is None:
             raise public.Unavailable("this member has no state yet")
         return machine
+
+    def refusal(self) -> LockmasterError:
+        """Why a client is not served here: it is a witness, or on its way to be one or to be none any more."""
+        node = self._node
+        own = node.own_member if node is not None else None
+        phase = "" if own is None or own.phase is MemberPhase.STEADY else f" ({own.phase.name.lower()})"
+        role = "" if own is None else own.role.name.lower()
+        text = f"member {self.member_id} is a {role or 'learner'}{phase}: it serves no clients"
+        return public.NotLeader(self.leader_address(), text)
+
+    @property
+    def serves_state(self) -> bool:
+        """It has a state, and may serve it to clients."""
+        applier = self._applier
+        return applier is not None and applier.serving and applier.machine is not None
+
+    @property
+    def is_witness(self) -> bool:
+        """A member without a state to serve by its role: no client is served here, and none relayed."""
+        return self._applier is not None and not self._applier.serving
 
     @property
     def is_blank(self) -> bool:
@@ -105,10 +135,19 @@ class Questions:
 
     @property
     def ready(self) -> bool:
-        """It can be asked: it leads with an own-term commit, or follows a known leader, and has a state."""
-        if self._node is None or self._applier is None or self._applier.machine is None:
+        """It can be asked: it leads with an own-term commit, or follows a known leader, and has a state to serve."""
+        if self._node is None or not self.serves_state:
             return False
         return self._node.own_term_committed if self._leading else self._node.leader_id != NO_NODE
+
+    @property
+    def ready_for_role(self) -> bool:
+        """It does what its role asks: a full member can be asked; a witness has a log and a known leader."""
+        if self._node is None:
+            return False
+        if self.is_witness:
+            return self._node.leader_id != NO_NODE and self.directory.journal.base.index > 0
+        return self.ready
 
     @property
     def admits_writes(self) -> bool:
@@ -117,7 +156,7 @@ class Questions:
 
     @property
     def role(self) -> str:
-        """blank, learner, follower, pre-candidate, candidate, leader, removed."""
+        """blank, learner, follower, witness, pre-candidate, candidate, leader, removed."""
         return "blank" if self._node is None else self._node.role.value
 
     @property
@@ -177,11 +216,13 @@ class Questions:
         return self._snapshots.progress if self._snapshots is not None and self._node is not None else 1.0
 
     def leader_address(self) -> str:
-        """The leader's client address, or ""."""
+        """The client address of a leader that serves, or "": a caretaker only hands over."""
         if self._node is None:
             return ""
         member = self._node.configuration.member(self._node.leader_id)
-        return "" if member is None else member.client_address
+        if member is None or not member.is_full or member.phase is MemberPhase.DEMOTING:
+            return ""
+        return member.client_address
 
     def status(self) -> StatusSnapshot:
         """This member now."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lockmaster.server.status import MemberStatus, StatusSnapshot
 
 if TYPE_CHECKING:
+    from lockmaster_raft.membership import Member
     from lockmaster_raft.node import Node
 
     from lockmaster.server.questions import Questions
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 def snapshot(engine: Questions) -> StatusSnapshot:
     """The engine's member at this moment; a blank one has zeros where there is nothing to tell."""
     directory, node = engine.directory, None if engine.is_blank else engine.node
+    state, own = directory.store, node.own_member if node is not None else None
+    hash_known = state is not None and state.hash_index == engine.applied_index
     counters = dict(engine.counters)
     syncs, inline = engine.disk_syncs
     counters |= {"syncs": syncs, "syncs_inline": inline, "sync_average_ns": engine.sync_average_ns}
@@ -27,6 +30,11 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         name=engine.settings.name,
         incarnation=engine.incarnation,
         role=engine.role,
+        member_role=_member_role(engine, own),
+        phase=own.phase.name.lower() if own is not None else "",
+        serves_state=engine.serves_state,
+        caretaker=node is not None and node.is_caretaker,
+        promotion=node.promotion[1] if node is not None and node.promotion is not None else "",
         term=engine.term,
         leader_id=engine.leader_id,
         leader_address=engine.leader_address(),
@@ -35,12 +43,13 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         last_index=node.last_index if node else 0,
         log_first_index=directory.journal.base.index + 1 if node else 0,
         durable_index=directory.journal.durable_index if node else 0,
-        flushed_index=directory.state.applied_flushed if node else 0,
+        flushed_index=state.applied_flushed if state is not None and node else 0,
         revision=engine.revision,
         # A hash means something only with its index; between two closings of a generation there is none to tell.
-        state_hash=directory.state.hash if directory.state.hash_index == engine.applied_index else 0,
+        state_hash=state.hash if state is not None and hash_known else 0,
         free_bytes=engine.keeper.free_bytes if node else directory.space.free_bytes,
         log_bytes=directory.journal.log_bytes,
+        log_bytes_max=_log_bytes_max(engine, own),
         level_active=node.levels.active if node else 0,
         level_fence=node.levels.fence if node else 0,
         gate_epoch=node.levels.index if node else 0,
@@ -49,11 +58,23 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         peer_address=engine.peer_address,
         client_address=engine.settings.advertise_client,
         configuration_epoch=node.configuration.epoch if node else 0,
+        reduced_commit=node is not None and node.configuration.reduced_commit,
         members=_members(engine, node),
         alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items()) if not _over(engine, code)),
         snapshot_progress=engine.snapshot_progress,
         counters=counters,
     )
+
+
+def _member_role(engine: Questions, own: Member | None) -> str:
+    if own is not None:
+        return own.role.name.lower()
+    return "witness" if engine.settings.witness else "full"
+
+
+def _log_bytes_max(engine: Questions, own: Member | None) -> int:
+    config = engine.settings.raft
+    return config.witness_log_bytes_max if _member_role(engine, own) == "witness" else config.log_bytes_max
 
 
 def _over(engine: Questions, code: str) -> bool:

@@ -32,20 +32,18 @@ from typing import Final
 
 from lockmaster_raft import errors as raft_errors
 from lockmaster_raft import events, ready
-from lockmaster_raft.ids import Index, Nanos, NodeId, PersistSeq, Term
-from lockmaster_raft.messages import Message
+from lockmaster_raft.ids import Index, Nanos, PersistSeq, Term
 from lockmaster_raft.node import Node
 
 from lockmaster import errors as public
 from lockmaster.errors import LockmasterError
 from lockmaster.server.applying import Applier, Listener
 from lockmaster.server.batching import Batch, Done, ProposalQueue, admitted_when_full, may_form
-from lockmaster.server.contacts import FAREWELL, Contact, contacts_of
 from lockmaster.server.integrity import Integrity
-from lockmaster.server.members import Administration
-from lockmaster.server.peers.codec import PeerMessage, StateHashes
+from lockmaster.server.peering import Peering
 from lockmaster.server.peers.hub import Me, PeerHub
 from lockmaster.server.persisting import Persister
+from lockmaster.server.promotion import PromotionHost
 from lockmaster.server.snapshots import SnapshotHost
 from lockmaster.server.state_keeper import StateKeeper
 from lockmaster.server.status import EXIT_INVARIANT, EngineSettings
@@ -77,7 +75,7 @@ def boot_clock() -> Nanos:
     return Nanos(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
-class Engine(Administration):
+class Engine(Peering):
     """One member. All methods are for the loop's thread only."""
 
     def __init__(self, settings: EngineSettings, *, exit_process: Callable[[int], object] = os._exit) -> None:
@@ -106,9 +104,6 @@ class Engine(Administration):
         self._timer_at = 0
         self._context = Context()
         # of the timers, which arm each other: a traced call's, copied, would be in every log line from then on
-        self._configuration: object = None
-        self._committed_configuration: object = None
-        self._contacts: dict[NodeId, Contact] = {}
         self._role_listeners: list[RoleListener] = []
 
     # ------------------------------------------------------------------ start and stop
@@ -119,7 +114,12 @@ class Engine(Administration):
         Raises StorageFailed (Amnesia, WrongFormat, DirectoryBusy, CorruptLog) or OSError; nothing is left open then.
         """
         self._loop = asyncio.get_running_loop()
-        self._directory = DataDirectory.open(self.settings.data_dir, create=True, level_max=self.settings.level_max)
+        self._directory = DataDirectory.open(
+            self.settings.data_dir,
+            create=True,
+            witness=self.settings.witness,
+            level_max=self.settings.level_max,
+        )
         try:
             identity = self._directory.identity
             me = Me(identity.cluster_id, identity.member_id or None, identity.incarnation)
@@ -141,11 +141,13 @@ class Engine(Administration):
         identity = directory.identity
         if not identity.member_id or identity.cluster_id is None:
             raise raft_errors.InvariantViolation("a node is built without an identity")
-        machine = StateMachine(directory.state) if directory.state.applied_stored > 0 else None
+        state = directory.store
+        machine = StateMachine(state) if state is not None and state.applied_stored > 0 else None
         self._applier = Applier(directory, machine, self._listeners, self._admin)
         self._applier.meters = self.meters
         self._keeper = StateKeeper(self, self._applier, identity.member_id)
         self._snapshots = SnapshotHost(self)
+        self._promotion = PromotionHost(self, self._snapshots)
         self.integrity = Integrity(self)
         boot = directory.boot_state
         self._node = Node(
@@ -159,6 +161,7 @@ class Engine(Administration):
         )
         LOG.info("member %d of %s starts at index %d", identity.member_id, identity.cluster_id.hex(), boot.applied)
         self._contacts_changed()
+        self._standing_changed()
         self._keeper.report()
         self._snapshots.offer_existing()
         for member in self._node.configuration.members:
@@ -182,6 +185,8 @@ class Engine(Administration):
             await self._hub.close()
         if self.integrity is not None:
             await self.integrity.close()
+        if self._promotion is not None:
+            await self._promotion.close()
         if self._snapshots is not None:
             await self._snapshots.close()
         if self._keeper is not None:
@@ -248,6 +253,8 @@ class Engine(Administration):
         """
         if self._node is None or self._stopping:
             self._loop.call_soon(done, public.Unavailable("this member is not part of a running cluster"))
+        elif self.is_witness:
+            self._loop.call_soon(done, self.refusal())
         elif not self._reads.add(done):
             self._loop.call_soon(done, public.Overloaded("too many reads wait"))
         elif not self._pump_scheduled:
@@ -321,6 +328,7 @@ class Engine(Administration):
                 or self._committed_configuration is not node.committed_configuration
             ):
                 self._contacts_changed()
+                self._standing_changed()
             if self._leading and not self._own_term_told and node.own_term_committed:
                 self._own_term_told = True
                 self._duties.own_term_committed(boot_clock())
@@ -351,6 +359,10 @@ class Engine(Administration):
                 self._held.append(send)
         if todo.persist is not None and persister.persist(todo.persist, leading=self._leading):
             self._durable(todo.persist.seq)
+        if todo.state and self._promotion is not None:
+            for action in todo.state:
+                self._promotion.perform(action)
+            self._standing_changed()
         if todo.apply:
             applier.extend(todo.apply)
             # A follower that is writing applies after its ack: until then its leader waits for it.
@@ -392,8 +404,8 @@ class Engine(Administration):
                 batch.term = outcome.term
                 self._applier.own[outcome.index] = batch
         elif isinstance(outcome, ready.Refused):
-            error = self._translate(outcome.error)
             batch = self._proposed.pop(outcome.proposal_id, None)
+            error = self._translate(outcome.error, administrative=batch is None)
             if batch is None:
                 self._admin.refused(outcome.proposal_id, error)
                 return
@@ -409,6 +421,8 @@ class Engine(Administration):
         if applier is None or self._dead or self._node is None:  # the last: a turn that came after `stop`
             return
         more = applier.run(self.keeper)
+        if applier.machine is None:
+            return
         self._step(events.Applied(Index(applier.applied)))
         for done in self._reads.applied(applier.applied):
             done(None)
@@ -483,18 +497,32 @@ class Engine(Administration):
     # ------------------------------------------------------------------ roles, errors, alarms
 
     def _role_changed(self, change: ready.RoleChanged) -> None:
-        was_leading, self._leading = self._leading, change.role is ready.Role.LEADER
         LOG.info("member is %s in term %d; leader: %d", change.role.value, change.term, change.leader_id)
         self.counters["role_changes"] = self.counters.get("role_changes", 0) + 1
-        if self._leading and not was_leading:
-            self._own_term_told = False
-            self._duties.leading(Term(change.term), boot_clock())
-        elif was_leading and not self._leading:
-            self._duties.stopped()
-            self._fail_waiting(self._not_leader(), public.Indeterminate("leadership was lost before it was committed"))
+        self._standing_changed()
         if change.leader_id:
             self.alarms.pop("quorum_lost", None)  # somebody was elected: there is a quorum again
         self._loop.call_soon(self._tell_role)
+
+    def _standing_changed(self) -> None:
+        """Role, phase or leadership is another: who may be served here, and whether this member leads for clients."""
+        node, applier = self._node, self._applier
+        if node is None or applier is None:
+            return
+        serving = node.serves_state
+        if applier.serving is not serving:
+            applier.serving = serving
+            LOG.info("member %s clients", "serves" if serving else "does not serve")
+            for read_done in self._reads.drain() if not serving else ():
+                read_done(self.refusal())
+            self._loop.call_soon(self._tell_role)
+        was_leading, self._leading = self._leading, node.role is ready.LEADER and not node.is_caretaker
+        if self._leading and not was_leading:
+            self._own_term_told = False
+            self._duties.leading(Term(node.term), boot_clock())
+        elif was_leading and not self._leading:
+            self._duties.stopped()
+            self._fail_waiting(self._not_leader(), public.Indeterminate("leadership was lost before it was committed"))
 
     def _tell_role(self) -> None:
         for listener in self._role_listeners:
@@ -541,59 +569,3 @@ class Engine(Administration):
     def fail(self, error: BaseException) -> None:
         """For the engine's own parts: end the process for this error."""
         self._fail(error)
-
-    # ------------------------------------------------------------------ what the peers tell
-
-    def deliver(self, message: Message) -> None:
-        """A message arrived from a peer."""
-        if self._node is not None:
-            self._step(events.Receive(message))
-
-    def told(self, message: StateHashes) -> None:
-        """A message that is not for the core arrived from a peer."""
-        if self._node is not None and self.integrity is not None:
-            self.integrity.told(message)
-
-    def connected(self, member_id: NodeId) -> None:
-        """Both lanes to this member are up."""
-        if self._node is not None:
-            self._step(events.PeerConnected(member_id))
-
-    def disconnected(self, member_id: NodeId) -> None:
-        """A lane to this member is gone."""
-        if self._node is not None:
-            self._step(events.PeerDisconnected(member_id))
-
-    def adopt(self, cluster_id: bytes, member_id: NodeId) -> None:
-        """This blank member was joined: its identity becomes durable, then its node starts as a learner."""
-        try:
-            self.directory.assign(cluster_id, member_id)
-            if self._hub is not None:
-                self._hub.me = Me(cluster_id, member_id, self._hub.me.incarnation)
-            self._build_node()
-        except Exception as error:
-            self._fail(error)
-
-    def _contacts_changed(self) -> None:
-        node, hub = self._node, self._hub
-        if node is None or hub is None:
-            return
-        self._configuration = node.configuration
-        self._committed_configuration = node.committed_configuration
-        before, self._contacts = (
-            self._contacts,
-            contacts_of(node.committed_configuration, node.configuration, self._contacts),
-        )
-        leaving = {member_id: contact for member_id, contact in before.items() if member_id not in self._contacts}
-        hub.set_members({**leaving, **self._contacts})
-        if leaving:
-            self._loop.call_later(FAREWELL, self._farewell_over)
-
-    def _farewell_over(self) -> None:
-        if self._hub is not None and self._node is not None:
-            self._hub.set_members(self._contacts)
-
-    def send(self, to: NodeId, message: PeerMessage, channel: ready.Channel) -> None:
-        """For the engine's own parts: hand a message to the transport."""
-        if self._hub is not None:
-            self._hub.send(to, message, channel)

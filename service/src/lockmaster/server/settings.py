@@ -7,10 +7,12 @@ line that names the setting and its remedy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from lockmaster_raft.config import RaftConfig
+from lockmaster_raft.config import SECOND, RaftConfig
+from lockmaster_raft.role_policy import LogPolicy, RoleMode
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -57,6 +59,25 @@ class Settings(BaseSettings):
     """Genesis if the data directory is blank: this is the first member of a new cluster."""
     full_min: Annotated[int, Field(ge=1, le=9)] = 2
     """Bootstrap: fewest full voters before client writes are admitted; 1 only for development."""
+    role: Literal["full", "witness"] = "full"
+    """What a blank member joins as: a full one, or a witness (a voter with the log and without a state)."""
+    witness_names: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names of the members that are witnesses in the intended shape, the same on all members: a witness that was
+    promoted is made one again only if it is named here."""
+    roles: Literal["automatic", "operated"] = "automatic"
+    """Who changes roles: the leader by itself, or an operator that asks (the leader is the backstop then)."""
+    promote_after_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    """How long a full member must be silent before a witness is promoted in its stead."""
+    restore_after_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    """How long all full members must be there and caught up before the promoted one is a witness again."""
+    role_cool_down_s: Annotated[float, Field(ge=0, le=604_800)] = 600.0
+    """Least time between two automatic role changes."""
+    role_change_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+    """A role change that is not complete after this long is aborted."""
+    witness_log_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 4096
+    """Log budget of a witness."""
+    witness_log_policy: Literal["promote", "block", "alarm"] = "promote"
+    """What happens above it: the witness is promoted, writes are refused, or only an alarm is raised."""
     join: Annotated[tuple[str, ...], NoDecode] = ()
     """Client addresses of members that are asked to add this one if its data directory is blank."""
     learner: bool = False
@@ -80,9 +101,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("join", mode="before")
+    @field_validator("join", "witness_names", mode="before")
     @classmethod
-    def _split_join(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         """Comma-separated in the environment."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -112,6 +133,8 @@ class Settings(BaseSettings):
             split_address(address)
         if self.bootstrap and self.join:
             raise ValueError("bootstrap and join exclude each other: the first member bootstraps, the others join")
+        if self.bootstrap and self.role == "witness":
+            raise ValueError("bootstrap needs role full: a cluster begins with a full member")
         own = {self.listen_client, self.advertise_client} - {""}
         if own & set(self.join):
             raise ValueError("join names this member's own client address; give another member's")
@@ -136,8 +159,19 @@ class Settings(BaseSettings):
             raise ValueError(f"insecure is refused on {address}: only loopback addresses may speak plaintext")
 
     def raft_config(self) -> RaftConfig:
-        """The consensus core's settings of the chosen profile."""
-        return RaftConfig.fast() if self.profile == "fast" else RaftConfig()
+        """The consensus core's settings of the chosen profile, with this member's word on roles."""
+        profile = RaftConfig.fast() if self.profile == "fast" else RaftConfig()
+        policy = replace(
+            profile.role_policy,
+            mode=RoleMode(self.roles),
+            log_policy=LogPolicy(self.witness_log_policy),
+            promote_after_ns=int(self.promote_after_s * SECOND),
+            restore_after_ns=int(self.restore_after_s * SECOND),
+            cool_down_ns=int(self.role_cool_down_s * SECOND),
+            change_timeout_ns=int(self.role_change_timeout_s * SECOND),
+            witness_names=frozenset(self.witness_names),
+        )
+        return replace(profile, role_policy=policy, witness_log_bytes_max=self.witness_log_mib << 20)
 
 
 def load(values: Mapping[str, Any]) -> Settings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,6 +20,7 @@ from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header
 
 from lockmaster.statemachine.apply import StateMachine
+from lockmaster.storage.errors import StorageFailed
 from lockmaster.storage.snapshot import (
     ChunkRefused,
     Snapshot,
@@ -68,6 +70,8 @@ class SnapshotHost:
     def offer_existing(self) -> None:
         """At boot: tell the node of the newest snapshot on disk, if it still joins the log."""
         let_all_go(self._engine.directory)
+        if self._engine.directory.store is None:
+            return
         own = latest_snapshot(self._engine.directory)
         if own is not None and own.base.index >= self._engine.directory.journal.base.index:
             self._offer(own)
@@ -90,7 +94,7 @@ class SnapshotHost:
     def perform(self, piece: ready.ServePiece | ready.StorePiece | ready.InstallPieces | ready.MakeSnapshot) -> None:
         """Do what the core asks, off the loop's thread where it takes long."""
         if isinstance(piece, ready.MakeSnapshot):
-            self.make()
+            self.make(piece.index_min)
         elif isinstance(piece, ready.InstallPieces):
             self._start(self._install(piece))
         elif len(self._tasks) >= PIECES_WAITING_MAX:
@@ -115,24 +119,28 @@ class SnapshotHost:
         except Exception as error:
             self._engine.fail(error)
 
-    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Run it in the one thread that reads, stores and removes chunks: these never overtake each other."""
         return await self._loop.run_in_executor(self._pieces, call, *arguments)
 
     # -- making and serving
 
-    def make(self) -> asyncio.Task[None]:
-        """Make one now, unless one is being made."""
+    def make(self, index_min: int = 0) -> asyncio.Task[None]:
+        """Make one now, at or above this index, unless one is being made."""
         if self._making is None or self._making.done():
-            self._making = self._start(self._make())
+            self._making = self._start(self._make(index_min))
         return self._making
 
-    async def _make(self) -> None:
+    async def _make(self, index_min: int) -> None:
         engine = self._engine
         directory, keeper = engine.directory, engine.keeper
-        if engine.applier.machine is None:
-            return
+        patience = self._loop.time() + CUT_TIMEOUT
+        while engine.applier.applied < index_min and self._loop.time() < patience:
+            await asyncio.sleep(0.01)  # a promotion's must know of it: P1 is committed, but not applied here yet
         async with keeper.exclusive:
-            state = directory.state
+            state = directory.store
+            if state is None or engine.applier.machine is None:
+                return
             cut = state.cut()
             stop = self._loop.time() + CUT_TIMEOUT
             while state.applied_stored < cut:  # ends: CUT_TIMEOUT
@@ -140,7 +148,7 @@ class SnapshotHost:
                     await asyncio.sleep(0.01)
                 else:
                     await asyncio.sleep(0)
-                if self._loop.time() > stop or engine.applier.installing:
+                if self._loop.time() > stop or engine.applier.installing or engine.applier.machine is None:
                     state.release()
                     return
             at, configuration = engine.node.configuration_at(cut)
@@ -155,9 +163,11 @@ class SnapshotHost:
         own, data = self._own, None
         if own is not None and own.base.index == piece.last_index:
             try:
-                data = await self._in_thread(own.read_chunk, piece.number)
-            except FileNotFoundError:  # replaced by a newer snapshot meanwhile
-                data = None
+                data = await self.in_thread(own.read_chunk, piece.number)
+            except StorageFailed:
+                if os.path.exists(own.path):
+                    raise
+                data = None  # replaced by a newer snapshot meanwhile, or dropped
         engine = self._engine
         if engine.is_blank:
             return
@@ -177,7 +187,8 @@ class SnapshotHost:
         held = len(self._writer.held) if self._writer is not None and self._writer_index == offer.last_index else 0
         return held / max(1, len(offer.chunk_digests))
 
-    def _writer_for(self, last_index: Index) -> SnapshotWriter | None:
+    def writer_for(self, last_index: Index) -> SnapshotWriter | None:
+        """What holds the chunks of the snapshot being fetched; None if that is another one."""
         if self._writer is not None and self._writer_index == last_index:
             return self._writer
         offer = self._engine.node.fetching
@@ -195,12 +206,12 @@ class SnapshotHost:
         return self._writer
 
     async def _store(self, piece: ready.StorePiece) -> None:
-        writer = self._writer_for(piece.last_index)
+        writer = self.writer_for(piece.last_index)
         if writer is None:
             self._engine.step(events.PieceRefused(piece.last_index, piece.number, "its snapshot is not being fetched"))
             return
         try:
-            await self._in_thread(writer.store_chunk, piece.number, piece.data)
+            await self.in_thread(writer.store_chunk, piece.number, piece.data)
         except ChunkRefused as error:
             self._engine.step(events.PieceRefused(piece.last_index, piece.number, str(error)))
             return
@@ -208,13 +219,13 @@ class SnapshotHost:
 
     async def _install(self, piece: ready.InstallPieces) -> None:
         engine, offer = self._engine, piece.snapshot
-        writer = self._writer_for(offer.last_index)
+        writer = self.writer_for(offer.last_index)
         if writer is None:
             raise RuntimeError(f"snapshot {offer.last_index} is to be installed without its chunks")
         applier = engine.applier
         applier.installing = True
         async with engine.keeper.exclusive:
-            await self._in_thread(writer.build)
+            await self.in_thread(writer.build)
             writer.switch()
             self._writer = None
         applier.installed(StateMachine(engine.directory.state))
@@ -222,6 +233,22 @@ class SnapshotHost:
         LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
         engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term))
         engine.state_moved()
+
+    def fetched(self, writer: SnapshotWriter) -> None:
+        """A side state was built of this one's chunks."""
+        if self._writer is writer:
+            self._writer = None
+        self._start(self.in_thread(writer.discard))
+        self.installed += 1
+
+    def dropped(self) -> None:
+        """The state is gone: its snapshots and the chunks on their way are, too."""
+        own, self._own = self._own, None
+        writer, self._writer = self._writer, None
+        if own is not None:
+            self._start(self.in_thread(self._engine.directory.files.remove_tree, own.path))
+        if writer is not None:
+            self._start(self.in_thread(writer.discard))
 
     async def close(self) -> None:
         """Wait for what runs; begin nothing more."""

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft import events
+from lockmaster_raft.ids import Index
 from lockmaster_raft.ready import Alarm
 
 from lockmaster.server.storing import STORE_INTERVAL, FlushSchedule
@@ -58,11 +59,14 @@ class StateKeeper:
         if self._closed or self._applier.installing:
             return
         directory = self._engine.directory
+        state = directory.store
+        if state is None:
+            return
         try:
             more = True
             stop = time.perf_counter_ns() + STORE_SLICE_NS
             while more and time.perf_counter_ns() < stop:
-                more = directory.state.store(directory.journal.durable_index)
+                more = state.store(directory.journal.durable_index)
             if self._flushing is None and self.schedule.due(time.monotonic()):
                 self._flushing = self._loop.create_task(self._flush(), name="flush")
         except Exception as error:
@@ -70,14 +74,15 @@ class StateKeeper:
             return
         if more:
             self._timer = self._loop.call_soon(self._store)
-        elif directory.state.applied_stored < self._applier.applied:
+        elif state.applied_stored < self._applier.applied:
             self.applied()
 
     async def _flush(self) -> None:
         try:
             async with self.exclusive:
                 self.schedule.begun(time.monotonic())
-                await self._loop.run_in_executor(None, self._engine.directory.state.flush)
+                if (state := self._engine.directory.store) is not None:
+                    await self._loop.run_in_executor(None, state.flush)
             self.report()
         except Exception as error:
             self._engine.fail(error)
@@ -92,8 +97,9 @@ class StateKeeper:
         if space.low is not self.space_low:
             self.space_low = space.low
             self._space_changed()
-        flushed = engine.directory.state.applied_flushed
-        engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns))
+        state = engine.directory.store
+        flushed, size = (state.applied_flushed, state.database.size_bytes()) if state is not None else (Index(0), 0)
+        engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns, size))
 
     def _space_changed(self) -> None:
         free, engine = self.free_bytes >> 20, self._engine

@@ -48,6 +48,8 @@ class EngineSettings:
     """How fast one reads, at most."""
     level_max: int = LEVEL_MAX
     """Highest level that this binary offers (raft.md §6); only tests set another than the build's."""
+    witness: bool = False
+    """What a blank data directory is made for: a member without a state, that joins as a witness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,17 @@ class StatusSnapshot:
     name: str
     incarnation: bytes
     role: str
-    """blank, learner, follower, pre-candidate, candidate, leader, removed."""
+    """blank, learner, follower, witness, pre-candidate, candidate, leader, removed."""
+    member_role: str
+    """full or witness, as the configuration in force says; of a blank member: what it is made for."""
+    phase: str
+    """steady, promoting, demoting, leaving; "" on a blank member."""
+    serves_state: bool
+    """Reads may be served here: it has a state and a full member's privileges."""
+    caretaker: bool
+    """It leads only to hand over (raft.md §4, I4)."""
+    promotion: str
+    """How far a promotion is that runs here: fetching, opening, replaying, finishing, ready; else ""."""
     term: int
     leader_id: int
     leader_address: str
@@ -96,6 +108,8 @@ class StatusSnapshot:
     state_hash: int
     free_bytes: int
     log_bytes: int
+    log_bytes_max: int
+    """What the log may take: a witness's budget, a full member's retention."""
     level_active: int
     level_fence: int
     """Above level_active while a FENCE stands, else equal to it."""
@@ -106,6 +120,7 @@ class StatusSnapshot:
     peer_address: str
     client_address: str
     configuration_epoch: int
+    reduced_commit: bool
     members: tuple[MemberStatus, ...]
     alarms: tuple[str, ...]
     snapshot_progress: float

@@ -8,6 +8,7 @@ gRPC status plus a serialized Failure in the trailing metadata (`lockmaster-fail
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from lockmaster.server.translate import Response
 from lockmaster.server.watches import WatchHub
 from lockmaster.statemachine import commands
 
+ADMIN_PATH: Final = "/lockmaster.v1.Admin/"
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = Callable[["Unary", Any, Context], Awaitable[Message]]
 
@@ -117,6 +119,11 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.ListMembers": Row(call=_admin(admin.AdminCalls.list_members)),
     "lockmaster.v1.Admin.AddMember": Row(call=_admin(admin.AdminCalls.add_member), write=True),
     "lockmaster.v1.Admin.RemoveMember": Row(call=_admin(admin.AdminCalls.remove_member), write=True),
+    "lockmaster.v1.Admin.ReplaceMember": Row(call=_admin(admin.AdminCalls.replace_member), write=True),
+    "lockmaster.v1.Admin.PromoteMember": Row(call=_admin(admin.AdminCalls.promote_member), write=True),
+    "lockmaster.v1.Admin.DemoteMember": Row(call=_admin(admin.AdminCalls.demote_member), write=True),
+    "lockmaster.v1.Admin.AbortRoleChange": Row(call=_admin(admin.AdminCalls.abort_role_change), write=True),
+    "lockmaster.v1.Admin.SetReducedCommit": Row(call=_admin(admin.AdminCalls.set_reduced_commit), write=True),
     "lockmaster.v1.Admin.ChangeGate": Row(call=_admin(admin.AdminCalls.change_gate), write=True),
     "lockmaster.v1.Admin.TransferLeadership": Row(call=_admin(admin.AdminCalls.transfer_leadership), write=True),
     "lockmaster.v1.Admin.MakeSnapshot": Row(call=_admin(admin.AdminCalls.make_snapshot), write=True),
@@ -195,7 +202,7 @@ class Unary:
         except NotLeader as error:
             return await self._pass_on(row, path, request, response_class, context, error)
         if response.status == status_pb2.STATUS_NOT_LEADER:
-            hint = NotLeader(response.failure.leader.address)
+            hint = NotLeader(response.failure.leader.address, response.failure.message.partition("; leader: ")[0])
             return await self._pass_on(row, path, request, response_class, context, hint)
         if response.status != status_pb2.STATUS_OK:
             await abort_with(context, response.failure)
@@ -214,6 +221,8 @@ class Unary:
         """One hop to the leader; a call that has made it already, or has nowhere to go, is NotLeader."""
         if self._relay is None or not row.write or not error.leader_hint:
             raise error
+        if self.engine.is_witness and not path.startswith(ADMIN_PATH):
+            raise error  # a witness has no client traffic, not even somebody else's (raft.md §4)
         if any(key == RELAYED_KEY for key, _ in context.invocation_metadata() or ()):
             raise error
         origin = self.origin(context)
@@ -322,8 +331,9 @@ class Unary:
             if context.time_remaining() is None:
                 raise InvalidRequest("deadline", "is missing; a backup needs one")
             await self.barrier(status_pb2.ReadOptions())
-            async for piece in self.admin.backup():
-                yield piece
+            async with contextlib.aclosing(self.admin.backup()) as pieces:  # at once, when the caller is gone
+                async for piece in pieces:
+                    yield piece
         except LockmasterError as error:
             await abort(context, error)
 

@@ -330,6 +330,11 @@ class WatchHub:
                     watch.rescan()
             self._machine = machine
 
+    def refused(self) -> None:
+        """This member serves no state any more: every reader finds out why when it looks."""
+        for watch in self._all:
+            watch.rescan()
+
     def tick(self) -> None:
         """Once a second: progress marks for the next tenth of the watches."""
         if not self._all:

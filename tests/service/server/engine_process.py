@@ -45,7 +45,8 @@ class Driven:
                 cluster_id, member_id = await self.engine.bootstrap(int(full_min))
                 return {"cluster_id": cluster_id.hex(), "member_id": member_id}
             case ["add", name, address, incarnation]:
-                return {"member_id": await self.engine.add_member(name, address, address, bytes.fromhex(incarnation))}
+                who = (name, address, address, bytes.fromhex(incarnation))
+                return {"member_id": await self.engine.add_member(*who, level_max=self.engine.settings.level_max)}
             case ["remove", member_id]:
                 await self.engine.remove_member(int(member_id))
                 return {}

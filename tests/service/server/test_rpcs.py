@@ -188,6 +188,7 @@ async def admin_add_and_remove(c: Caller) -> None:
         client_address="127.0.0.1:19",
         incarnation=bytes(range(16)),
         learner=True,
+        level_max=2,
     )
     added = await c.call("Admin.AddMember", request)
     assert (await c.call("Admin.AddMember", request)).member_id == added.member_id
@@ -195,14 +196,21 @@ async def admin_add_and_remove(c: Caller) -> None:
 
 
 async def admin_change_gate(c: Caller) -> None:
-    """This release knows level 1 alone: only what is so already succeeds."""
-    request = admin_pb2.ChangeGateRequest(operation=admin_pb2.GATE_OPERATION_CANCEL, level=2, expected_epoch=0)
+    """A new cluster begins at level 2, the highest: only what is so already succeeds."""
+    request = admin_pb2.ChangeGateRequest(operation=admin_pb2.GATE_OPERATION_ACTIVATE, level=2, expected_epoch=0)
     answer = await c.call("Admin.ChangeGate", request)
-    assert (answer.level_active, answer.level_fence, answer.gate_epoch) == (1, 1, 0)
-    request.operation = admin_pb2.GATE_OPERATION_FENCE
-    failure = await c.refusal("Admin.ChangeGate", request)
+    assert (answer.level_active, answer.level_fence, answer.gate_epoch) == (2, 2, 0)
+    fence = admin_pb2.ChangeGateRequest(operation=admin_pb2.GATE_OPERATION_FENCE, level=3, expected_epoch=0)
+    failure = await c.refusal("Admin.ChangeGate", fence)
     assert failure.status == S.STATUS_PRECONDITION_FAILED
-    assert failure.message == "FENCE(2) needs level 2 of every member: member 1 (dev) knows up to 1"
+    assert failure.message == "FENCE(3) needs level 3 of every member: member 1 (dev) knows up to 2"
+
+
+async def admin_set_reduced_commit(c: Caller) -> None:
+    """Only what is so already succeeds with one member."""
+    epoch = (await c.call("Admin.ListMembers", admin_pb2.ListMembersRequest())).configuration_epoch
+    answer = await c.call("Admin.SetReducedCommit", admin_pb2.SetReducedCommitRequest(enabled=False))
+    assert answer.configuration_epoch == epoch
 
 
 async def refused(c: Caller, name: str, request: Message, status: int, field: str = "") -> None:
@@ -247,6 +255,7 @@ GOOD: dict[str, Any] = {
     "Admin.AddMember": admin_add_and_remove,
     "Admin.RemoveMember": admin_add_and_remove,
     "Admin.ChangeGate": admin_change_gate,
+    "Admin.SetReducedCommit": admin_set_reduced_commit,
 }
 BAD: list[tuple[str, Message, int, str]] = [
     ("Sessions.Open", session_pb2.OpenSessionRequest(nonce=b"short"), S.STATUS_INVALID_REQUEST, "nonce"),
@@ -284,6 +293,17 @@ BAD: list[tuple[str, Message, int, str]] = [
     ("Admin.Bootstrap", admin_pb2.BootstrapRequest(), S.STATUS_INVALID_REQUEST, "full_min"),
     ("Admin.AddMember", admin_pb2.AddMemberRequest(), S.STATUS_INVALID_REQUEST, "name"),
     ("Admin.RemoveMember", admin_pb2.RemoveMemberRequest(), S.STATUS_INVALID_REQUEST, "member_id"),
+    ("Admin.ReplaceMember", admin_pb2.ReplaceMemberRequest(old_id=1), S.STATUS_INVALID_REQUEST, "new_id"),
+    ("Admin.ReplaceMember", admin_pb2.ReplaceMemberRequest(old_id=1, new_id=2), S.STATUS_PRECONDITION_FAILED, ""),
+    ("Admin.PromoteMember", admin_pb2.PromoteMemberRequest(member_id=99), S.STATUS_PRECONDITION_FAILED, ""),
+    ("Admin.DemoteMember", admin_pb2.DemoteMemberRequest(member_id=1), S.STATUS_PRECONDITION_FAILED, ""),
+    ("Admin.AbortRoleChange", admin_pb2.AbortRoleChangeRequest(member_id=1), S.STATUS_PRECONDITION_FAILED, ""),
+    (
+        "Admin.SetReducedCommit",
+        admin_pb2.SetReducedCommitRequest(enabled=True, expected_epoch=99),
+        S.STATUS_PRECONDITION_FAILED,
+        "",
+    ),
     ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(level=2), S.STATUS_INVALID_REQUEST, "operation"),
     ("Admin.ChangeGate", admin_pb2.ChangeGateRequest(operation=1, level=1), S.STATUS_INVALID_REQUEST, "level"),  # type: ignore[arg-type]
     ("Admin.TransferLeadership", admin_pb2.TransferLeadershipRequest(target=99), S.STATUS_PRECONDITION_FAILED, ""),
@@ -299,7 +319,11 @@ BAD: list[tuple[str, Message, int, str]] = [
 ]
 NO_GOOD_CALL_HERE = {
     "Admin.Bootstrap": "every server of these tests starts by it",
-    "Admin.TransferLeadership": "needs a second member: tests/integration",
+    **dict.fromkeys(
+        ("Admin.TransferLeadership", "Admin.ReplaceMember", "Admin.PromoteMember", "Admin.DemoteMember"),
+        "needs a second member: tests/integration",
+    ),
+    "Admin.AbortRoleChange": "needs a second member: tests/integration",
 }
 NO_BAD_CALL = dict.fromkeys(("Admin.Status", "Admin.ListMembers", "Admin.ListSnapshots"), "has no field")
 STREAMS = {"Sessions.Connect", "Config.Watch", "Admin.Backup"}

@@ -12,12 +12,13 @@ import click
 from lockmaster.cli import exit_codes
 from lockmaster.cli.backups import backup, snapshot
 from lockmaster.cli.bench import bench
-from lockmaster.cli.cluster import members, status
+from lockmaster.cli.cluster import status
 from lockmaster.cli.configuration import config
 from lockmaster.cli.demo import demo
 from lockmaster.cli.founding import init, recover, restore
 from lockmaster.cli.gate import gate
 from lockmaster.cli.locks import lock
+from lockmaster.cli.members import members
 from lockmaster.cli.output import complain
 from lockmaster.cli.refusals import Refused, next_step
 from lockmaster.cli.run import run

@@ -1,4 +1,4 @@
-"""`status` and `members`: what the members say about themselves and each other."""
+"""`status`: what the members say about themselves, and the list of them that other commands look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import OK, UNAVAILABLE
-from lockmaster.cli.output import Row, complain, duration, output_option, print_json, print_rows
+from lockmaster.cli.output import complain, duration, output_option, print_json, print_rows
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.errors import LockmasterError, Unavailable
 
@@ -19,10 +19,6 @@ STATUS_COLUMNS = {
     "endpoint": "ENDPOINT", "name": "NAME", "role": "ROLE", "term": "TERM", "leader": "LEADER",
     "applied_index": "APPLIED", "lag": "BEHIND", "sessions": "SESSIONS", "version": "VERSION", "uptime": "UP",
     "alarms": "ALARMS",
-}  # fmt: skip
-MEMBER_COLUMNS = {
-    "member_id": "ID", "name": "NAME", "role": "ROLE", "leader": "LEADER", "reachable": "REACHABLE",
-    "lag_entries": "BEHIND", "client_address": "CLIENTS", "peer_address": "PEERS",
 }  # fmt: skip
 
 
@@ -103,31 +99,6 @@ def why_not_read(error: grpc.RpcError, target: Target) -> LockmasterError:
     if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"no answer within {target.timeout:g} s")
     return error_of_rpc(error)
-
-
-@click.command()
-@output_option
-@connection_options
-def members(target: Target, output: str) -> None:
-    """List the members of the cluster, as the leader sees them."""
-    listed = list_members(target)
-    rows: list[Row] = [
-        {
-            "member_id": member.member_id,
-            "name": member.name,
-            "role": f"{member.member_role or 'full'} {'voter' if member.voter else 'learner'}",
-            "phase": member.phase,
-            "leader": member.leader,
-            "reachable": member.reachable or member.leader,
-            "lag_entries": member.lag_entries,
-            "match_index": member.match_index,
-            "client_address": member.client_address,
-            "peer_address": member.peer_address,
-            "incarnation": member.incarnation.hex(),
-        }
-        for member in listed.members
-    ]
-    print_rows(rows, MEMBER_COLUMNS, output, empty="the cluster has no members")
 
 
 def list_members(target: Target) -> admin_pb2.ListMembersResponse:

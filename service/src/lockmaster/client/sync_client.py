@@ -402,18 +402,56 @@ class Admin:
         incarnation: bytes,
         *,
         learner: bool = False,
+        member_role: admin_pb2.MemberRole = admin_pb2.MEMBER_ROLE_FULL,
+        level_max: int = 0,
         expected_epoch: int | None = None,
     ) -> admin_pb2.AddMemberResponse:
-        """Adds a blank member (its incarnation is in its status); repeating it changes nothing."""
+        """Adds a blank member; repeating it changes nothing. Its incarnation, role and level are in its status."""
         return self._portal.run(
             self._inner.add_member(
-                name, peer_address, client_address, incarnation, learner=learner, expected_epoch=expected_epoch
+                name,
+                peer_address,
+                client_address,
+                incarnation,
+                learner=learner,
+                member_role=member_role,
+                level_max=level_max,
+                expected_epoch=expected_epoch,
             )
         )
 
     def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.RemoveMemberResponse:
         """Takes a member out of the configuration for good."""
         return self._portal.run(self._inner.remove_member(member_id, expected_epoch=expected_epoch))
+
+    def replace_member(
+        self, old_id: int, new_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.ReplaceMemberResponse:
+        """Puts a caught-up learner in a voter's place by one joint change. Returns once that has begun, durably."""
+        return self._portal.run(self._inner.replace_member(old_id, new_id, expected_epoch=expected_epoch))
+
+    def promote_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.PromoteMemberResponse:
+        """Begins to make a witness a full member; `members` tells how far it is.
+
+        Raises PreconditionFailed naming the member and the number in the way, as all changes here do.
+        """
+        return self._portal.run(self._inner.promote_member(member_id, expected_epoch=expected_epoch))
+
+    def demote_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.DemoteMemberResponse:
+        """Begins to make a full member, not the leader, a witness."""
+        return self._portal.run(self._inner.demote_member(member_id, expected_epoch=expected_epoch))
+
+    def abort_role_change(
+        self, member_id: int, *, expected_epoch: int | None = None
+    ) -> admin_pb2.AbortRoleChangeResponse:
+        """Ends a promotion or demotion: the member is what it was before."""
+        return self._portal.run(self._inner.abort_role_change(member_id, expected_epoch=expected_epoch))
+
+    def set_reduced_commit(
+        self, enabled: bool, *, expected_epoch: int | None = None
+    ) -> admin_pb2.SetReducedCommitResponse:
+        """Half of an even number of at least four full voters commits, or a majority again."""
+        return self._portal.run(self._inner.set_reduced_commit(enabled, expected_epoch=expected_epoch))
 
     def change_gate(
         self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None

@@ -1,0 +1,296 @@
+"""`members`: who is in the cluster, and the changes of that. Every change is a compare-and-set if it names an epoch.
+
+No session is opened: a cluster that admits no writes, because too few full members are there, is mended with these.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+import grpc
+
+from lockmaster.api import admin_pb2, admin_pb2_grpc
+from lockmaster.cli.cluster import list_members, why_not_read
+from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
+from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
+from lockmaster.cli.refusals import Refused
+from lockmaster.client.failures import error_of_rpc
+from lockmaster.errors import LockmasterError, NotLeader, Unavailable
+
+COLUMNS: Final = {
+    "member_id": "ID", "name": "NAME", "role": "ROLE", "phase": "PHASE", "leader": "LEADER", "reachable": "REACHABLE",
+    "lag_entries": "BEHIND", "levels": "LEVELS", "client_address": "CLIENTS", "peer_address": "PEERS",
+}  # fmt: skip
+ROLES: Final = {"full": admin_pb2.MEMBER_ROLE_FULL, "witness": admin_pb2.MEMBER_ROLE_WITNESS}
+POLL_SECONDS: Final = 0.1
+WAIT_HELP: Final = "Wait so long for the change to be complete, else only until it has begun."
+
+Complete = Callable[[admin_pb2.MemberInfo | None], bool]
+
+
+class ListingGroup(click.Group):
+    """Without the name of one of its commands it is `list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` in front of options that are no command of its own."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ListingGroup)
+def members() -> None:
+    """List the members of the cluster, or change who they are and what they do.
+
+    MEMBER is an id or a name as `members list` shows them. A change that a precondition forbids is refused (exit code
+    4) naming the member and the number in the way. To repeat a change that has happened is no error.
+    """
+
+
+@members.command("list")
+@output_option
+@connection_options
+def list_command(target: Target, output: str) -> None:
+    """List the members with role, phase, lag and levels, as the leader sees them."""
+    listed = list_members(target)
+    rows: list[Row] = [_row(member) for member in listed.members]
+    print_rows(rows, COLUMNS, output, empty="the cluster has no members")
+
+
+def _row(member: admin_pb2.MemberInfo) -> dict[str, Any]:
+    return {
+        "member_id": member.member_id,
+        "name": member.name,
+        "role": f"{member.member_role or 'full'} {'voter' if member.voter else 'learner'}",
+        "phase": member.phase,
+        "leader": member.leader,
+        "reachable": member.reachable or member.leader,
+        "lag_entries": member.lag_entries,
+        "match_index": member.match_index,
+        "level_min": member.level_min,
+        "level_max": member.level_max,
+        "levels": f"{member.level_min} to {member.level_max}" if member.level_max else "not reported",
+        "client_address": member.client_address,
+        "peer_address": member.peer_address,
+        "incarnation": member.incarnation.hex(),
+    }
+
+
+# ---- the changes -----------------------------------------------------------------------------------------------------
+
+
+def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --expected-epoch and how to reach the cluster."""
+    option = click.option(
+        "--expected-epoch", type=click.IntRange(0), help="Refuse if the configuration's epoch is another one."
+    )
+    return functools.wraps(command)(option(output_option(connection_options(command))))
+
+
+def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option("--wait", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help=WAIT_HELP)
+    return functools.wraps(command)(option(command))
+
+
+@members.command("add")
+@click.argument("address", metavar="HOST:PORT")
+@click.option("--learner", is_flag=True, help="It stays one until `replace` puts it in another's place.")
+@_wait_option
+@_change_options
+def add_command(
+    target: Target, output: str, address: str, learner: bool, wait: float, expected_epoch: int | None
+) -> None:
+    """Add the blank member that serves clients at HOST:PORT; it votes once it has caught up.
+
+    What it is called and whether it is a witness it says itself: --name and --role of its `serve`.
+    """
+    with target.channel(address) as channel:
+        try:
+            blank = admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=target.timeout)
+        except grpc.RpcError as error:
+            raise why_not_read(error, target) from None
+    if blank.role != "blank":
+        raise Refused(f"{address} is not blank: it is member {blank.member_id} of {blank.cluster_id.hex()}", CONFLICT)
+    request = admin_pb2.AddMemberRequest(
+        name=blank.name,
+        peer_address=blank.peer_address,
+        client_address=blank.client_address or address,
+        incarnation=blank.incarnation,
+        learner=learner,
+        level_max=blank.level_max,
+        member_role=ROLES[blank.member_role],
+        expected_epoch=expected_epoch,
+    )
+    added = ask_leader(target, lambda stub, timeout: stub.AddMember(request, timeout=timeout))
+    _told(target, output, added.member_id, wait, lambda m: m is not None and (learner or m.voter), "added")
+
+
+@members.command("remove")
+@click.argument("member")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@_change_options
+def remove_command(target: Target, output: str, member: str, yes: bool, expected_epoch: int | None) -> None:
+    """Remove a member for good: its data directory can never come back, only a wiped one as a new member."""
+    member_id = member_id_of(target, member)
+    _confirm(f"Remove member {member_id} for good?", yes)
+    request = admin_pb2.RemoveMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
+    ask_leader(target, lambda stub, timeout: stub.RemoveMember(request, timeout=timeout))
+    if output == "json":
+        print_json({"member_id": member_id, "removed": True})
+    else:
+        stdout.print(f"member {member_id} is removed")
+
+
+@members.command("replace")
+@click.argument("old")
+@click.argument("new")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@_wait_option
+@_change_options
+def replace_command(
+    target: Target, output: str, old: str, new: str, yes: bool, wait: float, expected_epoch: int | None
+) -> None:
+    """Put the learner NEW in the place of the voter OLD, which is removed, by one joint change.
+
+    For a member lost for good: start a new one with --join and --learner, then replace. Both have one role.
+    """
+    old_id, new_id = member_id_of(target, old), member_id_of(target, new)
+    _confirm(f"Put member {new_id} in the place of member {old_id}, and remove that for good?", yes)
+    request = admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, expected_epoch=expected_epoch)
+    ask_leader(target, lambda stub, timeout: stub.ReplaceMember(request, timeout=timeout))
+    _told(target, output, new_id, wait, lambda m: m is not None and m.voter and m.phase == "steady", "votes")
+
+
+@members.command("promote")
+@click.argument("member")
+@_wait_option
+@_change_options
+def promote_command(target: Target, output: str, member: str, wait: float, expected_epoch: int | None) -> None:
+    """Make a witness a full member: it builds a state beside its log while it goes on voting."""
+    member_id = member_id_of(target, member)
+    request = admin_pb2.PromoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
+    ask_leader(target, lambda stub, timeout: stub.PromoteMember(request, timeout=timeout))
+    _told(target, output, member_id, wait, functools.partial(_steady, "full"), "is full")
+
+
+@members.command("demote")
+@click.argument("member")
+@_wait_option
+@_change_options
+def demote_command(target: Target, output: str, member: str, wait: float, expected_epoch: int | None) -> None:
+    """Make a full member a witness: it keeps its log and removes its state. Not the leader; transfer first."""
+    member_id = member_id_of(target, member)
+    request = admin_pb2.DemoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
+    ask_leader(target, lambda stub, timeout: stub.DemoteMember(request, timeout=timeout))
+    _told(target, output, member_id, wait, functools.partial(_steady, "witness"), "is a witness")
+
+
+@members.command("abort")
+@click.argument("member")
+@_change_options
+def abort_command(target: Target, output: str, member: str, expected_epoch: int | None) -> None:
+    """End a promotion or demotion that runs: the member is again what it was."""
+    member_id = member_id_of(target, member)
+    request = admin_pb2.AbortRoleChangeRequest(member_id=member_id, expected_epoch=expected_epoch)
+    ask_leader(target, lambda stub, timeout: stub.AbortRoleChange(request, timeout=timeout))
+    _told(target, output, member_id, 0.0, lambda m: m is not None and m.phase == "steady", "is what it was")
+
+
+@members.command("transfer")
+@click.argument("member", default="")
+@output_option
+@connection_options
+def transfer_command(target: Target, output: str, member: str) -> None:
+    """Hand leadership over to MEMBER, or to the full voter that has caught up best."""
+    request = admin_pb2.TransferLeadershipRequest(target=member_id_of(target, member) if member else 0)
+    answer = ask_leader(target, lambda stub, timeout: stub.TransferLeadership(request, timeout=timeout))
+    if output == "json":
+        print_json({"leader_id": answer.leader_id})
+    else:
+        stdout.print(f"member {answer.leader_id} leads" if answer.leader_id else "handed over; who leads is not known")
+
+
+# ---- how they are asked ----------------------------------------------------------------------------------------------
+
+
+def member_id_of(target: Target, member: str) -> int:
+    """The id of a member given by id or name. A number is an id, known or not: the leader says so. Refused."""
+    if member.isascii() and member.isdigit():
+        number = int(member)
+        if not 0 < number < 1 << 63:
+            raise Refused(f"member id {member}: must be 1 to 2^63-1", USAGE)
+        return number
+    listed = list_members(target)
+    for known in listed.members:
+        if known.name == member:
+            return known.member_id
+    names = ", ".join(known.name for known in listed.members)
+    raise Refused(f"no member is named {member!r}; there are {names}", NOT_FOUND)
+
+
+def ask_leader(target: Target, call: Callable[[Any, float], Any]) -> Any:
+    """The answer of the leader, through the first member that answers. Raises the last error if none does.
+
+    A change is asked of the next member only if this one has not taken it, or can't be reached; all of them may be
+    repeated (lockmaster.server.members).
+    """
+    last: LockmasterError = Unavailable("no member answered")
+    waiting, asked = list(target.endpoints), set[str]()
+    while waiting:  # ends: each address is asked once, and a member names one other at most
+        endpoint = waiting.pop(0)
+        if endpoint in asked:
+            continue
+        asked.add(endpoint)
+        with target.channel(endpoint) as channel:
+            try:
+                return call(admin_pb2_grpc.AdminStub(channel), target.timeout)
+            except grpc.RpcError as error:
+                last = error_of_rpc(error)
+        if isinstance(last, NotLeader) and last.leader_hint:
+            waiting.insert(0, last.leader_hint)
+        elif not isinstance(last, (NotLeader, Unavailable)):
+            break
+    raise last
+
+
+def _steady(role: str, member: admin_pb2.MemberInfo | None) -> bool:
+    return member is not None and member.voter and member.member_role == role and member.phase == "steady"
+
+
+def _told(target: Target, output: str, member_id: int, wait: float, complete: Complete, words: str) -> None:
+    """Says what became of the member, `wait` seconds from now at most.
+
+    Refused (exit code 4) if it was waited for and is not complete.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        listed = list_members(target)
+        member = next((m for m in listed.members if m.member_id == member_id), None)
+        done = complete(member)
+        if done or time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    now = f"{member.member_role} {member.phase}" if member is not None else "no member"
+    if wait and not done:
+        raise Refused(
+            f"member {member_id} is {now} after {wait:g} s; `lockmaster status` of the leader says why", CONFLICT
+        )
+    if output == "json":
+        facts = _row(member) if member is not None else {"member_id": member_id}
+        print_json({**facts, "complete": done, "configuration_epoch": listed.configuration_epoch})
+    else:
+        stdout.print(f"member {member_id} {words}" if done else f"begun: member {member_id} is {now}")
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{question} Give --yes to confirm", USAGE)
+    click.confirm(question, abort=True)

@@ -4,11 +4,15 @@
  * the very next call. Only descriptors whose path contains `fragment` are touched. An operation of the mask succeeds
  * `countdown` times and fails then, every time, until the mask is cleared. A sync is fsync, fdatasync, or a write on a
  * descriptor with O_SYNC or O_DSYNC; a sync that fails has written its bytes to the page cache, as a kernel does.
+ *
+ * With KILL in the mask nothing fails: the process is killed there, as by kill -9. RENAME and UNLINK are for that alone
+ * and look at the paths they are given (of a rename the new one); RENAMED is right after a rename.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { READ = 1, WRITE = 2, SYNC = 4, SHORT = 8, SLOW = 16 };
+enum { READ = 1, WRITE = 2, SYNC = 4, SHORT = 8, SLOW = 16, KILL = 32, RENAME = 64, RENAMED = 128, UNLINK = 256 };
 
 struct control {
   volatile uint32_t mask;
@@ -42,18 +46,36 @@ __attribute__((constructor)) static void start(void) {
   close(fd);
 }
 
-/* Does this call fail (or get slower)? Only then is the descriptor's path looked up. */
-static int hit(int fd, uint32_t operation) {
-  if (control == NULL || !(control->mask & operation)) return 0;
-  char link[64], path[1024];
-  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t size = readlink(link, path, sizeof path - 1);
-  if (size < 0) return 0;
-  path[size] = 0;
+static int counts(const char *path) {
   if (strstr(path, control->fragment) == NULL) return 0;
   if (__sync_sub_and_fetch(&control->countdown, 1) >= 0) return 0;
   __sync_add_and_fetch(&control->hits, 1);
+  if (control->mask & KILL) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+  }
   return 1;
+}
+
+/* The path of a descriptor; 0 if it has none. */
+static int path_of(int fd, char *path, size_t room) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t size = readlink(link, path, room - 1);
+  if (size < 0) return 0;
+  path[size] = 0;
+  return 1;
+}
+
+/* Does this call fail (or get slower)? Only then is the descriptor's path looked up. */
+static int hit(int fd, uint32_t operation) {
+  if (control == NULL || !(control->mask & operation)) return 0;
+  char path[1024];
+  return path_of(fd, path, sizeof path) && counts(path);
+}
+
+static void named(const char *path, uint32_t operation) {
+  if (control != NULL && (control->mask & operation)) counts(path);
 }
 
 static int fail(void) {
@@ -132,4 +154,29 @@ int fdatasync(int fd) {
 int fallocate(int fd, int mode, off_t at, off_t size) {
   REAL(int, "fallocate", int, int, off_t, off_t);
   return hit(fd, WRITE) ? fail() : real(fd, mode, at, size);
+}
+
+int rename(const char *from, const char *to) {
+  REAL(int, "rename", const char *, const char *);
+  named(to, RENAME);
+  int result = real(from, to);
+  named(to, RENAMED);
+  return result;
+}
+
+int unlink(const char *path) {
+  REAL(int, "unlink", const char *);
+  named(path, UNLINK);
+  return real(path);
+}
+
+int unlinkat(int directory, const char *name, int flags) {
+  REAL(int, "unlinkat", int, const char *, int);
+  char path[2048];
+  if (control != NULL && (control->mask & UNLINK) && path_of(directory, path, 1024)) {
+    strncat(path, "/", 2);
+    strncat(path, name, 1000);
+    counts(path);
+  }
+  return real(directory, name, flags);
 }

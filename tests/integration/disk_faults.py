@@ -31,6 +31,14 @@ class Fault(IntFlag):
     SHORT = 8
     """Half of a write is written, and the call says so."""
     SLOW = 16
+    KILL = 32
+    """With one of the others: the process is killed right there, instead."""
+    RENAME = 64
+    """Before a rename to such a path; only with KILL, as the next two."""
+    RENAMED = 128
+    """After one."""
+    UNLINK = 256
+    """Before such a path is removed."""
 
 
 def build_shim(directory: Path) -> Path | None:

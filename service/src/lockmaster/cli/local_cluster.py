@@ -56,6 +56,8 @@ class Member:
     """What it joins as: full or witness."""
     environment: dict[str, str] = field(default_factory=dict)
     """What its process gets on top of this one's environment."""
+    arguments: tuple[str, ...] = ()
+    """What its `serve` is told besides what all are told."""
 
     @property
     def running(self) -> bool:
@@ -84,6 +86,7 @@ class LocalCluster:
         """`roles`: "full" or "witness" for each member, the first full; none given: `size` full ones."""
         roles = roles or ("full",) * size
         ports = free_ports(2 * len(roles))
+        self._directory = directory
         self._tls = tls
         self._arguments = arguments
         self.members = [
@@ -95,6 +98,13 @@ class LocalCluster:
     def _place(directory: Path, number: int, role: str, client: int, peer: int) -> Member:
         name = f"witness-{number}" if role == "witness" else f"node-{number}"
         return Member(name, directory / name, f"127.0.0.1:{client}", f"127.0.0.1:{peer}", role=role)
+
+    def add(self, role: str = "full", arguments: tuple[str, ...] = ()) -> Member:
+        """One more place, not started yet; its `serve` gets these arguments too."""
+        member = self._place(self._directory, len(self.members) + 1, role, *free_ports(2))
+        member.arguments = arguments
+        self.members.append(member)
+        return member
 
     @property
     def witnesses(self) -> list[Member]:
@@ -126,7 +136,7 @@ class LocalCluster:
     def start_member(self, member: Member) -> None:
         """Starts one member, blank or with what it had."""
         command = [sys.executable, "-m", "lockmaster.cli.tethered", "serve", "--name", member.name]
-        command += ["--data-dir", str(member.directory), *self._arguments]
+        command += ["--data-dir", str(member.directory), *self._arguments, *member.arguments]
         command += ["--listen-client", member.client_address, "--listen-peer", member.peer_address]
         for witness in self.witnesses:
             command += ["--witness-names", witness.name]

@@ -7,8 +7,9 @@ import ssl
 import threading
 from pathlib import Path
 
-from benchmarks import certificates
 from lockmaster.cli.local_cluster import LocalCluster
+
+from benchmarks import certificates
 
 THREADS = 16
 HANDSHAKES = 300

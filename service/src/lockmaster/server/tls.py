@@ -90,7 +90,8 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
     files = (cert, key) if ca is None else (cert, key, ca)
     reloaded = _reloaded(files, make)
-    return grpc.dynamic_ssl_server_credentials(reloaded.get(), news_of(reloaded), ca is not None)
+    news = news_of(reloaded)  # the stub forgets that None means: nothing new
+    return grpc.dynamic_ssl_server_credentials(reloaded.get(), news, ca is not None)  # type: ignore[arg-type]
 
 
 def news_of(reloaded: Reloaded[T]) -> Callable[[], T | None]:

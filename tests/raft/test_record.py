@@ -17,7 +17,8 @@ def test_records_are_equal_by_value_and_hash_alike() -> None:
 
 
 def test_records_of_different_kinds_differ_whatever_they_hold() -> None:
-    assert TimeoutNow(_header(1)) != _header(1)
+    other: object = _header(1)
+    assert TimeoutNow(_header(1)) != other
 
 
 def test_a_record_takes_no_field_that_it_does_not_declare() -> None:

@@ -113,6 +113,7 @@ class Rig:
         start: Base | None = None,
         level_max: int = LEVEL_MAX,
         level: int = 1,
+        leader_time: int = 0,
     ) -> None:
         self.config = config or RaftConfig()
         self.store = MemoryStore(start or base(conf or configuration()), list(log))
@@ -125,6 +126,7 @@ class Rig:
             Index(self.store.base.index if applied is None else applied),
             level,
             BOOT_NONCE,
+            Nanos(leader_time),
         )
         draw = self.random.getrandbits(64)
         self.node = Node(

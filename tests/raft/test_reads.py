@@ -147,3 +147,11 @@ def test_cluster_time_never_falls_across_leaders_and_stands_without_one() -> Non
     assert stamps == sorted(stamps)
     real = cluster.now
     assert stamps[-1] < real
+
+
+def test_a_leader_with_an_empty_log_goes_on_from_the_cluster_time_of_its_state() -> None:
+    """service.md §1: a new leader continues from the last stamp, also where the log's base swallowed that entry."""
+    rig = Rig(start=base(configuration(), index=10, term=1), leader_time=50 * SECOND)
+    elect(rig)
+    (noop,) = rig.store.log
+    assert noop.leader_time >= 50 * SECOND

@@ -164,8 +164,8 @@ class Core:
         self.vote_round: int = self.random() >> 2
         self.transfer_campaign = False
         self.flushed_applied: Index = boot.applied
-        self.leader_time: Nanos = self.log.last_time
-        """Cluster time as last heard of by heartbeat or entry."""
+        self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
+        """Cluster time as last heard of by heartbeat, entry or state."""
         self.next_read_id: int = self.random() >> 2
         self._start_leadership_fields()
         self._start_output_fields()

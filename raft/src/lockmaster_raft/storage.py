@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.errors import InvariantViolation
-from lockmaster_raft.ids import Index, Term
+from lockmaster_raft.ids import NO_TIME, Index, Nanos, Term
 from lockmaster_raft.ready import Base, HardState, Persist
 
 
@@ -45,6 +45,8 @@ class BootState:
     """The level that the guard file says this member has promised."""
     boot_nonce: int = 0
     """A number of this boot alone, 0 … 2**63 - 1; reports carry it."""
+    leader_time: Nanos = NO_TIME
+    """Cluster time of the state at `applied`: the log may hold no entry that tells it (service.md §1)."""
 
 
 @dataclass(slots=True)

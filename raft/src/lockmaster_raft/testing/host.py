@@ -143,7 +143,8 @@ class Host:
         self._sealed.clear()
         self._wake_at = 0
         self.front = Frontend(self)
-        boot = BootState(hard, self.disk.store, self.meta.index, self.disk.level, self.boots)
+        stamp = Nanos(self.replica.cluster_time if self.replica is not None else 0)
+        boot = BootState(hard, self.disk.store, self.meta.index, self.disk.level, self.boots, stamp)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
             node_id=self.member_id,
@@ -447,4 +448,5 @@ class Host:
             self.cluster.checker.installed(self, meta.index)
             self.cluster.count("snapshot installed")
         self._pieces.clear()
-        self.step(SnapshotInstalled(meta.index, meta.term))
+        stamp = self.replica.cluster_time if self.replica is not None else 0
+        self.step(SnapshotInstalled(meta.index, meta.term, Nanos(stamp)))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from lockmaster_raft.ids import NO_NODE, Index, NodeId, PersistSeq, Term
+from lockmaster_raft.ids import NO_NODE, NO_TIME, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import LEVEL_MAX, Configuration, Levels
 from lockmaster_raft.ready import Base, HardState, Persist
 from lockmaster_raft.storage import BootState
 
+from lockmaster.statemachine.records import META, META_KEY
 from lockmaster.statemachine.view import StateView
 from lockmaster.storage.boot import boot
 from lockmaster.storage.errors import Amnesia, CorruptLog, StorageFailed, WrongFormat
@@ -151,8 +152,9 @@ class DataDirectory:
     @property
     def boot_state(self) -> BootState:
         """What Node starts from."""
-        s = self.guard.state
-        return BootState(s.hard_state, self.journal, self.state.applied_stored, s.level, s.boot_nonce)
+        s, meta = self.guard.state, self.state.get(META, META_KEY)
+        time = Nanos(meta.cluster_time) if meta is not None else NO_TIME
+        return BootState(s.hard_state, self.journal, self.state.applied_stored, s.level, s.boot_nonce, time)
 
     @property
     def space(self) -> Space:

@@ -1,7 +1,7 @@
 """Compiles the pure, typed modules of the data path with mypyc into .build/compiled; the sources stay as they are.
 
 `PYTHONPATH=.build/compiled python -m lockmaster.cli.main serve ...` runs them. Chosen are the consensus core, the state
-machine and the encoders between them: pure functions and plain classes, where the interpreter's time goes. Everything
+machine, and what an operation passes through between a socket and them: where the interpreter's time goes. Everything
 else is copied beside them uncompiled, so the directory holds both packages whole. Nothing is built while the sources
 and this file are unchanged. Needs a C compiler and Python's headers; says so in one line where they are missing, with
 exit code 3.
@@ -22,11 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPILED = ROOT / ".build" / "compiled"
 SOURCES = (ROOT / "raft/src/lockmaster_raft", ROOT / "service/src/lockmaster")
 FOLDERS = ("lockmaster_raft", "lockmaster/statemachine")
-SINGLE = (
-    "lockmaster/server/peers/codec.py",
-    "lockmaster/server/peers/framing.py",
-    "lockmaster/storage/frame.py",
-    "lockmaster/storage/log_index.py",
+SINGLE = tuple(
+    f"lockmaster/{name}.py"
+    for names in (
+        "client/calls client/holds client/session_core",
+        "server/applying server/batching server/events server/members server/operations server/persisting",
+        "server/runtime server/session_stream server/waiting",
+        "server/peers/codec server/peers/framing server/peers/hub server/peers/outbound",
+        "storage/frame storage/journal storage/log_index storage/state",
+    )
+    for name in names.split()
 )
 LEFT_OUT = (
     "__init__.py",  # a compiled package looks for its submodules beside the shared library
@@ -104,7 +109,7 @@ def main() -> int:
     stamp = COMPILED / "fingerprint"
     if stamp.exists() and stamp.read_text() == wanted:
         return 0
-    print("compile: the core and the state machine with mypyc (one to two minutes)", flush=True)
+    print("compile: the data path with mypyc (one to two minutes)", flush=True)
     fresh = COMPILED.with_name("compiled.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -34,11 +34,11 @@ def _built() -> None:
 
 
 def test_the_chosen_modules_are_compiled_and_all_others_are_there() -> None:
-    code = "import lockmaster_raft.node as n, lockmaster.statemachine.apply as a, lockmaster.cli.main as m\n"
-    code += "print(n.__file__, a.__file__, m.__file__, sep='\\n')"
-    node, apply, main = python("-c", code, compiled=True).splitlines()
-    assert node.endswith(".so")
-    assert apply.endswith(".so")
+    chosen = ("lockmaster_raft.node", "lockmaster.statemachine.apply", "lockmaster.server.runtime")
+    code = f"import importlib\nfor name in {(*chosen, 'lockmaster.cli.main')}:\n"
+    code += "    print(importlib.import_module(name).__file__)"
+    *compiled, main = python("-c", code, compiled=True).splitlines()
+    assert [path.endswith(".so") for path in compiled] == [True] * len(chosen)
     assert main == str(COMPILED / "lockmaster/cli/main.py")
 
 
@@ -50,3 +50,7 @@ def test_a_seed_has_the_same_trace(seed: int) -> None:
 
 def test_core_state_machine_and_golden_logs_pass_their_tests_compiled() -> None:
     python("-m", "pytest", "-q", "tests/raft", "tests/service/statemachine", "tests/compat", compiled=True)
+
+
+def test_compiled_servers_and_sdk_pass_the_tests_of_real_processes() -> None:
+    python("-m", "pytest", "-q", "tests/service/client", "tests/integration/test_kill.py", compiled=True)

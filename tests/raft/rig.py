@@ -145,6 +145,7 @@ class Rig:
         level: int = 1,
         has_state: bool = True,
         side: SideState | None = None,
+        leader_time: int = 0,
     ) -> None:
         self.config = config or RaftConfig()
         self.store = MemoryStore(start or base(conf or configuration()), list(log))
@@ -159,6 +160,7 @@ class Rig:
             BOOT_NONCE,
             has_state,
             side,
+            Nanos(leader_time),
         )
         draw = self.random.getrandbits(64)
         self.node = Node(

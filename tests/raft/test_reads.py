@@ -245,3 +245,11 @@ def test_bounded_what_is_confirmed_and_not_applied_makes_nothing_younger() -> No
     rig.step(RequestRead(4))
     rig.receive(ReadIndexReply(header(3, 2), rig.only(ReadIndex).read_id, True, Index(9)))
     assert rig.node.state_age_ns(Nanos(rig.now)) is None
+
+
+def test_a_leader_with_an_empty_log_goes_on_from_the_cluster_time_of_its_state() -> None:
+    """service.md §1: a new leader continues from the last stamp, also where the log's base swallowed that entry."""
+    rig = Rig(start=base(configuration(), index=10, term=1), leader_time=50 * SECOND)
+    elect(rig)
+    (noop,) = rig.store.log
+    assert noop.leader_time >= 50 * SECOND

@@ -20,9 +20,12 @@ REGISTERS_EVERY = 5
 TWICE_EVERY = 10
 """One seed in so many runs a second time and must leave the same trace."""
 WORKERS = 2
-REGRESSIONS = (4, 9, 17, 26)
+REGRESSIONS = (4, 9, 17, 26, 171)
 """Seeds that found bugs of the product: an idle cluster that never formed, a joiner that took an old configuration
-for its removal, a request that told a term before it was durable."""
+for its removal, a request that told a term before it was durable, a cluster clock that began at 0 again with a leader
+whose log held no entry (no session expired any more)."""
+REGISTER_REGRESSIONS = (5071,)
+"""A member that waited for good for a snapshot which nobody had any more."""
 MET = ("crashed at a sync", "snapshot installed", "elections won", "sessions expired", "waits", "joined")
 """Rare events that the seeds must meet."""
 
@@ -42,7 +45,8 @@ class Run:
 def _jobs() -> list[tuple[int, str | None]]:
     registers = SEEDS // REGISTERS_EVERY
     service = sorted({*range(1, SEEDS - registers + 1), *REGRESSIONS})
-    return [*((seed, "service") for seed in service), *((seed, "register") for seed in range(5001, 5001 + registers))]
+    register = sorted({*range(5001, 5001 + registers), *REGISTER_REGRESSIONS})
+    return [*((seed, "service") for seed in service), *((seed, "register") for seed in register)]
 
 
 def _cpu_seconds() -> float:

@@ -231,8 +231,8 @@ class Core:
         self.campaign_at: int = NEVER
         """When a witness whose pre-vote has a quorum goes on, having waited for every full voter's answer (I3)."""
         self.flushed_applied: Index = applied
-        self.leader_time: Nanos = self.log.last_time
-        """Cluster time as last heard of by heartbeat or entry."""
+        self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
+        """Cluster time as last heard of by heartbeat, entry or state."""
         self.next_read_id: int = self.random() >> 2
         self._start_leadership_fields()
         self._start_output_fields()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lockmaster_raft.gates import GateOperation
-from lockmaster_raft.ids import NO_NODE, Index, Nanos, NodeId, PersistSeq, Term
+from lockmaster_raft.ids import NO_NODE, NO_TIME, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import Configuration, Levels, Member, MemberRole
 from lockmaster_raft.messages import Message
 from lockmaster_raft.record import record
@@ -201,6 +201,8 @@ class SnapshotInstalled:
 
     last_index: Index
     last_term: Term
+    leader_time: Nanos = NO_TIME
+    """Cluster time of that state, in nanoseconds: if this member leads next, its clock goes on from there."""
 
 
 @record

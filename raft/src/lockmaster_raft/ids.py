@@ -22,5 +22,6 @@ PersistSeq = NewType("PersistSeq", int)
 NO_NODE: Final = NodeId(0)
 NO_WRITE: Final = PersistSeq(0)
 NO_INDEX: Final = Index(0)
+NO_TIME: Final = Nanos(0)
 INDEX_MAX: Final = 2**63 - 1
 """Largest legal index, term and id; anything above it in a message is refused as out of range."""

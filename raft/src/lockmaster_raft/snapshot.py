@@ -146,6 +146,10 @@ def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
     elif m.last_index == old.last_index:
         fetch.snapshot, fetch.leader = m, m.header.sender
         fetch.bad_sources.clear()
+    elif m.header.term > old.header.term and fetch.bad_sources.issuperset(old.sources):
+        # Whoever had the newer one has lost it (a restart forgets it), and this leader never had it: waiting for it
+        # would keep this member out for good (found by seed 5071 of the registers).
+        core.fetch = fetch = Fetch(m, m.header.sender)
     else:
         core.refuse("older snapshot than the one being fetched")
         _reply(core, m, installed=False, reason="a newer snapshot is being fetched")
@@ -304,6 +308,7 @@ def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
     core.commit_index = max(core.commit_index, m.last_index)
     settle(core)
     core.emitted = core.applied = core.flushed_applied = m.last_index
+    core.leader_time = max(core.leader_time, e.leader_time)
     core.refresh_configuration()
     core.committed_configuration = core.log.configuration_at(core.commit_index)[1]
     side.settle(core)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.errors import InvariantViolation
-from lockmaster_raft.ids import Index, Term
+from lockmaster_raft.ids import NO_TIME, Index, Nanos, Term
 from lockmaster_raft.ready import Base, HardState, Persist
 
 
@@ -58,6 +58,8 @@ class BootState:
     """Whether the directory holds a state machine of its own; a witness has none."""
     side: SideState | None = None
     """A side state whose `sm_ready` is there (raft.md §4, P3): opened by the host, `applied` <= its durable index."""
+    leader_time: Nanos = NO_TIME
+    """Cluster time of the state at `applied`: the log may hold no entry that tells it (service.md §1)."""
 
 
 @dataclass(slots=True)

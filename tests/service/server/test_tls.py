@@ -207,6 +207,15 @@ async def test_certificates_rotate_without_a_restart(tmp_path: Path) -> None:
         await server.stop()
 
 
+def test_a_handshake_gets_new_credentials_only_when_the_files_are_new(tmp_path: Path) -> None:
+    file = tmp_path / "cert"
+    file.write_text("one")
+    ask = tls.news_of(tls.Reloaded((file,), file.read_text))
+    assert [ask(), ask()] == [None, None]
+    file.write_text("second")
+    assert [ask(), ask()] == ["second", None]
+
+
 def test_a_missing_or_mismatched_certificate_is_one_line(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     settings = settings_for(tmp_path, authority)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lockmaster.statemachine.records import NONCES
+from lockmaster.statemachine.records import META, META_KEY, NONCES, Meta
 from lockmaster.statemachine.view import StateView, Table
 from lockmaster.storage.directory import DataDirectory
 from lockmaster.storage.errors import Amnesia, CorruptLog, DirectoryBusy, StorageFailed, WrongFormat
@@ -98,6 +98,17 @@ def test_blank_genesis_and_reopening(tmp_path: Path) -> None:
     assert _dump(directory) == expected
     with pytest.raises(StorageFailed, match="not blank"):
         directory.genesis(cluster_id=CLUSTER, member_id=NodeId(1), configuration=jm.CONFIGURATION, levels=Levels())
+    directory.close()
+
+
+def test_the_clock_goes_on_from_the_state_where_the_log_holds_no_entry(tmp_path: Path) -> None:
+    directory = _found(tmp_path / "d")
+    assert directory.boot_state.leader_time == 0
+    directory.state.put(META, META_KEY, Meta(2, 1, 7, 5_000_000_000, 0, 0))
+    _fill(directory, 2, 40)
+    directory.close()
+    directory = _open(tmp_path / "d")
+    assert directory.boot_state.leader_time == 5_000_000_000
     directory.close()
 
 

@@ -129,6 +129,10 @@ class Replica(Protocol):
     def revision(self) -> int:
         """The state's revision: never falls at rising applied index."""
 
+    @property
+    def cluster_time(self) -> int:
+        """The latest stamp of the entries that made this state; part of its contents."""
+
     def apply(self, entry: Entry) -> Outcome:
         """Apply one committed entry; entries come in order without gaps."""
 

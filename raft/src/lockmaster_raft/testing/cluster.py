@@ -203,6 +203,10 @@ class Cluster:
         """Host number of a member id as clients know it (an address), or 0."""
         return self._numbers.get(member_id, 0)
 
+    def operation_interval_ns(self, loops: int) -> int:
+        """The mean pause between two operations of one of the workload's `loops`."""
+        return self.mix.calm_interval_ns(loops) if self.healing else self.mix.operation_interval_ns
+
     def operation(self) -> None:
         """One client operation was answered."""
         self.operations += 1

@@ -153,7 +153,8 @@ class Host:
         self.front = Frontend(self)
         applied = self.meta.index if self.state is not None else self.disk.store.base.index
         own_state = self.state is not None and side is None
-        boot = BootState(hard, self.disk.store, applied, self.disk.level, self.boots, own_state, side)
+        stamp = Nanos(self.replica.cluster_time if self.replica is not None else 0)
+        boot = BootState(hard, self.disk.store, applied, self.disk.level, self.boots, own_state, side, stamp)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
             node_id=self.member_id,
@@ -491,4 +492,5 @@ class Host:
             self.cluster.checker.installed(self, meta.index)
             self.cluster.count("snapshot installed")
         self.pieces.clear()
-        self.step(SnapshotInstalled(meta.index, meta.term))
+        stamp = self.replica.cluster_time if self.replica is not None else 0
+        self.step(SnapshotInstalled(meta.index, meta.term, Nanos(stamp)))

@@ -35,6 +35,11 @@ class RegisterReplica:
         """Counts writes."""
         return int(self._contents.get(b"r", b"0"))
 
+    @property
+    def cluster_time(self) -> int:
+        """The latest stamp."""
+        return int(self._contents.get(b"t", b"0"))
+
     def _put(self, key: bytes, value: bytes) -> None:
         old = self._contents.get(key)
         if old is not None:
@@ -45,6 +50,8 @@ class RegisterReplica:
 
     def apply(self, entry: Entry) -> Outcome:
         """Execute each write once."""
+        if entry.leader_time > self.cluster_time:
+            self._put(b"t", b"%d" % entry.leader_time)
         if entry.kind is not EntryKind.DATA:
             return Outcome()
         results: list[object] = []
@@ -164,5 +171,6 @@ class _Writer:
         self._pause()
 
     def _pause(self) -> None:
-        interval = self._client.cluster.mix.operation_interval_ns
-        self._client.cluster.scheduler.after(int(interval * 2 * self._client.draw.random()), self.next)
+        cluster = self._client.cluster
+        interval = cluster.operation_interval_ns(len(cluster.clients))
+        cluster.scheduler.after(int(interval * 2 * self._client.draw.random()), self.next)

@@ -57,6 +57,17 @@ class Mix:
     locks: int
     """Lock names that the clients contend for."""
 
+    def calm_interval_ns(self, loops: int) -> int:
+        """The pause between two operations of one of `loops`, so that all of them fill half of a member's stream.
+
+        S12 demands of the healing phase that whoever is behind catches up: nobody can under more load than a stream
+        carries (seed 329: one entry on its way at a time, 49 ms there and back, 24 loops that want more than 20
+        entries a second: the faster follower commits, the slower one falls behind for ever).
+        """
+        round_trip = 2 * self.delay_ns + self.jitter_ns // 2 + self.sync_ns
+        entries = self.config.batch_entries_max * self.config.inflight_requests_max
+        return max(self.operation_interval_ns, 2 * loops * round_trip // entries)
+
 
 FAULT_KINDS: Final = (
     "crash",

@@ -59,8 +59,8 @@ class Persister:
         self._in_flight: deque[tuple[int, Write]] = deque()
         # invariant: _in_flight holds the writes begun and not finished, in order of seq
         self._work: SimpleQueue[Write | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="lockmaster-sync", daemon=True)
-        self._thread.start()
+        self._worker = Thread(target=self._run, name="lockmaster-sync", daemon=True)
+        self._worker.start()
 
     @property
     def in_flight(self) -> int:
@@ -113,4 +113,4 @@ class Persister:
     def close(self) -> None:
         """Finish what was begun, then end the thread."""
         self._work.put(None)
-        self._thread.join()
+        self._worker.join()

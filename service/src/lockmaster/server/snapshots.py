@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lockmaster_raft import events, ready
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header
 
@@ -228,10 +228,11 @@ class SnapshotHost:
             await self.in_thread(writer.build)
             writer.switch()
             self._writer = None
-        applier.installed(StateMachine(engine.directory.state))
+        machine = StateMachine(engine.directory.state)
+        applier.installed(machine)
         self.installed += 1
         LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
-        engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term))
+        engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term, Nanos(machine.cluster_time)))
         engine.state_moved()
 
     def fetched(self, writer: SnapshotWriter) -> None:

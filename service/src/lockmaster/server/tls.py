@@ -90,7 +90,28 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
     files = (cert, key) if ca is None else (cert, key, ca)
     reloaded = _reloaded(files, make)
-    return grpc.dynamic_ssl_server_credentials(reloaded.get(), reloaded.get, ca is not None)
+    news = news_of(reloaded)  # the stub forgets that None means: nothing new
+    return grpc.dynamic_ssl_server_credentials(reloaded.get(), news, ca is not None)  # type: ignore[arg-type]
+
+
+def news_of(reloaded: Reloaded[T]) -> Callable[[], T | None]:
+    """A callback for gRPC's dynamic server credentials: the value where it is another than last time, else None.
+
+    gRPC asks at each handshake, in any of its threads, and takes whatever it gets for a new configuration: it then
+    replaces its handshaker factory without a lock, under the feet of a handshake in another thread (seen as crashes
+    with 1.71 to 1.85). So it gets one only when there is something new.
+    """
+    told = reloaded.get()
+
+    def ask() -> T | None:
+        nonlocal told
+        value = reloaded.get()
+        if value is told:
+            return None
+        told = value
+        return value
+
+    return ask
 
 
 def member_channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from lockmaster_raft.errors import InvariantViolation
-from lockmaster_raft.ids import NO_NODE, Index, NodeId, PersistSeq, Term
+from lockmaster_raft.ids import NO_NODE, NO_TIME, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.membership import LEVEL_MAX, Configuration, Levels
 from lockmaster_raft.ready import Base, HardState, Persist
 from lockmaster_raft.storage import BootState, SideState
 
+from lockmaster.statemachine.records import META, META_KEY
 from lockmaster.statemachine.view import StateView
 from lockmaster.storage.boot import boot
 from lockmaster.storage.errors import Amnesia, CorruptLog, StorageFailed, WrongFormat
@@ -176,7 +177,9 @@ class DataDirectory:
         applied = store.applied_stored if store is not None else self.journal.base.index
         side = SideState(epoch, applied) if epoch is not None else None
         own_state = store is not None and side is None
-        return BootState(s.hard_state, self.journal, applied, s.level, s.boot_nonce, own_state, side)
+        meta = store.get(META, META_KEY) if store is not None else None
+        time = Nanos(meta.cluster_time) if meta is not None else NO_TIME
+        return BootState(s.hard_state, self.journal, applied, s.level, s.boot_nonce, own_state, side, time)
 
     @property
     def state(self) -> StateStore:

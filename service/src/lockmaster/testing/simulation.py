@@ -91,6 +91,11 @@ class ServiceReplica:
         """The newest revision."""
         return self.machine.revision
 
+    @property
+    def cluster_time(self) -> int:
+        """Cluster time of the last applied entry."""
+        return self.machine.cluster_time
+
     def apply(self, entry: Entry) -> Outcome:
         """Decode from bytes, as every replica but the leader does, and apply."""
         commands = decode_batch(entry.payload) if entry.kind is DATA else []

@@ -140,7 +140,7 @@ class ServiceClient:
         self._pause(life)
 
     def _pause(self, life: int) -> None:
-        interval = self._cluster.mix.operation_interval_ns
+        interval = self._cluster.operation_interval_ns(THREADS * len(self._cluster.clients))
         self._cluster.scheduler.after(int(interval * 2 * self._draw.random()), lambda: self._next(life))
 
     def _next(self, life: int) -> None:

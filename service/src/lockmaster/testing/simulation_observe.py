@@ -69,7 +69,7 @@ class _Locks:
             return [self.freed[key] for key in sorted(self.freed)]
         items: list[tuple[int, int, Observation]] = [(mark, 1, seen) for mark, seen in self.queued]
         items += [(seen.token, 0, seen) for seen in self.granted]
-        items += [(self.ended_at.get(seen.session, self.expired_at), 2, seen) for seen in self.over]
+        items += [(self.ended_at[seen.session], 2, seen) for seen in self.over]
         items.sort(key=lambda item: item[:2])
         ordered: list[Observation] = []
         for _, _, seen in items:
@@ -100,7 +100,7 @@ def observe(kind: EntryKind, commands: Sequence[Command], applied: Applied, befo
         if result.status is not COMPARE_FAILED:
             mark = max(mark, result.revision)
     if applied.events:
-        _events(applied, locks, outcome, over)
+        _events(applied, locks, outcome, over, before)
     if executed:
         outcome.observed += [Executed(session, seq) for session, seq, _ in executed]
     outcome.observed += locks.in_order()
@@ -147,10 +147,17 @@ def _command(
             pass
 
 
-def _events(applied: Applied, locks: _Locks, outcome: Outcome, over: list[int]) -> None:
+def _events(applied: Applied, locks: _Locks, outcome: Outcome, over: list[int], before: int) -> None:
+    """Events stand in the order in which they happened: an end comes after every grant that is told before it.
+
+    The results before a command don't say that: a Release answers with no revision of the grants from the queue that
+    it caused (seeds 94 and 325: a CloseSession behind it in the entry seemed to end the session before its grant).
+    """
+    mark = before
     for event in applied.events:
         match event:
             case LockGranted():
+                mark = max(mark, event.token)
                 locks.granted[Granted(event.name, event.session_id, event.acquire_seq, event.token)] = None
             case LockLost():
                 locks.freed[(event.name, event.token)] = Freed(event.name, event.session_id, event.token)
@@ -158,6 +165,8 @@ def _events(applied: Applied, locks: _Locks, outcome: Outcome, over: list[int]) 
                 outcome.observed.append(LeftQueue(event.name, event.session_id, event.acquire_seq))
             case SessionEnded():
                 over.append(event.session_id)
+                told = locks.ended_at.get(event.session_id, locks.expired_at)
+                locks.ended_at[event.session_id] = max(told, mark)
                 locks.over.append(SessionOver(event.session_id, event.cause is EndCause.EXPIRED))
             case ConfigChanged():
                 item = event.item

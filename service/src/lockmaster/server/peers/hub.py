@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from socket import socket
 from typing import Final, Protocol
 
 from lockmaster_raft.ids import NodeId
@@ -97,7 +98,9 @@ class PeerHub:
         self._server = await loop.create_server(
             self._acceptor.make, host, port, ssl=context, ssl_handshake_timeout=timeout, backlog=128
         )
-        bound = self._server.sockets[0].getsockname()
+        # A tuple to the type checker and in asyncio, a list in uvloop: a compiled copy must not look.
+        sockets: Sequence[socket] = getattr(self._server, "sockets")  # noqa: B009
+        bound = sockets[0].getsockname()
         self.address = advertise or join_address(bound[0], bound[1])
 
     def set_members(self, contacts: Mapping[NodeId, Contact]) -> None:

@@ -1,0 +1,79 @@
+"""Fetching a snapshot (§5): which offer is followed, and what an installed one leaves behind."""
+
+from __future__ import annotations
+
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.events import PieceStored, SnapshotInstalled
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.membership import Levels
+from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
+from lockmaster_raft.ready import InstallPieces
+
+from .rig import Rig, configuration, header
+from .test_elections import elect
+
+DIGEST = b"d" * 32
+
+
+def offer(sender: int, term: int, index: int, offered_term: int = 1) -> InstallSnapshot:
+    place = (Index(index), Term(offered_term), configuration(), Index(1), Levels())
+    return InstallSnapshot(header(sender, term), 1, *place, (DIGEST,), 9, (NodeId(sender),))
+
+
+def gone(rig: Rig, sender: int, term: int, index: int) -> None:
+    rig.receive(FetchPieceReply(header(sender, term), Index(index), 0, False, b""))
+
+
+def fetching() -> Rig:
+    """A follower of term 2 that fetches member 2's snapshot at 20."""
+    rig = Rig(term=2)
+    rig.receive(offer(2, 2, 20))
+    assert rig.only(FetchPiece).last_index == 20
+    return rig
+
+
+def test_an_older_snapshot_of_the_next_leader_is_fetched_once_nobody_has_the_newer_one() -> None:
+    """Seed 5071 of the registers: refused for good, so the member never caught up."""
+    rig = fetching()
+    gone(rig, 2, 2, 20)
+    rig.receive(offer(3, 3, 15))
+    rig.synced()
+    assert rig.node.fetching is not None
+    assert rig.node.fetching.last_index == 15
+
+
+def test_an_older_snapshot_waits_while_the_newer_one_may_still_be_had() -> None:
+    rig = fetching()
+    rig.receive(offer(3, 3, 15))
+    assert rig.only(InstallSnapshotReply).reason
+    assert rig.node.fetching is not None
+    assert rig.node.fetching.last_index == 20
+
+
+def test_an_older_offer_of_the_same_term_is_a_late_message() -> None:
+    rig = fetching()
+    gone(rig, 2, 2, 20)
+    rig.receive(offer(2, 2, 15))
+    assert rig.node.fetching is not None
+    assert rig.node.fetching.last_index == 20
+
+
+def test_a_source_that_answers_no_more_is_one_that_has_it_no_more() -> None:
+    rig = fetching()
+    rig.tick(3 * SECOND)
+    rig.receive(offer(3, rig.node.term + 1, 15))
+    assert rig.node.fetching is not None
+    assert rig.node.fetching.last_index == 15
+
+
+def test_a_leader_goes_on_from_the_cluster_time_of_the_snapshot_that_it_installed() -> None:
+    """service.md §1, with no entry and no heartbeat since that would tell it."""
+    rig = fetching()
+    rig.receive(FetchPieceReply(header(2, 2), Index(20), 0, True, b"data"))
+    assert isinstance(rig.step(PieceStored(Index(20), 0)).pieces[0], InstallPieces)
+    rig.step(SnapshotInstalled(Index(20), Term(1), Nanos(50 * SECOND)))
+    rig.synced()
+    elect(rig)
+    (noop,) = rig.store.log
+    assert noop.index == 21
+    assert noop.leader_time >= 50 * SECOND

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lockmaster_raft.config import SECOND, RaftConfig
+from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.events import Applied, Propose, RequestRead, TransferLeadership
-from lockmaster_raft.ids import Index, Nanos, NodeId
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.messages import Heartbeat, HeartbeatReply, ReadIndex, ReadIndexReply
 from lockmaster_raft.ready import ReadReady
 
@@ -253,3 +254,25 @@ def test_a_leader_with_an_empty_log_goes_on_from_the_cluster_time_of_its_state()
     elect(rig)
     (noop,) = rig.store.log
     assert noop.leader_time >= 50 * SECOND
+
+
+def stamped(index: int, term: int, stamp: int) -> Entry:
+    return make_entry(Index(index), Term(term), EntryKind.DATA, Nanos(stamp), b"x")
+
+
+def test_a_leader_goes_on_from_its_logs_last_stamp_whatever_heartbeats_told_beyond_it() -> None:
+    """Seed 282: another leader, who had not heard that heartbeat, renewed a session meanwhile, by an earlier stamp."""
+    rig = Rig(log=(stamped(2, 1, 5 * SECOND),))
+    beat = Heartbeat(header(2, 1), 1, Nanos(0), Index(1), Nanos(50 * SECOND), 1)
+    rig.receive(beat)
+    assert rig.node.cluster_time(Nanos(rig.now)) == 50 * SECOND
+    elect(rig)
+    assert rig.store.log[-1].leader_time == 5 * SECOND
+
+
+def test_a_leader_goes_on_from_its_logs_last_stamp_whatever_a_removed_tail_had() -> None:
+    rig = Rig(log=(stamped(2, 1, 5 * SECOND), stamped(3, 1, 50 * SECOND)))
+    rig.receive(append(2, 2, (2, 1), (stamped(3, 2, 6 * SECOND),)))
+    elect(rig)
+    assert rig.store.log[-2:] == [stamped(3, 2, 6 * SECOND), rig.store.log[-1]]
+    assert rig.store.log[-1].leader_time == 6 * SECOND

@@ -316,6 +316,22 @@ def test_i6_a_witness_truncates_up_to_its_leader_s_proof(node_id: int) -> None:
     assert rig.only(WitnessReport).log_first == 40
 
 
+def test_a_witness_keeps_its_last_entry_which_tells_the_cluster_s_time() -> None:
+    """Also where its budget has no room for one."""
+    rig = followed()
+    rig.node._core.config = replace(rig.config, witness_log_bytes_max=1)
+    cover(rig, 2, 60)
+    assert (rig.node.log_first, rig.node.last_index) == (60, 60)
+
+
+def test_a_witness_without_entries_does_not_campaign_for_it_cannot_tell_the_cluster_s_time() -> None:
+    rig = Rig(start=base(TWO_ONE, level=2, index=90, term=1), node_id=3, has_state=False, term=1)
+    for _ in range(20):
+        rig.tick(rig.config.election_timeout_ns)
+        assert rig.sent(PreVote) == []
+    assert rig.node.role is not Role.PRE_CANDIDATE
+
+
 def test_i6_what_an_earlier_term_s_leader_allowed_is_void() -> None:
     """A new leader may have admitted a full voter since; the byte budget does not change that."""
     rig = followed()

@@ -20,10 +20,11 @@ REGISTERS_EVERY = 5
 TWICE_EVERY = 10
 """One seed in so many runs a second time and must leave the same trace."""
 WORKERS = 2
-REGRESSIONS = (4, 9, 17, 26, 171)
+REGRESSIONS = (4, 9, 17, 26, 171, 282)
 """Seeds that found bugs of the product: an idle cluster that never formed, a joiner that took an old configuration
 for its removal, a request that told a term before it was durable, a cluster clock that began at 0 again with a leader
-whose log held no entry (no session expired any more)."""
+whose log held no entry (no session expired any more), one that went on from a heartbeat's time that the leader before
+had not heard (a session that this one renewed expired too early)."""
 REGISTER_REGRESSIONS = (5071,)
 """A member that waited for good for a snapshot which nobody had any more."""
 MET = ("crashed at a sync", "snapshot installed", "elections won", "sessions expired", "waits", "joined")

@@ -10,7 +10,7 @@ from lockmaster_raft.ids import Nanos
 
 
 class ClusterClock:
-    """The clock of one leadership; starts at the last stamp known."""
+    """The clock of one leadership; starts at the last stamp of the leader's log."""
 
     __slots__ = ("_confirmed_at", "_run_max", "_value")
 

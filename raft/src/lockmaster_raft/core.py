@@ -233,6 +233,8 @@ class Core:
         self.flushed_applied: Index = applied
         self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
         """Cluster time as last heard of by heartbeat, entry or state."""
+        self.emitted_time: Nanos = boot.leader_time
+        """Stamp of the entry at `emitted`."""
         self.next_read_id: int = self.random() >> 2
         self._start_leadership_fields()
         self._start_output_fields()
@@ -418,9 +420,17 @@ class Core:
 
     def cluster_time(self, now: Nanos) -> Nanos:
         """The leader's stamp at `now`, or what this node last heard."""
-        heard = self.clock.value(now) if self.role is LEADER else self.leader_time
-        last = self.log.last_time
-        return heard if heard > last else last
+        if self.role is LEADER:
+            return self.clock.value(now)
+        return max(self.leader_time, self.log.last_time)
+
+    def last_stamp(self) -> Nanos:
+        """Stamp of the last entry of the log, or of the state where the log holds none."""
+        log = self.log
+        if log.last_index == log.base.index:
+            return self.emitted_time
+        (last,) = log.entries(log.last_index, log.last_index + 1, 1, APPLY_BYTES_MAX)
+        return max(self.emitted_time, last.leader_time)
 
     # --- configuration -----------------------------------------------------------------------------------------------
 
@@ -509,6 +519,7 @@ class Core:
         first = self.emitted + 1
         entries = self.log.entries(first, first + count, count, APPLY_BYTES_MAX)
         self.emitted = entries[-1].index
+        self.emitted_time = entries[-1].leader_time
         return entries
 
     def _may_apply_more(self) -> bool:

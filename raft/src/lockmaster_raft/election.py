@@ -38,6 +38,10 @@ def start_pre_vote(core: Core) -> None:
     reset_election_deadline(core)
     if core.patience == 0 or core.removed:
         return
+    if not core.machine and core.log.last_index == core.log.base.index:
+        # Neither an entry nor a state tells it the cluster's time: as a leader it would begin at 0 (service.md §1).
+        become_follower(core, core.term, NO_NODE)
+        return
     core.role = PRE_CANDIDATE
     core.leader_id = NO_NODE
     core.transfer_campaign = False

@@ -83,7 +83,9 @@ def _leave_leadership(core: Core) -> None:
 def become_leader(core: Core) -> None:
     """Take up the leadership of the current term: its first entry is a NOOP (§6.4, §8)."""
     now, config = core.now, core.config
-    core.clock = ClusterClock(max(core.log.last_time, core.leader_time), now, config.heartbeat_interval_ns)
+    # service.md §1: on from the last stamp of the own log. What heartbeats told beyond it may be later than a stamp
+    # that another leader, who had not heard them, gave since: a session that it renewed would lose that time.
+    core.clock = ClusterClock(core.last_stamp(), now, config.heartbeat_interval_ns)
     core.role = LEADER
     core.leader_id = core.node_id
     core.votes.clear()

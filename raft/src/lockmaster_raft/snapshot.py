@@ -308,6 +308,7 @@ def on_snapshot_installed(core: Core, e: SnapshotInstalled) -> NodeId | None:
     core.commit_index = max(core.commit_index, m.last_index)
     settle(core)
     core.emitted = core.applied = core.flushed_applied = m.last_index
+    core.emitted_time = e.leader_time
     core.leader_time = max(core.leader_time, e.leader_time)
     core.refresh_configuration()
     core.committed_configuration = core.log.configuration_at(core.commit_index)[1]

@@ -99,7 +99,7 @@ def truncate(core: Core) -> None:
     log, config = core.log, core.config
     if core.is_caretaker or not is_steady_witness(core):
         return
-    ceiling = min(core.covered, core.commit_index)
+    ceiling = min(core.covered, core.commit_index, log.last_index - 1)  # the last entry tells the cluster's time
     if core.machine:
         ceiling = min(ceiling, core.flushed_applied)
     keep = ceiling - config.retained_entries_min

@@ -351,8 +351,35 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "roles.py",
-                "    core.clock = ClusterClock(max(core.log.last_time, core.leader_time), now",
-                "    core.clock = ClusterClock(type(core.log.last_time)(0), now",
+                "    core.clock = ClusterClock(core.last_stamp(), now",
+                "    core.clock = ClusterClock(type(now)(0), now",
+            ),
+        ),
+    ),
+    Mutant(
+        "boot_forgets_the_cluster_time",
+        "found here, seed 171",
+        (Edit(CORE + "core.py", "emitted_time: Nanos = boot.leader_time\n", "emitted_time: Nanos = Nanos(0)\n"),),
+    ),
+    Mutant(
+        "leader_clock_on_from_heartbeats",
+        "found here, seed 282",
+        (
+            Edit(
+                CORE + "roles.py",
+                "    core.clock = ClusterClock(core.last_stamp(), now",
+                "    core.clock = ClusterClock(max(core.last_stamp(), core.leader_time), now",
+            ),
+        ),
+    ),
+    Mutant(
+        "older_snapshot_of_the_next_leader_is_refused",
+        "found here, seed 5071 of the registers",
+        (
+            Edit(
+                CORE + "snapshot.py",
+                "    elif m.header.term > old.header.term and fetch.bad_sources.issuperset(old.sources):\n",
+                "    elif False:\n",
             ),
         ),
     ),
@@ -369,6 +396,9 @@ DIRECTED: Final = {
     "read_at_believed_leader": RULE_TESTS + "tests/raft",
     "read_joins_a_round_already_started": RULE_TESTS + "tests/raft",
     "cluster_clock_restarts_with_the_leader": RULE_TESTS + "tests/raft",
+    "older_snapshot_of_the_next_leader_is_refused": RULE_TESTS + "tests/raft",
+    "boot_forgets_the_cluster_time": RULE_TESTS + "tests/raft",
+    "leader_clock_on_from_heartbeats": RULE_TESTS + "tests/raft",
     "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine",
     "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine",
     "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine",

@@ -222,22 +222,25 @@ class Core:
         self.covered: Index = Index(0)
         """Beside a witness a log may start here: told by the leader of the current term, void with it (I6)."""
         self.refresh_standing()
-        # Election. §4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout.
-        self.contact_at: int = now if self.term > 0 else now - 2 * config.election_timeout_ns
+        self.flushed_applied: Index = applied
+        self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
+        """Cluster time as last heard of by heartbeat, entry or state."""
+        self.emitted_time: Nanos = boot.leader_time
+        """Stamp of the entry at `emitted`."""
+        self._start_election_fields()
+        self.next_read_id: int = self.random() >> 2
+        self._start_leadership_fields()
+        self._start_output_fields()
+
+    def _start_election_fields(self) -> None:
+        """§4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout."""
+        self.contact_at: int = self.now if self.term > 0 else self.now - 2 * self.config.election_timeout_ns
         self.election_deadline: int = NEVER
         self.votes: dict[NodeId, bool] = {}
         self.vote_round: int = self.random() >> 2
         self.transfer_campaign = False
         self.campaign_at: int = NEVER
         """When a witness whose pre-vote has a quorum goes on, having waited for every full voter's answer (I3)."""
-        self.flushed_applied: Index = applied
-        self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
-        """Cluster time as last heard of by heartbeat, entry or state."""
-        self.emitted_time: Nanos = boot.leader_time
-        """Stamp of the entry at `emitted`."""
-        self.next_read_id: int = self.random() >> 2
-        self._start_leadership_fields()
-        self._start_output_fields()
 
     def _start_leadership_fields(self) -> None:
         """What only a leader uses, and what reads and snapshots keep."""

@@ -129,6 +129,7 @@ DEEP = (
 DEEP[0].constants.update(MaxLog="6", MaxBoots="3", MaxLeaders="3")
 
 EARLY = features("promote", "compact")
+GROW = features("join", "single")
 ONE = {"MaxTerm": "1", "Features": WITNESS}
 MUTANTS = (
     bug(QUICK, "metadata_witness", "a witness that stores no payload", "NothingLost", Features="{}"),
@@ -145,6 +146,7 @@ MUTANTS = (
     bug(JOIN, "reported_first", "I6 by what the witness reported, not by what it was told", "I6_Coverage"),
     bug(RESTORE, "d1_deletes", "the state is deleted at D1", "I8_FullIsReady", MaxTerm="1", MaxLost="0", MaxLog="3"),
     bug(JOIN, "two_changes", "a second change before the first is committed", "I10_OneChange", MaxLog="3"),
+    bug(WHOLE, "eager_learners", "uncommitted entries for learners", "NoStuckGroup", Features=GROW),
     bug(QUICK, "old_term_commit", "an older term's entry is a commit point", "I1_LeaderCompleteness", MaxTerm="4"),
     bug(GATES, "report_of_any_fence", "ACTIVATE counts a report from before a CANCEL", "ActiveIsKnown"),
     bug(GATES, "activate_skips_down", "ACTIVATE doesn't wait for members that are down", "ActiveIsKnown"),

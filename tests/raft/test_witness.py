@@ -9,7 +9,7 @@ from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.coverage import floor
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, CorruptLog, NotReady, Overloaded
-from lockmaster_raft.events import Applied, ChangeMember, Propose, RequestRead, StorageReport
+from lockmaster_raft.events import Applied, ChangeMember, PromoteMember, Propose, RequestRead, StorageReport
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import MemberRole
 from lockmaster_raft.messages import (
@@ -430,6 +430,17 @@ def test_the_budget_blocks_all_but_reserved_proposals() -> None:
     assert isinstance(answer, Refused)
     assert isinstance(answer.error, Overloaded)
     cluster.step(1, Propose(4, b"keepalive", reserved=True))
+    assert not isinstance(cluster.proposals[-1], Refused)
+
+
+def test_a_witness_that_is_promoted_or_gone_blocks_nothing_any_more() -> None:
+    cluster = pressed(LogPolicy.BLOCK)
+    cluster.down.discard(2)
+    cluster.step(2, asked_for_nothing())
+    cluster.step(1, PromoteMember(8, NodeId(3)))
+    until(cluster, lambda: cluster.nodes[3].serves_state)
+    cluster.run(SECOND)
+    cluster.step(1, Propose(3, b"more"))
     assert not isinstance(cluster.proposals[-1], Refused)
 
 

@@ -92,6 +92,9 @@ def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
 
 def on_snapshot_ready(core: Core, e: SnapshotReady) -> None:
     """The host made a snapshot of this member's state: it may be served from now on."""
+    if not core.machine:
+        core.refuse("snapshot of a state that was dropped")
+        return
     if core.snapshot is None or e.last_index >= core.snapshot.last_index:
         core.snapshot = OwnSnapshot(
             e.last_index,
@@ -137,6 +140,7 @@ def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
         fetch is None
         or old is None
         or m.last_index > old.last_index
+        or (m.header.sender != fetch.leader and m.last_index < old.last_index)  # the old leader may be gone for good
         or (m.last_index == old.last_index and m.chunk_digests != old.chunk_digests)
     ):
         core.fetch = fetch = Fetch(m, m.header.sender)

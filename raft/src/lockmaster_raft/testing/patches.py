@@ -8,6 +8,7 @@ from typing import Final
 from lockmaster_raft.testing.mutants import Edit, Mutant
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
+from lockmaster_raft.testing.patches_witness import WITNESS_MUTANTS
 
 CORE: Final = "lockmaster_raft/"
 
@@ -64,8 +65,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
-                "    return True",
+                "        return theirs > ours\n    return theirs >= ours",
+                "        return True\n    return True",
             ),
         ),
     ),
@@ -75,8 +76,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return (last_term, last_index) >= (core.log.last_term, core.log.last_index)",
-                "    return last_index >= core.log.last_index",
+                "        return theirs > ours\n    return theirs >= ours",
+                "        return theirs[1] > ours[1]\n    return theirs[1] >= ours[1]",
             ),
         ),
     ),
@@ -275,7 +276,7 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)\n",
                 "    ceiling = core.log.durable_index\n",
             ),
         ),
@@ -286,7 +287,7 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    ceiling = min(core.flushed_applied, core.commit_index, core.applied)\n",
+                "    ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)\n",
                 "    ceiling = min(core.commit_index, core.applied)\n",
             ),
         ),
@@ -297,8 +298,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    if m.last_index <= core.commit_index:\n        _reply(core, m, installed=True)\n        return\n",
-                "",
+                "    elif m.last_index <= core.commit_index:\n        _reply(core, m, installed=True)\n",
+                "    elif m.last_index < 0:\n        _reply(core, m, installed=True)\n",
             ),
         ),
     ),
@@ -354,7 +355,7 @@ DIRECTED: Final = {
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 EVERY_MUTANT: Final[tuple[Mutant, ...]] = tuple(
     replace(mutant, directed=DIRECTED.get(mutant.name, mutant.directed))
-    for mutant in (*CORE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+    for mutant in (*CORE_MUTANTS, *WITNESS_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
 )
 """All of them."""
 OPEN: Final = frozenset(

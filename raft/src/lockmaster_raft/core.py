@@ -206,6 +206,8 @@ class Core:
         self.voters: tuple[NodeId, ...] = self.configuration.voter_ids
         self.outgoing: tuple[NodeId, ...] = self.configuration.outgoing
         self.full_here = True
+        self.change_runs = False
+        """Whether a joint or role change waits to be completed."""
         self.guarded = False
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
@@ -459,6 +461,7 @@ class Core:
         own = self.configuration.member(self.node_id)
         committed = self.committed_configuration.member(self.node_id)
         held_back = (own is not None and _held_back(own)) or (committed is not None and _held_back(committed))
+        self.change_runs = bool(self.configuration.outgoing) or self.configuration.changing is not None
         both = (self.configuration, self.committed_configuration)
         self.guarded = any(not m.is_full or m.phase is MemberPhase.DEMOTING for c in both for m in c.members)
         self.full_here = self.machine and self.side is None and not held_back

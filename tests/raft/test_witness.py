@@ -452,6 +452,19 @@ def test_the_budget_alarms_once_and_names_who_holds_it_back() -> None:
     assert not isinstance(cluster.proposals[-1], Refused)
 
 
+def test_under_the_budget_s_pressure_a_witness_truncates_by_any_amount() -> None:
+    """The step that spares BASE writes held it back for ever, and the policy "block" all writers (seed 22)."""
+    config = RaftConfig(retained_entries_min=10_000, witness_log_bytes_max=12_000)
+    rig = Rig(
+        start=base(TWO_ONE, level=2), log=entries(2, *[1] * 399), node_id=3, has_state=False, config=config, term=2
+    )
+    rig.receive(replace(append(1, 2, (400, 1), commit=400), header=header(1, 2, 3)))
+    cover(rig, 2, 400)
+    report = rig.only(WitnessReport)
+    assert report.log_bytes <= report.log_bytes_max
+    assert report.log_first > 1
+
+
 def test_the_budget_never_truncates_what_a_full_voter_lacks() -> None:
     cluster = pressed(LogPolicy.ALARM)
     assert cluster.nodes[3].log_first <= cluster.nodes[2].last_index + 1

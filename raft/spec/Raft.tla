@@ -219,9 +219,13 @@ Deliver(t, x, n, c) ==
       p == MatchLen(log[x], L)
       byState == n > p /\ p < base[l]
       asWitness == Config(L).m[x] \in WitnessKinds
+      learns == Config(L).m[x] \in {"learner", "wlearner"} /\ Mutant # "eager_learners"
   IN
   /\ L # <<>> /\ x # l /\ Up(x) /\ term[x] <= t /\ ~(role[x] = "L" /\ term[x] = t) /\ Knows(L, x)
-  /\ n \in p..Len(L) /\ (n = p => Fine \/ p = Len(L))
+  /\ n \in p..Len(L) /\ (n = p => Fine \/ p = Len(L) \/ (learns /\ p >= cmt[t]))
+  \* A learner gets committed entries only. Else it may hold what nobody can commit any more, and refuse the one whose
+  \* uncommitted configuration makes it a voter: {a, w, j} without b was stuck (see the bug eager_learners).
+  /\ learns /\ n > p => n <= cmt[t]
   /\ c <= n /\ c <= cmt[t]
   /\ byState => /\ n >= base[l] /\ ~ActsAsWitness(l)
                 /\ asWitness => \A y \in FullVoters(Config(L)) : acked[t][y] >= base[l]

@@ -104,7 +104,8 @@ ALL = features("join", "joint", "single", "promote", "demote", "truncate", "comp
 QUICK = raft("quick", "2+1: promotion, truncation, a lost disk; 2 terms, 3 entries", Features=WITNESS, MaxLog="3")
 SMOKE = raft("smoke", "2+1: promotion; 1 term, 3 entries", Features=WITNESS, MaxTerm="1", MaxLog="3")
 PROMOTE = raft("promote", "2+1: promotion to its end and truncation; 2 terms, 4 entries", Features=WITNESS)
-RESTORE = raft("restore", "3 full: demotion and compaction; 2 terms, 4 entries", Genesis="<- AllFull", Features=SHAPE)
+RESTORE = raft("restore", "3 full: demotion and compaction; 2 terms, 4 entries", Fulls="{a, b, c}", Witnesses="{}")
+RESTORE = replace(RESTORE, constants={**RESTORE.constants, "Features": SHAPE, "MaxData": "0"})
 JOIN = raft("join", "2+1 and a joiner: single and joint changes; 1 term, 4 entries", Joiners="{j}", MaxTerm="1")
 JOIN = replace(JOIN, constants={**JOIN.constants, "Features": SWAP, "MaxConfig": "3", "Gap": "1"})
 BASE = raft("base", "votes one by one, late messages, restarts; 3 terms, 3 entries", Fine="TRUE", InFlight="TRUE")
@@ -129,6 +130,7 @@ DEEP = (
 DEEP[0].constants.update(MaxLog="6", MaxBoots="3", MaxLeaders="3")
 
 EARLY = features("promote", "compact")
+GROW = features("join", "single")
 ONE = {"MaxTerm": "1", "Features": WITNESS}
 MUTANTS = (
     bug(QUICK, "metadata_witness", "a witness that stores no payload", "NothingLost", Features="{}"),
@@ -145,6 +147,7 @@ MUTANTS = (
     bug(JOIN, "reported_first", "I6 by what the witness reported, not by what it was told", "I6_Coverage"),
     bug(RESTORE, "d1_deletes", "the state is deleted at D1", "I8_FullIsReady", MaxTerm="1", MaxLost="0", MaxLog="3"),
     bug(JOIN, "two_changes", "a second change before the first is committed", "I10_OneChange", MaxLog="3"),
+    bug(WHOLE, "eager_learners", "uncommitted entries for learners", "NoStuckGroup", Features=GROW),
     bug(QUICK, "old_term_commit", "an older term's entry is a commit point", "I1_LeaderCompleteness", MaxTerm="4"),
     bug(GATES, "report_of_any_fence", "ACTIVATE counts a report from before a CANCEL", "ActiveIsKnown"),
     bug(GATES, "activate_skips_down", "ACTIVATE doesn't wait for members that are down", "ActiveIsKnown"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HEAP = "-Xmx4g"
-MODEL_VALUES = ("a", "b", "w", "v", "j", "nobody")
+MODEL_VALUES = ("a", "b", "c", "w", "j", "nobody")
 
 
 class Missing(Exception):

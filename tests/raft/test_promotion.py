@@ -20,6 +20,7 @@ from lockmaster_raft.events import (
     SetReducedCommit,
     SideOpened,
     SideReady,
+    SnapshotReady,
     StorageReport,
     SwapMember,
     TransferLeadership,
@@ -313,6 +314,12 @@ def test_an_answer_of_another_promotion_is_ignored() -> None:
     rig.step(SideOpened(7, Index(5)))
     assert rig.node.promotion == (2, "opening")
     assert rig.node.refusals["side state of no promotion under way"] == 1
+
+
+def test_a_snapshot_of_a_dropped_state_is_not_served() -> None:
+    rig = promoting()
+    rig.step(SnapshotReady(Index(3), Term(1), TWO_ONE, Index(1), base(TWO_ONE, level=2).levels, (b"d" * 32,), 5))
+    assert rig.node.refusals["snapshot of a state that was dropped"] == 1
 
 
 def test_a_snapshot_that_nobody_waits_for_is_refused() -> None:

@@ -9,7 +9,7 @@ from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.coverage import floor
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, CorruptLog, NotReady, Overloaded
-from lockmaster_raft.events import Applied, ChangeMember, Propose, RequestRead, StorageReport
+from lockmaster_raft.events import Applied, ChangeMember, PromoteMember, Propose, RequestRead, StorageReport
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import MemberRole
 from lockmaster_raft.messages import (
@@ -449,12 +449,36 @@ def test_the_budget_blocks_all_but_reserved_proposals() -> None:
     assert not isinstance(cluster.proposals[-1], Refused)
 
 
+def test_a_witness_that_is_promoted_or_gone_blocks_nothing_any_more() -> None:
+    cluster = pressed(LogPolicy.BLOCK)
+    cluster.down.discard(2)
+    cluster.step(2, asked_for_nothing())
+    cluster.step(1, PromoteMember(8, NodeId(3)))
+    until(cluster, lambda: cluster.nodes[3].serves_state)
+    cluster.run(SECOND)
+    cluster.step(1, Propose(3, b"more"))
+    assert not isinstance(cluster.proposals[-1], Refused)
+
+
 def test_the_budget_alarms_once_and_names_who_holds_it_back() -> None:
     cluster = pressed(LogPolicy.ALARM)
     (alarm,) = [a for _, a in cluster.alarms if a.code == "witness_log"]
     assert "full voter 2" in alarm.text
     cluster.step(1, Propose(3, b"more"))
     assert not isinstance(cluster.proposals[-1], Refused)
+
+
+def test_under_the_budget_s_pressure_a_witness_truncates_by_any_amount() -> None:
+    """The step that spares BASE writes held it back for ever, and the policy "block" all writers (seed 22)."""
+    config = RaftConfig(retained_entries_min=10_000, witness_log_bytes_max=12_000)
+    rig = Rig(
+        start=base(TWO_ONE, level=2), log=entries(2, *[1] * 399), node_id=3, has_state=False, config=config, term=2
+    )
+    rig.receive(replace(append(1, 2, (400, 1), commit=400), header=header(1, 2, 3)))
+    cover(rig, 2, 400)
+    report = rig.only(WitnessReport)
+    assert report.log_bytes <= report.log_bytes_max
+    assert report.log_first > 1
 
 
 def test_the_budget_never_truncates_what_a_full_voter_lacks() -> None:

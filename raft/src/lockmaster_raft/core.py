@@ -214,6 +214,8 @@ class Core:
         self.voters: tuple[NodeId, ...] = self.configuration.voter_ids
         self.outgoing: tuple[NodeId, ...] = self.configuration.outgoing
         self.full_here = True
+        self.change_runs = False
+        """Whether a joint or role change waits to be completed."""
         self.guarded = False
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
@@ -223,17 +225,17 @@ class Core:
         """Beside a witness a log may start here: told by the leader of the current term, void with it (I6)."""
         self.refresh_standing()
         self.flushed_applied: Index = applied
-        self.leader_time: Nanos = max(self.log.last_time, boot.leader_time)
-        """Cluster time as last heard of by heartbeat, entry or state."""
-        self.emitted_time: Nanos = boot.leader_time
-        """Stamp of the entry at `emitted`."""
-        self._start_election_fields()
+        self._start_election_fields(boot.leader_time)
         self.next_read_id: int = self.random() >> 2
         self._start_leadership_fields()
         self._start_output_fields()
 
-    def _start_election_fields(self) -> None:
+    def _start_election_fields(self, leader_time: Nanos) -> None:
         """§4.2.3 and raft.md §2: after a restart a voter stays sticky for one election timeout."""
+        self.leader_time: Nanos = max(self.log.last_time, leader_time)
+        """Cluster time as last heard of by heartbeat, entry or state."""
+        self.emitted_time: Nanos = leader_time
+        """Stamp of the entry at `emitted`."""
         self.contact_at: int = self.now if self.term > 0 else self.now - 2 * self.config.election_timeout_ns
         self.election_deadline: int = NEVER
         self.votes: dict[NodeId, bool] = {}
@@ -490,6 +492,7 @@ class Core:
         own = self.configuration.member(self.node_id)
         committed = self.committed_configuration.member(self.node_id)
         held_back = (own is not None and _held_back(own)) or (committed is not None and _held_back(committed))
+        self.change_runs = bool(self.configuration.outgoing) or self.configuration.changing is not None
         both = (self.configuration, self.committed_configuration)
         self.guarded = any(not m.is_full or m.phase is MemberPhase.DEMOTING for c in both for m in c.members)
         self.full_here = self.machine and self.side is None and not held_back

@@ -101,7 +101,9 @@ def highest_start(core: Core) -> int:
     for member in full_deciders(core.configuration):
         p = core.progress.get(member.member_id)
         if p is not None:
-            highest = max(highest, p.log_first - 1 if p.log_first else core.commit_index)
+            # Who has not appended the configuration in force may not know yet that it must hold its log.
+            known = p.log_first and p.match >= core.log.configuration_index
+            highest = max(highest, p.log_first - 1 if known else core.commit_index)
     return highest
 
 

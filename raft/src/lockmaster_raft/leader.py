@@ -96,7 +96,8 @@ def after_progress(core: Core) -> None:
         caretaker.hand_over(core)
     elif core.transfer is not None:
         transfer.pursue(core)
-    role_changes.drive(core)
+    if core.change_runs:
+        role_changes.drive(core)
 
 
 def _leave(core: Core) -> None:

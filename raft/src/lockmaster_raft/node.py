@@ -72,6 +72,9 @@ class MemberView:
     """Answered a heartbeat sent within the last election timeout."""
     silent_ns: int
     """Since when it has not answered; 0 while reachable."""
+    log_first: Index
+    """Where its log starts, as last reported in this term; 0: not reported."""
+    free_bytes: int
     level_min: int
     level_max: int
     rtt_ns: int
@@ -321,6 +324,8 @@ class Node:
                 p.applied,
                 p.reachable and members.is_live(core, p),
                 0 if members.is_live(core, p) else core.now - p.contact,
+                p.log_first,
+                p.free_bytes,
                 p.level_min,
                 p.level_max,
                 p.rtt_ns,

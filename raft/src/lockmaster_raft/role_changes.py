@@ -177,6 +177,7 @@ def drive(core: Core) -> None:
     """In every heartbeat, and after a commit: complete or abort what runs, else see what the policy asks for."""
     if not core.witness_level or why_not_now(core, None, completing=True) is not None:
         return
+    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w))
     configuration = core.configuration
     if configuration.outgoing:
         append_configuration(core, None, left(configuration), NO_NODE)

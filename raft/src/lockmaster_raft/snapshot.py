@@ -94,6 +94,9 @@ def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
 
 def on_snapshot_ready(core: Core, e: SnapshotReady) -> None:
     """The host made a snapshot of this member's state: it may be served from now on."""
+    if not core.machine:
+        core.refuse("snapshot of a state that was dropped")
+        return
     if core.snapshot is None or e.last_index >= core.snapshot.last_index:
         core.snapshot = OwnSnapshot(
             e.last_index,

@@ -8,6 +8,7 @@ import time
 
 from lockmaster_raft.testing.application import load_application
 from lockmaster_raft.testing.cluster import Cluster
+from lockmaster_raft.testing.invariants.rare_events import too_rare
 from lockmaster_raft.testing.runner import Totals, run_seeds
 
 
@@ -64,7 +65,10 @@ def _run(seeds: range, options: argparse.Namespace) -> int:
             if options.stop:
                 return 1
     print("\n".join(totals.lines(time.monotonic() - began)))
-    return 1 if totals.failures else 0
+    seldom = too_rare(totals.seeds, totals.counts)
+    for event in seldom:
+        print(f"FAILED: too rare: {event}, {totals.counts[event]} times in {totals.seeds} seeds")
+    return 1 if totals.failures or seldom else 0
 
 
 def replay_command(seed: int, application: str | None) -> str:

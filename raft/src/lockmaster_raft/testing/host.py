@@ -458,7 +458,11 @@ class Host:
     def _serve(self, node: Node, piece: ServePiece) -> None:
         chunks = self._images.get(piece.last_index, ())
         found = piece.number < len(chunks)
-        header = Header(self.cluster.cluster_id, self.member_id, piece.to, node.term, 1, 1)
+        if self.disk is None:
+            return
+        # A term that is durable: the node's own may not be yet (S2, seed 102).
+        term = self.disk.surely_hard_state.term
+        header = Header(self.cluster.cluster_id, self.member_id, piece.to, term, 1, 1)
         data = chunks[piece.number] if found else b""
         reply = FetchPieceReply(header, piece.last_index, piece.number, found, data)
         self.cluster.carry(self, node, piece.to, 1, reply)

@@ -9,6 +9,7 @@ from lockmaster_raft.testing.mutants import Edit, Mutant
 from lockmaster_raft.testing.patches_gates import GATE_MUTANTS
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
+from lockmaster_raft.testing.patches_witness import WITNESS_MUTANTS
 
 CORE: Final = "lockmaster_raft/"
 
@@ -65,8 +66,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return theirs >= ours",
-                "    return True",
+                "        return theirs > ours\n    return theirs >= ours",
+                "        return True\n    return True",
             ),
         ),
     ),
@@ -76,8 +77,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "election.py",
-                "    return theirs >= ours",
-                "    return theirs[1] >= ours[1]",
+                "        return theirs > ours\n    return theirs >= ours",
+                "        return theirs[1] > ours[1]\n    return theirs[1] >= ours[1]",
             ),
         ),
     ),
@@ -407,6 +408,6 @@ DIRECTED: Final = {
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(
     replace(mutant, directed=DIRECTED.get(mutant.name, mutant.directed))
-    for mutant in (*CORE_MUTANTS, *GATE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+    for mutant in (*CORE_MUTANTS, *WITNESS_MUTANTS, *GATE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
 )
 """All of them: `mutants` demands that each is found."""

@@ -54,6 +54,8 @@ class RoleChurn:
             "reduced": self._reduced,
             "crash_promoting": self._crash_promoting,
             "abort_promoting": self._abort_promoting,
+            "leave_a_demoting_voter": self._leave_a_demoting_voter,
+            "leave_a_promoted_witness": self._leave_a_promoted_witness,
         }
 
     def start(self) -> None:
@@ -123,8 +125,8 @@ class RoleChurn:
             for host in self._promoting() if self._active else []:
                 then(host)
 
-        wait = int(self._draw.random() ** 2 * 4 * self._cluster.mix.side_ns)
-        self._cluster.scheduler.after(SECOND // 20 + wait, strike)
+        wait = int(self._draw.random() * 5 * self._cluster.mix.side_ns)
+        self._cluster.scheduler.after(SECOND // 50 + wait, strike)
         return True
 
     def _crash_promoting(self, lead: Host, node: Node) -> bool:
@@ -201,12 +203,53 @@ class RoleChurn:
         for host in others:
             self._away(host, int(1.5 * SECOND))
 
-        def strike() -> None:
-            if self._active and lead.running:
-                self._away(lead, 8 * SECOND)
+        return bool(others) and self._later_away(lead, int(1.2 * SECOND))
 
-        self._cluster.scheduler.after(int(1.2 * SECOND), strike)
-        return bool(others)
+    def _others(self, lead: Host, node: Node, but: NodeId) -> list[Host]:
+        """The running full voters besides the leader and that one."""
+        full = {m.member_id for m in node.configuration.members if m.voter and m.is_full} - {but}
+        return [h for h in self._cluster.hosts if h.running and h.member_id in full and h is not lead]
+
+    def _leave_a_demoting_voter(self, lead: Host, node: Node) -> bool:
+        """D1 is committed while the others are away, then the leader goes: only the DEMOTING one can be elected."""
+        full = [m for m in node.configuration.members if m.voter and m.is_full and m.member_id != lead.member_id]
+        who = self._pick(full)
+        if who is None or len(full) < 2:
+            return False
+        for host in self._others(lead, node, who):
+            self._away(host, 2 * SECOND)
+        self._ask(lead, "demote", lambda number: DemoteMember(number, who))
+        return self._later_away(lead, int(0.4 * SECOND))
+
+    def _leave_a_promoted_witness(self, lead: Host, node: Node) -> bool:
+        """The leader goes between P4's append and its commit, or soon after, with the other full voters behind."""
+        who = self._pick([m for m in node.configuration.members if not m.is_full and m.voter])
+        if who is None:
+            return False
+        for host in self._others(lead, node, who):
+            self._away(host, 4 * SECOND)
+        self._ask(lead, "promote", lambda number: PromoteMember(number, who))
+
+        def look(left: int) -> None:
+            now = lead.node
+            member = now.configuration.member(who) if now is not None else None
+            if now is None or member is None or left == 0 or not self._active:
+                return
+            if member.is_full:
+                self._later_away(lead, int(2 * self._draw.random() * self._cluster.mix.delay_ns))
+                return
+            self._cluster.scheduler.after(SECOND // 500, lambda: look(left - 1))
+
+        look(2000)
+        return True
+
+    def _later_away(self, host: Host, wait: int) -> bool:
+        def strike() -> None:
+            if self._active and host.running:
+                self._away(host, 6 * SECOND)
+
+        self._cluster.scheduler.after(wait, strike)
+        return True
 
     def _away(self, host: Host, down: int) -> bool:
         host.crash(False)

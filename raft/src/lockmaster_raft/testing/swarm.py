@@ -101,6 +101,8 @@ ROLE_FAULTS: Final = (
     "reduced",
     "crash_promoting",
     "abort_promoting",
+    "leave_a_demoting_voter",
+    "leave_a_promoted_witness",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.entry import CONFIG
@@ -51,6 +52,17 @@ RARE: Final = (
 )
 """Every one must happen: `make sim` counts them, CI's list of seeds meets each."""
 HELD_BACK_ENTRIES: Final = 20
+SEEDS_PER_EVENT_MAX: Final = 250
+"""A long run that meets an event less than once in so many seeds fails (20 per 5,000, reliability.md)."""
+SEEDS_JUDGED_MIN: Final = 1000
+"""Shorter runs are not judged by it."""
+
+
+def too_rare(seeds: int, counts: Counter[str]) -> list[str]:
+    """The events that a run of so many seeds met too seldom."""
+    if seeds < SEEDS_JUDGED_MIN:
+        return []
+    return [event for event in RARE if counts[event] < seeds // SEEDS_PER_EVENT_MAX]
 
 
 class RareEvents(Invariant):

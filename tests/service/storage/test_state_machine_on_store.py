@@ -36,6 +36,9 @@ class Pair(Machine):
         other = self.other.apply(header, decode_batch(self.log[-1][1]))
         assert (other.results, other.events) == (applied.results, applied.events)
         self.store.sealed(Index(header.index), Term(1))
+        if self.draw.random() < 0.2:
+            self.store.cut()
+            self.store.release()
         if self.draw.random() < 0.3:
             self.store.store(Index(header.index - self.draw.randrange(2)))
         if self.draw.random() < 0.02 and self.store.applied_stored:

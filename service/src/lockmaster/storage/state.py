@@ -12,6 +12,7 @@ Laws.
 4. hash == sum modulo 2**64 of record_hash(key, value) over all records, as of `applied` rounded down to the last closed
    generation; keys under LOCAL_PREFIX and the representation of large values don't count.
 5. A large value's parts lie in RocksDB before the batch that makes them reachable, under (key, generation's index).
+6. A clean record is what RocksDB holds, unless a closed generation waits that has its key: `_forget` uncovers it.
 """
 
 from __future__ import annotations
@@ -455,6 +456,9 @@ class StateStore:
             if key not in state.open:
                 self._keep(state, key, state.dirty.pop(key), CACHED_WEIGHT)
                 state.added.pop(key, None)
+            else:  # law 6: what was clean before this batch is not what RocksDB holds now
+                state.clean.pop(key, None)
+                state.old.pop(key, None)
 
     def _merge(
         self,

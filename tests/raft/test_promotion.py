@@ -17,6 +17,7 @@ from lockmaster_raft.events import (
     PieceStored,
     PromoteMember,
     RemoveMember,
+    RequestRead,
     SetReducedCommit,
     SideOpened,
     SideReady,
@@ -85,6 +86,16 @@ def test_a_witness_is_promoted_in_place_while_writes_go_on(shape: tuple[int, int
     assert cluster.nodes[number].serves_state
     applied = [e.index for e in cluster.applied[number]]
     assert applied == list(range(applied[0], cluster.nodes[1].commit_index + 1))
+
+
+def test_reads_that_begin_rounds_all_the_time_do_not_put_a_promotion_off() -> None:
+    """They put off the heartbeat and with it Coverage, whose answer asks for the snapshot: P2 waited for the load."""
+    cluster = shaped()
+    assert asked(cluster, PromoteMember(5, NodeId(3))) is None
+    for read_id in range(1, 601):
+        cluster.step(1, RequestRead(read_id))
+        cluster.run(SECOND // 200)
+    assert standing(cluster, 3) == FULL
 
 
 def test_p2_the_snapshot_is_not_older_than_p1() -> None:

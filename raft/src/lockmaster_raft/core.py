@@ -253,6 +253,8 @@ class Core:
         self.round_id = 0
         self.confirmed_round = 0
         self.heartbeat_at: int = NEVER
+        self.duties_at: int = NEVER
+        """The next heartbeat is no later, whatever rounds are begun by reads: its duties come with no other round."""
         self.check_quorum_at: int = NEVER
         self.commit_flush_at: int = NEVER
         self.own_term_committed = False

@@ -25,7 +25,7 @@ from lockmaster_raft.replication import (
     retransmit,
     retransmit_deadline,
 )
-from lockmaster_raft.roles import become_follower
+from lockmaster_raft.roles import DUTIES_ROUNDS, become_follower
 
 
 def on_propose(core: Core, e: Propose) -> None:
@@ -202,6 +202,8 @@ def tick(core: Core) -> None:
 
 
 def _heartbeat(core: Core) -> None:
+    # Rounds that reads begin put the heartbeat off, but no further than this: else nobody is promoted under load.
+    core.duties_at = core.now + DUTIES_ROUNDS * core.config.heartbeat_interval_ns
     reads.begin_round(core)
     if core.departing:
         tell_departed(core)

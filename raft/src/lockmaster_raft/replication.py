@@ -135,7 +135,7 @@ def start_round(core: Core) -> None:
     """Begin a heartbeat round: it proves leadership to reads, check-quorum and the cluster clock (§6.4)."""
     core.round_id += 1
     now = core.now
-    core.heartbeat_at = now + core.config.heartbeat_interval_ns
+    core.heartbeat_at = min(now + core.config.heartbeat_interval_ns, core.duties_at)
     core.commit_flush_at = NEVER
     stamp = core.cluster_time(now)
     epoch = core.configuration.epoch

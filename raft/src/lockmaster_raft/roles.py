@@ -17,6 +17,8 @@ from lockmaster_raft.progress import Progress
 from lockmaster_raft.ready import FOLLOWER, LEADER, LEARNER, REMOVED, WITNESS, Resolved, Role
 from lockmaster_raft.replication import replicate_all
 
+DUTIES_ROUNDS: Final = 2
+"""Rounds begun by reads put a heartbeat's duties off by no more than this many heartbeat intervals."""
 CARETAKER_TIMEOUTS: Final = 4
 """Election timeouts that a caretaker leads without a full replica coming forward (I4)."""
 
@@ -72,7 +74,8 @@ def _leave_leadership(core: Core) -> None:
     core.own_term_committed = False
     core.pending_sizes.clear()
     core.pending_bytes = 0
-    core.heartbeat_at = core.check_quorum_at = core.commit_flush_at = core.caretaker_until = NEVER
+    core.heartbeat_at = core.duties_at = core.check_quorum_at = NEVER
+    core.commit_flush_at = core.caretaker_until = NEVER
     core.healthy_since = None
     core.witness_pressed = ()
     transfer, core.transfer = core.transfer, None
@@ -97,6 +100,7 @@ def become_leader(core: Core) -> None:
     core.pending_bytes = 0
     core.round_id = core.confirmed_round = 0
     core.check_quorum_at = now + config.election_timeout_ns
+    core.duties_at = now + DUTIES_ROUNDS * config.heartbeat_interval_ns
     core.progress.clear()
     sync_progress(core)
     core.leading_since = core.change_since = now

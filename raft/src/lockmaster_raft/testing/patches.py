@@ -360,7 +360,7 @@ CORE_MUTANTS: Final = (
     Mutant(
         "boot_forgets_the_cluster_time",
         "found here, seed 171",
-        (Edit(CORE + "core.py", "emitted_time: Nanos = boot.leader_time\n", "emitted_time: Nanos = Nanos(0)\n"),),
+        (Edit(CORE + "core.py", "emitted_time: Nanos = leader_time\n", "emitted_time: Nanos = Nanos(0)\n"),),
     ),
     Mutant(
         "leader_clock_on_from_heartbeats",

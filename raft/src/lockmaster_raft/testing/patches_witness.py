@@ -20,8 +20,8 @@ WITNESS_MUTANTS: Final = (
         "witness_truncates_at_its_commit_index",
         "I6, WR 3.1",
         "witness.py",
-        "    ceiling = min(core.covered, core.commit_index)\n",
-        "    ceiling = core.commit_index\n",
+        "    ceiling = min(core.covered, core.commit_index, log.last_index - 1)",
+        "    ceiling = min(core.commit_index, log.last_index - 1)",
     ),
     _mutant(
         "coverage_counts_only_full_voters_that_answer",
@@ -82,7 +82,7 @@ WITNESS_MUTANTS: Final = (
         "caretaker_takes_proposals",
         "I4",
         "core.py",
-        "        return self.role is Role.LEADER and not self.full_here\n",
+        "        return self.role is LEADER and not self.full_here\n",
         "        return False\n",
     ),
     _mutant(

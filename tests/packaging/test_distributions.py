@@ -14,7 +14,7 @@ import pytest
 
 from .tree import ROOT
 
-VERSION = "0.1.0"
+VERSION = "0.2.0.dev0"
 UV = shutil.which("uv") or str(ROOT / ".build" / "uv" / "bin" / "uv")
 SERVER_ONLY = (
     "rocksdict",
@@ -63,7 +63,7 @@ def test_command_line_help_works_without_the_server_extra() -> None:
 @pytest.mark.parametrize("folder", ["raft", "service"])
 def test_version_is_the_changelogs(folder: str) -> None:
     stated = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["version"]
-    newest = re.findall(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    newest = re.findall(r"^## \[?(\d+\.\d+\.\d+[.\w]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
     assert stated == newest == VERSION
 
 

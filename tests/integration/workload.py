@@ -77,8 +77,10 @@ def now() -> int:
 class Load:
     """Workers on a cluster, from `start` to `stop`."""
 
-    def __init__(self, endpoints: str, *, workers: int = 6, keys: int = 3, ttl: float = 15.0) -> None:
+    def __init__(self, endpoints: str, *, workers: int = 6, keys: int = 3, ttl: float = 15.0, tag: str = "") -> None:
+        """`tag` begins the names of keys and locks: one for each load where several come upon one cluster."""
         self.record = Record()
+        self._tag = tag
         self._endpoints, self._workers, self._keys, self._ttl = endpoints, workers, keys, ttl
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,13 +122,13 @@ class Load:
                 self.record.errors.append(f"{type(error).__name__}: {error}")
 
     async def _round(self, client: AsyncClient, worker: int, count: int) -> None:
-        key = f"key-{(worker + count) % self._keys}"
+        key = f"{self._tag}key-{(worker + count) % self._keys}"
         await self._write(client, key, f"{worker}/{count}".encode())
         called = now()
         item = await client.config(NAMESPACE).get(key)
         revision, value = (item.revision, item.value) if item is not None else (0, b"")
         self.record.reads.append(Read(key, called, now(), revision, value))
-        await self._hold(client, f"lock-{(worker + count) % self._keys}")
+        await self._hold(client, f"{self._tag}lock-{(worker + count) % self._keys}")
 
     async def _write(self, client: AsyncClient, key: str, value: bytes) -> None:
         write = Write(key, value, now())

@@ -133,8 +133,8 @@ class LocalCluster:
             self.start_member(member)
         self.wait_until_whole(timeout)
 
-    def start_member(self, member: Member) -> None:
-        """Starts one member, blank or with what it had."""
+    def start_member(self, member: Member, *, join: bool = True) -> None:
+        """Starts one member, blank or with what it had; without `join` a blank one waits to be added."""
         command = [sys.executable, "-m", "lockmaster.cli.tethered", "serve", "--name", member.name]
         command += ["--data-dir", str(member.directory), *self._arguments, *member.arguments]
         command += ["--listen-client", member.client_address, "--listen-peer", member.peer_address]
@@ -144,8 +144,10 @@ class LocalCluster:
             command += ["--role", "witness"]
         if member is self.members[0]:
             command += ["--bootstrap"]
-        else:
-            command += ["--join", self.members[0].client_address]
+        elif join:
+            running = [other for other in self.members if other is not member and other.running]
+            for other in running or self.members[:1]:
+                command += ["--join", other.client_address]
         if self._tls is None:
             command += ["--insecure"]
         else:

@@ -25,6 +25,7 @@ from lockmaster.storage.snapshot import (
     ChunkRefused,
     Snapshot,
     SnapshotWriter,
+    fetched_paths,
     latest_snapshot,
     let_all_go,
     make_snapshot,
@@ -70,6 +71,8 @@ class SnapshotHost:
     def offer_existing(self) -> None:
         """At boot: tell the node of the newest snapshot on disk, if it still joins the log."""
         let_all_go(self._engine.directory)
+        if self._engine.directory.side_epoch is not None:  # whole: what it was built of may be left from before
+            self._remove(fetched_paths(self._engine.directory))
         if self._engine.directory.store is None:
             return
         own = latest_snapshot(self._engine.directory)
@@ -244,12 +247,13 @@ class SnapshotHost:
 
     def dropped(self) -> None:
         """The state is gone: its snapshots and the chunks on their way are, too."""
-        own, self._own = self._own, None
-        writer, self._writer = self._writer, None
-        if own is not None:
-            self._start(self.in_thread(self._engine.directory.files.remove_tree, own.path))
-        if writer is not None:
-            self._start(self.in_thread(writer.discard))
+        own, self._own, self._writer = self._own, None, None
+        # Those of now: a promotion that begins before they are gone fetches another snapshot, at another address.
+        self._remove([*fetched_paths(self._engine.directory), *([own.path] if own is not None else [])])
+
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            self._start(self.in_thread(self._engine.directory.files.remove_tree, path))
 
     async def close(self) -> None:
         """Wait for what runs; begin nothing more."""

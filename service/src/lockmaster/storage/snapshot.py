@@ -49,6 +49,7 @@ BATCH_BYTES: Final = 128 << 10
 MANIFEST_NAME: Final = "manifest"
 SNAPSHOTS_NAME: Final = "snapshots"
 HELD_PREFIX: Final = "held-"
+INCOMING_PREFIX: Final = "incoming-"
 _STREAM_HEAD: Final = struct.Struct(">8sHQQQ")
 _STREAM_MAGIC: Final = b"LMSTATE\x01"
 _RECORD: Final = struct.Struct(">II")
@@ -188,6 +189,13 @@ def let_all_go(directory: DataDirectory) -> None:
             shutil.rmtree(f"{root}/{name}", ignore_errors=True)
 
 
+def fetched_paths(directory: DataDirectory) -> list[str]:
+    """Where chunks of snapshots lie that were being fetched; cheap."""
+    root = f"{directory.path}/{SNAPSHOTS_NAME}"
+    names = directory.files.list_dir(root) if directory.files.exists(root) else ()
+    return [f"{root}/{name}" for name in names if name.startswith(INCOMING_PREFIX)]
+
+
 def _run_child(checkpoint: str, side: str) -> None:
     command = [sys.executable, "-m", "lockmaster.storage.snapshot_child", checkpoint, side]
     result = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -230,10 +238,10 @@ class SnapshotWriter:
         self.damaged = 0
         """Number of the chunk that `build_side` refused."""
         address = chunk_digest(encode_base_body(base) + b"".join(self._digests)).hex()[:16]
-        self._path = f"{directory.path}/{SNAPSHOTS_NAME}/incoming-{address}"
+        self._path = f"{directory.path}/{SNAPSHOTS_NAME}/{INCOMING_PREFIX}{address}"
         self._files.make_dir(self._path)
         for name in self._files.list_dir(os.path.dirname(self._path)):  # one at a time: chunks of another are left over
-            if name.startswith("incoming-") and name != os.path.basename(self._path):
+            if name.startswith(INCOMING_PREFIX) and name != os.path.basename(self._path):
                 self._files.remove_tree(f"{os.path.dirname(self._path)}/{name}")
         names = set(self._files.list_dir(self._path))
         self._held = {n for n in range(len(digests)) if chunk_name(n) in names and self._is_good(n)}

@@ -16,6 +16,7 @@ from lockmaster_raft.events import (
     Event,
     PieceStored,
     PromoteMember,
+    Receive,
     RemoveMember,
     RequestRead,
     SetReducedCommit,
@@ -167,6 +168,20 @@ def test_a_new_leader_believes_no_readiness_from_before_its_term() -> None:
     cluster.cut = lambda sender, receiver, message: False
     cluster.run(2 * SECOND)
     assert standing(cluster, 3) == FULL
+
+
+def test_p4_does_not_believe_a_late_report_of_an_earlier_promotion() -> None:
+    cluster = cut_after("ready")
+    cluster.run(SECOND // 2)
+    late = [s.message for s in cluster.sends if isinstance(s.message, WitnessReport) and s.message.ready_epoch > 0][-1]
+    asked(cluster, AbortRoleChange(6, NodeId(3)))
+    cluster.run(SECOND)
+    cluster.cut = lambda sender, receiver, message: isinstance(message, InstallSnapshot | WitnessReport)
+    assert asked(cluster, PromoteMember(7, NodeId(3))) is None
+    cluster.run(SECOND // 10)
+    cluster.step(1, Receive(late))
+    cluster.run(SECOND // 2)
+    assert standing(cluster, 3) == PROMOTING
 
 
 def test_nothing_else_changes_while_a_promotion_runs() -> None:
@@ -426,6 +441,14 @@ def test_i9_a_demoting_voter_that_nobody_relieves_stays_full() -> None:
 D1 = configuration((1, 2, 3)).with_member(member(3, phase=MemberPhase.DEMOTING))
 
 
+def test_i9_the_end_of_a_demotion_gives_privileges_back_when_it_is_committed() -> None:
+    rig = Rig(start=base(D1, level=2), log=entries(2, 1), node_id=3, term=2)
+    led(rig, (2, 1), config_entry(3, 2, D1.with_member(member(3))), commit=2)
+    assert not rig.node.serves_state
+    led(rig, (3, 2), commit=3)
+    assert rig.node.serves_state
+
+
 # --- joint swaps -----------------------------------------------------------------------------------------------------
 
 
@@ -527,6 +550,18 @@ def test_5_it_changes_voters_jointly_and_by_plain_majorities() -> None:
     cluster.down |= {3, 4}
     cluster.run(2 * SECOND)
     assert isinstance(asked(cluster, ChangeMember(1, replace(member(2), name="other"))), NotReady)
+
+
+def test_5_half_commit_nothing_while_a_change_is_uncommitted() -> None:
+    cluster = four()
+    cluster.down |= {3, 4}
+    before = cluster.nodes[1].commit_index
+    assert asked(cluster, ChangeMember(1, replace(member(2), name="other"))) is None
+    cluster.run(SECOND // 4)
+    assert cluster.leaders() == [1]
+    assert cluster.nodes[1].commit_index == before
+    cluster.down.discard(4)
+    until(cluster, lambda: cluster.nodes[1].commit_index > before)
 
 
 def test_5_beside_a_witness_it_is_refused_both_ways() -> None:

@@ -388,22 +388,22 @@ CORE_MUTANTS: Final = (
 
 RULE_TESTS: Final = "pytest -q -x -p no:cacheprovider "
 DIRECTED: Final = {
-    "step_down_clears_the_vote": RULE_TESTS + "tests/raft",
-    "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft",
-    "empty_append_truncates": RULE_TESTS + "tests/raft",
-    "logs_compared_by_index_alone": RULE_TESTS + "tests/raft",
-    "joint_not_compared": RULE_TESTS + "tests/raft",
-    "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft",
-    "read_at_believed_leader": RULE_TESTS + "tests/raft",
-    "read_joins_a_round_already_started": RULE_TESTS + "tests/raft",
-    "cluster_clock_restarts_with_the_leader": RULE_TESTS + "tests/raft",
-    "older_snapshot_of_the_next_leader_is_refused": RULE_TESTS + "tests/raft",
-    "boot_forgets_the_cluster_time": RULE_TESTS + "tests/raft",
-    "leader_clock_on_from_heartbeats": RULE_TESTS + "tests/raft",
-    "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine",
-    "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine",
-    "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine",
-    "expiry_right_after_a_pause": RULE_TESTS + "tests/service/statemachine",
+    "step_down_clears_the_vote": RULE_TESTS + "tests/raft/test_elections.py",
+    "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft/test_log_replication.py",
+    "empty_append_truncates": RULE_TESTS + "tests/raft/test_log_replication.py",
+    "logs_compared_by_index_alone": RULE_TESTS + "tests/raft/test_elections.py",
+    "joint_not_compared": RULE_TESTS + "tests/raft/test_log_replication.py",
+    "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft/test_log_replication.py",
+    "read_at_believed_leader": RULE_TESTS + "tests/raft/test_reads.py",
+    "read_joins_a_round_already_started": RULE_TESTS + "tests/raft/test_reads.py",
+    "cluster_clock_restarts_with_the_leader": RULE_TESTS + "tests/raft/test_reads.py",
+    "older_snapshot_of_the_next_leader_is_refused": RULE_TESTS + "tests/raft/test_snapshot_fetch.py",
+    "boot_forgets_the_cluster_time": RULE_TESTS + "tests/raft/test_reads.py",
+    "leader_clock_on_from_heartbeats": RULE_TESTS + "tests/raft/test_reads.py",
+    "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine/test_sessions.py",
+    "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine/test_sessions.py",
+    "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine/test_duties.py",
+    "expiry_right_after_a_pause": RULE_TESTS + "tests/service/statemachine/test_duties.py",
 }
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(

@@ -7,7 +7,7 @@ from typing import Final
 from lockmaster_raft.testing.mutants import Edit, Mutant
 
 CORE: Final = "lockmaster_raft/"
-TESTS: Final = "pytest -q -x -p no:cacheprovider tests/raft"
+TESTS: Final = "pytest -q -x -p no:cacheprovider tests/raft/test_"
 """The rule's own tests are the search."""
 
 
@@ -36,7 +36,7 @@ WITNESS_MUTANTS: Final = (
         "core.py",
         "            self.covered = Index(0)\n",
         "            pass\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "full_voter_admitted_below_a_witness_s_log",
@@ -44,7 +44,7 @@ WITNESS_MUTANTS: Final = (
         "coverage.py",
         "            if have < need:\n",
         "            if have < 0:\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "full_replica_votes_for_an_equal_witness",
@@ -52,7 +52,7 @@ WITNESS_MUTANTS: Final = (
         "election.py",
         "        return theirs > ours\n",
         "        return theirs >= ours\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "witness_campaigns_as_soon_as_a_full_replica",
@@ -60,7 +60,7 @@ WITNESS_MUTANTS: Final = (
         "core.py",
         "            self.patience = 1 if self.full_here else 2\n",
         "            self.patience = 1\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "witness_never_campaigns",
@@ -68,7 +68,7 @@ WITNESS_MUTANTS: Final = (
         "core.py",
         "            self.patience = 1 if self.full_here else 2\n",
         "            self.patience = 1 if self.full_here else 0\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "witness_campaigns_against_an_equal_full_replica",
@@ -76,7 +76,7 @@ WITNESS_MUTANTS: Final = (
         "election.py",
         "    return member is not None and member.is_full and theirs >= ours\n",
         "    return False\n",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "caretaker_takes_proposals",
@@ -88,10 +88,10 @@ WITNESS_MUTANTS: Final = (
     _mutant(
         "caretaker_never_gives_up",
         "I4",
-        "caretaker.py",
-        "    if core.now < core.caretaker_until:\n",
-        "    if core.now < NEVER:\n",
-        TESTS,
+        "roles.py",
+        "CARETAKER_TIMEOUTS: Final = 4\n",
+        "CARETAKER_TIMEOUTS: Final = 4000\n",
+        TESTS + "witness.py",
     ),
     _mutant(
         "state_dropped_and_adopted_by_what_is_only_appended",
@@ -99,7 +99,7 @@ WITNESS_MUTANTS: Final = (
         "side.py",
         "    own = core.committed_configuration.member(core.node_id)\n",
         "    own = core.configuration.member(core.node_id)\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "privileges_start_with_the_append",
@@ -107,7 +107,7 @@ WITNESS_MUTANTS: Final = (
         "core.py",
         "committed is not None and _held_back(committed))\n",
         "committed is None)\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "side_state_of_another_epoch_is_believed",
@@ -115,7 +115,7 @@ WITNESS_MUTANTS: Final = (
         "role_changes.py",
         "p.ready_epoch == core.configuration.epoch",
         "p.ready_epoch > 0",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "snapshot_from_before_p1_is_taken",
@@ -123,7 +123,7 @@ WITNESS_MUTANTS: Final = (
         "side.py",
         "    return m.last_index >= max(side.snapshot_min, core.log.base.index)\n",
         "    return True\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "p4_without_sm_ready",
@@ -131,7 +131,7 @@ WITNESS_MUTANTS: Final = (
         "role_changes.py",
         "    if ready and _behind(core, p) is None and",
         "    if _behind(core, p) is None and",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "promotion_source_truncates_meanwhile",
@@ -139,7 +139,7 @@ WITNESS_MUTANTS: Final = (
         "snapshot.py",
         "    if not core.full_here or _promotion_runs(core):\n",
         "    if not core.full_here:\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "full_members_truncate_freely_beside_a_witness",
@@ -147,7 +147,7 @@ WITNESS_MUTANTS: Final = (
         "snapshot.py",
         "    if core.guarded:\n        ceiling",
         "    if False:\n        ceiling",
-        TESTS,
+        TESTS + "witness.py",
     ),
     _mutant(
         "joint_change_left_before_it_is_committed",
@@ -162,7 +162,7 @@ WITNESS_MUTANTS: Final = (
         "quorum.py",
         "    return min(new, majority_value([values.get(v, 0) for v in outgoing]))\n",
         "    return new\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "reduced_commits_while_a_change_is_open",
@@ -170,6 +170,7 @@ WITNESS_MUTANTS: Final = (
         "core.py",
         "        if self.configuration.reduced_commit and self.log.configuration_index <= self.commit_index:\n",
         "        if self.configuration.reduced_commit:\n",
+        TESTS + "promotion.py",
     ),
     _mutant(
         "reduced_group_changes_voters_in_one_step",
@@ -177,7 +178,7 @@ WITNESS_MUTANTS: Final = (
         "members.py",
         "    if before.reduced_commit and before.voter_ids != after.voter_ids:\n",
         "    if False:\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "demotion_leaves_one_full_voter",
@@ -185,7 +186,7 @@ WITNESS_MUTANTS: Final = (
         "role_changes.py",
         "    least = max(2, configuration.full_min, majority(len(configuration.voter_ids)))\n",
         "    least = 1\n",
-        TESTS,
+        TESTS + "promotion.py",
     ),
     _mutant(
         "lease_counts_from_the_ack",
@@ -193,7 +194,7 @@ WITNESS_MUTANTS: Final = (
         "lease.py",
         "    p.lease_until = max(p.lease_until, m.sent_at + promise)\n",
         "    p.lease_until = max(p.lease_until, core.now + promise)\n",
-        TESTS,
+        TESTS + "reads.py",
     ),
     _mutant(
         "lease_survives_a_transfer",
@@ -201,7 +202,7 @@ WITNESS_MUTANTS: Final = (
         "lease.py",
         "    if core.transfer is not None or core.lease_bar is not None:\n",
         "    if False:\n",
-        TESTS,
+        TESTS + "reads.py",
     ),
 )
 """Those with `directed` are searched by the rule's own tests, the others by seeds."""

@@ -33,7 +33,7 @@ GATE_MUTANTS: Final = (
                 "    late = [_promised(m) for m in members if m.level_max and m.fence_index != levels.index]\n",
             ),
         ),
-        first_seed=GATE_SEEDS_FROM,
+        directed=TESTS,
     ),
     Mutant(
         "level_reported_before_it_is_durable",
@@ -81,7 +81,7 @@ GATE_MUTANTS: Final = (
                 "            durable = True\n",
             ),
         ),
-        directed=TESTS,
+        directed="pytest -q -x -p no:cacheprovider tests/raft/test_gates_level_2.py",
     ),
     Mutant(
         "levels_of_an_older_boot_count",

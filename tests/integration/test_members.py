@@ -59,6 +59,10 @@ def test_list_says_role_phase_lag_and_levels(shape: LocalCluster) -> None:
     shown = done(run("members", "-e", shape.endpoints)).stdout.splitlines()
     assert shown[0].split()[:7] == ["ID", "NAME", "ROLE", "PHASE", "LEADER", "REACHABLE", "BEHIND"]
     assert len(shown) == 4
+    status = json.loads(done(run("status", "-o", "json", "-e", shape.endpoints)).stdout)
+    witness = next(row for row in status if row["name"] == "witness-3")
+    assert (witness["role"], witness["serves_state"], witness["applied_index"]) == ("witness", False, 0)
+    assert witness["lag"] <= 1
 
 
 def test_promote_and_demote_are_repeatable_and_say_when_they_are_done(shape: LocalCluster) -> None:

@@ -94,6 +94,17 @@ def test_after_an_applied_expire_the_next_goes_at_once() -> None:
     assert len(duties.due(ELECTION + 2, 4 * TTL, m.state.expiry)) == 1
 
 
+def test_expires_that_take_long_to_commit_do_not_pile_up() -> None:
+    """Seed 131: 3 s to commit; each that was applied let another go, and at each timeout one more, for minutes."""
+    duties, (m, expire) = leader(), machine()
+    duties.own_term_committed(0)
+    assert [now for now, _ in run(duties, m, 0, 16 * ELECTION)] == [n * ELECTION for n in (1, 2, 4, 8)]
+    m.open("b")  # an Expire proposed now would name it too
+    assert [now for now, _ in run(duties, m, 16 * ELECTION, 17 * ELECTION)] == [16 * ELECTION]
+    m.do(expire)  # one of the early four is applied at last: the latest is still on its way
+    assert run(duties, m, 17 * ELECTION, 24 * ELECTION) == []
+
+
 def test_who_does_not_lead_proposes_nothing() -> None:
     duties, (m, _) = leader(), machine()
     duties.own_term_committed(0)

@@ -2,7 +2,8 @@
 
 Keepalives are coalesced into one entry per tick. Expiry is proposed only while this leader can trust that it has
 heard the keepalives that were sent: not for one election timeout after its first own-term commit, nor after a gap of
-more than two heartbeats in its own loop (service.md §1), and one Expire at a time.
+more than two heartbeats in its own loop (service.md §1), and one Expire at a time. One that may be lost is made again,
+at growing intervals, so that a log in which entries take long to commit doesn't fill with them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 from lockmaster.errors import Overloaded
-from lockmaster.statemachine.commands import Command, KeepAlive
+from lockmaster.statemachine.commands import Command, Expire, KeepAlive
 from lockmaster.statemachine.expiry import ExpiryIndex
 from lockmaster.statemachine.limits import LIMITS
 
 EXPIRE_BATCH_MAX: Final = 256
 """Sessions, waiters and delays (each) of one Expire."""
+EXPIRE_WAIT_FACTOR_MAX: Final = 8
+"""Election timeouts for which an Expire may at most be on its way before it counts as lost."""
 NEVER: Final = 2**63 - 1
 
 
@@ -35,7 +38,11 @@ class LeaderDuties:
         self._expiry_from = NEVER
         """No Expire before this; NEVER until the first own-term commit."""
         self._expiry_wake = NEVER
+        self._proposed: Expire | None = None
+        """The latest Expire proposed and not seen applied since."""
         self._expires_seen = 0
+        """How many Expires had been applied when this was looked at last."""
+        self._expire_wait = election_timeout_ns
         self._expire_pending_until = 0
 
     def leading(self, term: int, now: int) -> None:
@@ -44,7 +51,7 @@ class LeaderDuties:
         self._pending = {}
         self._last_turn = self._keepalive_at = now
         self._expiry_from = self._expiry_wake = NEVER
-        self._expire_pending_until = 0
+        self._settled()
 
     def stopped(self) -> None:
         """This member leads no more: pending keepalives are dropped, their clients ask the next leader."""
@@ -88,7 +95,8 @@ class LeaderDuties:
             return
         if expiry.expires_applied != self._expires_seen:
             self._expires_seen = expiry.expires_applied
-            self._expire_pending_until = 0
+            if expiry.last_expire == self._proposed:
+                self._settled()
         allowed_from = max(self._expiry_from, self._expire_pending_until)
         if now < allowed_from:
             self._expiry_wake = allowed_from
@@ -99,11 +107,19 @@ class LeaderDuties:
             expire = expiry.due(cluster_time, EXPIRE_BATCH_MAX)
             if expire is not None:
                 commands.append(Command(expire))
-                # Lost proposals are made again; one that is on its way is not made twice.
-                self._expire_pending_until = self._expiry_wake = now + self._election_timeout
+                # Lost proposals are made again; one that is on its way is not made twice, if it can be helped.
+                self._proposed, self._expires_seen = expire, expiry.expires_applied
+                self._expire_pending_until = self._expiry_wake = now + self._expire_wait
+                self._expire_wait = min(2 * self._expire_wait, EXPIRE_WAIT_FACTOR_MAX * self._election_timeout)
                 return
             deadline = expiry.next_deadline()
         self._expiry_wake = now + self._tick if deadline is None else now + min(self._tick, deadline - cluster_time)
+
+    def _settled(self) -> None:
+        """No Expire is on its way: the latest was applied, so those before it were, or are lost."""
+        self._proposed = None
+        self._expire_pending_until = 0
+        self._expire_wait = self._election_timeout
 
     def next_deadline(self, now: int) -> int:
         """When to call `due` again at the latest."""

@@ -22,7 +22,9 @@ class ExpiryIndex:
         self._view = view
         self.lift_stamp = 0
         self.expires_applied = 0
-        """How many Expire commands have been applied here: whoever proposed one knows by it that it is through."""
+        """How many Expire commands have been applied here."""
+        self.last_expire: Expire | None = None
+        """The latest of them: whoever proposed it knows by it that it is through, and all before it."""
         self._sessions: list[tuple[int, int]] = []
         self._waiters: list[tuple[int, str, int]] = []
         self._delays: list[tuple[int, str]] = []

@@ -109,6 +109,7 @@ def execute_expire(context: Context, operation: Expire, dedup: Dedup | None) -> 
     """Remove every session that is over, then end overdue waits, then grant. `extra`: how many sessions ended."""
     counts = len(operation.session_ids) + len(operation.waiters) + len(operation.lock_names)
     context.expiry.expires_applied += 1
+    context.expiry.last_expire = operation
     if counts > 3 * context.limits.expire_count_max:
         return Result(ResultStatus.INVALID)
     view, now = context.view, context.cluster_time

@@ -14,7 +14,7 @@ setup: ## make .venv with everything needed (done by every other command; quick 
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: no $(PYTHON) found: install Python >= 3.11 with pip and venv" >&2; exit 2; }
 	@$(PYTHON) tools/setup.py
 
-demo: setup ## a three-member cluster of real processes that loses its leader and nothing else (under a minute)
+demo: setup ## two full servers and a witness, real processes: one killed, the witness promoted, the shape restored (about a minute)
 	@$(RUN) -m lockmaster.cli.main demo
 
 test: setup ## make check, then every test, in named parts with their share of the time

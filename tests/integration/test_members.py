@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from lockmaster.api import config_pb2, config_pb2_grpc
 from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
 from lockmaster.cli.local_cluster import LocalCluster, Member
 
@@ -59,6 +61,10 @@ def test_list_says_role_phase_lag_and_levels(shape: LocalCluster) -> None:
     shown = done(run("members", "-e", shape.endpoints)).stdout.splitlines()
     assert shown[0].split()[:7] == ["ID", "NAME", "ROLE", "PHASE", "LEADER", "REACHABLE", "BEHIND"]
     assert len(shown) == 4
+    status = json.loads(done(run("status", "-o", "json", "-e", shape.endpoints)).stdout)
+    witness = next(row for row in status if row["name"] == "witness-3")
+    assert (witness["role"], witness["serves_state"], witness["applied_index"]) == ("witness", False, 0)
+    assert witness["lag"] <= 1
 
 
 def test_promote_and_demote_are_repeatable_and_say_when_they_are_done(shape: LocalCluster) -> None:
@@ -68,6 +74,25 @@ def test_promote_and_demote_are_repeatable_and_say_when_they_are_done(shape: Loc
     assert (again["complete"], again["configuration_epoch"]) == (True, epoch)  # the key of a repeat: who, and what
     demoted = changed(shape, "demote", "witness-3", "--wait", WAIT, "--expected-epoch", epoch)
     assert (demoted["role"], demoted["phase"], demoted["configuration_epoch"]) == ("witness voter", "steady", epoch + 2)
+
+
+def test_who_watches_a_promoted_witness_is_sent_away_when_it_is_demoted(shape: LocalCluster) -> None:
+    witness = shape.witnesses[0]
+    changed(shape, "promote", witness.name, "--wait", WAIT)
+    leader = shape.wait_until_whole(WAIT)
+    with grpc.insecure_channel(witness.client_address) as channel:
+        watch = config_pb2_grpc.ConfigStub(channel).Watch(config_pb2.WatchRequest(namespace="n", key="k"), timeout=WAIT)
+        put = config_pb2.PutRequest(namespace="n", key="k", value=b"1")
+        assert config_pb2_grpc.ConfigStub(channel).Put(put, timeout=10).revision  # through it, by the leader
+        seen: list[bytes] = []
+        while not seen:  # ends: the watch has a timeout
+            seen += [change.item.value for change in next(watch).changes]
+        assert seen == [b"1"]
+        changed(shape, "demote", witness.name, "--wait", WAIT)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(watch)  # ends: it has a timeout
+    assert "it serves no clients" in str(caught.value)
+    assert leader.client_address in str(caught.value)
 
 
 def test_a_refusal_names_the_member_and_the_number_in_the_way(shape: LocalCluster) -> None:

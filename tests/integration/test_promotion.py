@@ -74,6 +74,9 @@ async def test_promotion_and_restoration_under_load_with_a_lock_held(tmp_path: P
             await asyncio.to_thread(cluster.start_member, victim)
             await asyncio.to_thread(cluster.wait_for_roles, wanted, WAIT)
             await load.progress(50, WAIT)
+            over = await asyncio.to_thread(cluster.status, survivor)
+            assert over is not None
+            assert not [alarm for alarm in over.alarms if alarm.startswith("role_change")]
             record = await load.stop()
             await check(client, record)
             assert record.errors == []

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from lockmaster.server.settings import Settings, SettingsError, load
+from lockmaster_raft.config import SECOND
+from lockmaster_raft.role_policy import LogPolicy, RoleMode
 
 PLAIN = {"data_dir": Path("d"), "name": "a", "insecure": True}
 
@@ -22,6 +24,15 @@ PLAIN = {"data_dir": Path("d"), "name": "a", "insecure": True}
         ({**PLAIN, "unknown_flag": 1}, "unknown_flag"),
         ({**PLAIN, "profile": "slow"}, "profile"),
         ({**PLAIN, "full_min": 0}, "full_min"),
+        ({**PLAIN, "role": "observer"}, "role"),
+        ({**PLAIN, "roles": "nobody"}, "roles"),
+        ({**PLAIN, "role": "witness", "bootstrap": True}, "bootstrap needs role full"),
+        ({**PLAIN, "promote_after_s": 0.5}, "promote_after_s"),
+        ({**PLAIN, "restore_after_s": float("nan")}, "restore_after_s"),
+        ({**PLAIN, "role_cool_down_s": -1}, "role_cool_down_s"),
+        ({**PLAIN, "role_change_timeout_s": 86_401}, "role_change_timeout_s"),
+        ({**PLAIN, "witness_log_mib": 0}, "witness_log_mib"),
+        ({**PLAIN, "witness_log_policy": "truncate"}, "witness_log_policy"),
         ({**PLAIN, "trace_sample_ratio": float("nan")}, "trace_sample_ratio"),
         ({**PLAIN, "trace_sample_ratio": 2}, "trace_sample_ratio"),
         ({**PLAIN, "shutdown_grace_s": -1}, "shutdown_grace_s"),
@@ -55,6 +66,19 @@ def test_the_environment_fills_in_what_is_not_given(monkeypatch: pytest.MonkeyPa
 def test_the_fast_profile_has_short_timeouts() -> None:
     assert load({**PLAIN, "profile": "fast"}).raft_config().election_timeout_ns == 300_000_000
     assert load(PLAIN).raft_config().election_timeout_ns == 1_000_000_000
+
+
+def test_what_is_said_of_roles_reaches_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKMASTER_WITNESS_NAMES", "w, v")
+    said = {"roles": "operated", "promote_after_s": 7.5, "restore_after_s": 8, "role_cool_down_s": 9}
+    more = {"role_change_timeout_s": 10, "witness_log_mib": 3, "witness_log_policy": "block"}
+    config = load({**PLAIN, **said, **more}).raft_config()
+    policy = config.role_policy
+    assert (policy.mode, policy.log_policy) == (RoleMode.OPERATED, LogPolicy.BLOCK)
+    assert (policy.promote_after_ns, policy.restore_after_ns) == (7_500_000_000, 8 * SECOND)
+    assert (policy.cool_down_ns, policy.change_timeout_ns) == (9 * SECOND, 10 * SECOND)
+    assert policy.witness_names == {"w", "v"}
+    assert config.witness_log_bytes_max == 3 << 20
 
 
 def test_settings_are_frozen() -> None:

@@ -33,7 +33,9 @@ def status(target: Target, output: str) -> int:
     rows = status_rows(target)
     newest = max((row.get("commit_index", 0) for row in rows), default=0)
     for row in rows:
-        row["lag"] = newest - row["applied_index"] if "applied_index" in row else ""
+        # What has no state to serve is as far as the log it knows to be committed.
+        reached = row.get("applied_index" if row.get("serves_state") else "commit_index")
+        row["lag"] = newest - reached if reached is not None else ""
     if output == "json":
         print_json(rows)
     else:
@@ -69,6 +71,11 @@ def status_row(target: Target, endpoint: str, asked: Any) -> dict[str, Any]:
         "member_id": answer.member_id,
         "cluster_id": answer.cluster_id.hex(),
         "role": answer.role,
+        "member_role": answer.member_role,
+        "phase": answer.phase,
+        "serves_state": answer.serves_state,
+        "caretaker": answer.caretaker,
+        "promotion": answer.promotion,
         "term": answer.term,
         "leader": answer.leader.address,
         "commit_index": answer.commit_index,
@@ -84,6 +91,7 @@ def status_row(target: Target, endpoint: str, asked: Any) -> dict[str, Any]:
         "streams": answer.streams,
         "free_bytes": answer.free_bytes,
         "log_bytes": answer.log_bytes,
+        "log_bytes_max": answer.log_bytes_max,
         "version": answer.version,
         "level_active": answer.level_active,
         "level_fence": answer.level_fence,

@@ -78,8 +78,18 @@ def _log_bytes_max(engine: Questions, own: Member | None) -> int:
 
 
 def _over(engine: Questions, code: str) -> bool:
-    """Whether what this alarm told of is over: a fence above this binary was cancelled."""
-    return code == "fence_above" and not engine.is_blank and engine.node.levels.fence <= engine.settings.level_max
+    """Whether what this alarm told of is over: a fence above this binary was cancelled, a role change is complete."""
+    if engine.is_blank:
+        return False
+    node = engine.node
+    match code:
+        case "fence_above":
+            return node.levels.fence <= engine.settings.level_max
+        case "role_change":
+            return node.configuration.changing is None and node.committed_configuration.changing is None
+        case "caretaker":
+            return not node.is_caretaker
+    return False
 
 
 def _members(engine: Questions, node: Node | None) -> tuple[MemberStatus, ...]:

@@ -1,4 +1,4 @@
-"""`lockmaster demo`: what Lockmaster is, shown and checked in under a minute."""
+"""`lockmaster demo`: what Lockmaster is, shown and checked in about a minute."""
 
 from lockmaster.cli.demo.command import demo
 

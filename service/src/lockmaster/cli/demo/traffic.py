@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lockmaster import AsyncClient
@@ -54,7 +55,8 @@ class Traffic:
             number += 1
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def missing(self, reader: AsyncClient) -> list[str]:
-        """Acknowledged writes that the cluster does not have as they were acknowledged; one linearizable read."""
+    @staticmethod
+    async def missing(reader: AsyncClient, acknowledged: Mapping[str, tuple[bytes, int]]) -> list[str]:
+        """Of these writes, acknowledged before the call, those that a linearizable read does not find as they were."""
         stored = {item.key: (item.value, item.revision) for item in await reader.config(NAMESPACE).range("writer-")}
-        return [key for key, wanted in self.acknowledged.items() if stored.get(key) != wanted]
+        return [key for key, wanted in acknowledged.items() if stored.get(key) != wanted]

@@ -49,6 +49,10 @@ class NotReady(ProposalRefused):
     """The leader cannot take this yet: no own-term commit, fewer than two full voters, or a transfer runs."""
 
 
+class NotYet(NotReady):
+    """Not ready for a moment only, whatever is asked for: a change or the term's first entry is about to commit."""
+
+
 class ChangeRefused(ProposalRefused):
     """A configuration change breaks a precondition; the text names the member and the number in the way."""
 

@@ -13,7 +13,7 @@ from typing import Final
 from lockmaster_raft.core import Core
 from lockmaster_raft.coverage import why_not_covered
 from lockmaster_raft.entry import CONFIG
-from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
+from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, NotYet, ProposalRefused
 from lockmaster_raft.events import AddMember, ChangeMember, RemoveMember
 from lockmaster_raft.gates import promise_bounds
 from lockmaster_raft.ids import INDEX_MAX, NodeId
@@ -45,13 +45,13 @@ def why_not_change_now(core: Core, *, completing: bool = False) -> ProposalRefus
     if core.is_caretaker and (not completing or core.is_witness(core.node_id)):
         return NotReady(f"member {core.node_id} leads only to hand over")
     if not core.own_term_committed:
-        return NotReady("no entry of this leader's term is committed yet")
+        return NotYet("no entry of this leader's term is committed yet")
     if core.transfer is not None:
-        return NotReady(f"a transfer to member {core.transfer.target} is running")
+        return NotYet(f"a transfer to member {core.transfer.target} is running")
     if core.log.configuration_index > core.commit_index:
-        return NotReady(f"the configuration change at index {core.log.configuration_index} is not committed yet")
+        return NotYet(f"the configuration change at index {core.log.configuration_index} is not committed yet")
     if core.log.levels.index > core.commit_index:
-        return NotReady(f"the gate entry at index {core.log.levels.index} is not committed yet")
+        return NotYet(f"the gate entry at index {core.log.levels.index} is not committed yet")
     return None
 
 

@@ -22,6 +22,7 @@ This module needs nothing but the standard library: the base install can take an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -251,7 +252,8 @@ class ArchiveWriter:
 
     def __exit__(self, *unused: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what it had buffered: a full disk refuses that once more
+                self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:

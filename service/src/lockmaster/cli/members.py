@@ -29,6 +29,8 @@ COLUMNS: Final = {
 }  # fmt: skip
 ROLES: Final = {"full": admin_pb2.MEMBER_ROLE_FULL, "witness": admin_pb2.MEMBER_ROLE_WITNESS}
 POLL_SECONDS: Final = 0.1
+RETRY_SECONDS: Final = 2.0
+"""How long a change is asked for again where no member could take it."""
 WAIT_HELP: Final = "Wait so long for the change to be complete, else only until it has begun."
 
 Complete = Callable[[admin_pb2.MemberInfo | None], bool]
@@ -240,6 +242,17 @@ def ask_leader(target: Target, call: Callable[[Any, float], Any]) -> Any:
     A change is asked of the next member only if this one has not taken it, or can't be reached; all of them may be
     repeated (lockmaster.server.members).
     """
+    deadline = time.monotonic() + min(RETRY_SECONDS, target.timeout)
+    while True:
+        try:
+            return _ask_once(target, call)
+        except Unavailable:  # also: another change is about to commit
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _ask_once(target: Target, call: Callable[[Any, float], Any]) -> Any:
     last: LockmasterError = Unavailable("no member answered")
     waiting, asked = list(target.endpoints), set[str]()
     while waiting:  # ends: each address is asked once, and a member names one other at most

@@ -213,14 +213,15 @@ class Administration(Questions):
     def _translate(self, error: raft_errors.ProposalRefused, *, administrative: bool = False) -> LockmasterError:
         """The core's refusal as the error a caller meets.
 
-        What is not ready yet is worth another try for a write; who asked for a change of members is told at once which
-        member and which number stand in the way.
+        What is not ready yet is worth another try for a write, and for anything that only waits for a commit; who asked
+        for a change of members is told at once which member and which number stand in the way.
         """
         if isinstance(error, raft_errors.NotLeader):
             return self._not_leader()
         if isinstance(error, raft_errors.Overloaded):
             return public.Overloaded(str(error), error.retry_after_ns / 1e9)
-        if isinstance(error, raft_errors.ChangeRefused) or (administrative and isinstance(error, raft_errors.NotReady)):
+        not_ready = administrative and isinstance(error, raft_errors.NotReady)
+        if isinstance(error, raft_errors.ChangeRefused) or (not_ready and not isinstance(error, raft_errors.NotYet)):
             return public.PreconditionFailed(str(error))
         return public.Unavailable(str(error))
 

@@ -255,7 +255,7 @@ CORE_MUTANTS: Final = (
             Edit(
                 CORE + "members.py",
                 "    if not core.own_term_committed:\n"
-                '        return NotReady("no entry of this leader\'s term is committed yet")\n',
+                '        return NotYet("no entry of this leader\'s term is committed yet")\n',
                 "",
             ),
         ),
@@ -266,8 +266,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "members.py",
-                "    if core.log.configuration_index > core.commit_index:\n        return NotReady(",
-                "    if core.log.configuration_index > core.log.last_index:\n        return NotReady(",
+                "    if core.log.configuration_index > core.commit_index:\n        return NotYet(",
+                "    if core.log.configuration_index > core.log.last_index:\n        return NotYet(",
             ),
         ),
     ),

@@ -14,7 +14,7 @@ setup: ## make .venv with everything needed (done by every other command; quick 
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: no $(PYTHON) found: install Python >= 3.11 with pip and venv" >&2; exit 2; }
 	@$(PYTHON) tools/setup.py
 
-demo: setup ## two full servers and a witness, real processes: one killed, the witness promoted, the shape restored (about a minute)
+demo: setup ## two full servers and a witness, real processes: one is killed, the witness promoted, nothing lost (under a minute)
 	@$(RUN) -m lockmaster.cli.main demo
 
 test: setup ## make check, then every test, in named parts with their share of the time
@@ -30,7 +30,7 @@ bench: setup ## side by side with a three-member etcd that it starts itself: tab
 	@$(PYTHON) tools/setup.py --bench
 	@$(RUN) -m benchmarks.compare $(BENCH)
 
-compile: setup ## the core and the state machine with mypyc into .build/compiled (bench uses it; needs a C compiler)
+compile: setup ## the data path with mypyc into .build/compiled (bench uses it; needs a C compiler)
 	@$(RUN) tools/compile.py
 
 sim: setup ## the seeded simulator: make sim SEEDS=500

@@ -28,7 +28,7 @@ SINGLE = tuple(
         "client/calls client/holds client/session_core",
         "server/applying server/batching server/events server/members server/operations server/peering",
         "server/persisting server/questions server/runtime server/session_stream server/waiting",
-        "server/peers/codec server/peers/framing server/peers/hub server/peers/outbound",
+        "server/peers/codec framing server/peers/hub server/peers/outbound",
         "storage/frame storage/journal storage/log_index storage/state",
     )
     for name in names.split()

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lockmaster.framing import FrameCutter, Malformed
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
-from lockmaster.server.peers.framing import FrameCutter
+from lockmaster.server.peers.codec import Peering, StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome, judge_hello
 from lockmaster_raft import messages as m
 from lockmaster_raft.entry import Entry, EntryKind, entry_crc32, make_entry

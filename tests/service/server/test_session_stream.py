@@ -63,7 +63,7 @@ class Client:
         handlers = Operations(engine, self.events.revision_waiters, ELECTION_TIMEOUT_NS)
         handlers.tracing, handlers.meters = tracing, meters
         self.stream = SessionStream(handlers, engine, self.events, self.hub, Origin(principal))
-        self.task = asyncio.create_task(self.stream.run(self.context))  # type: ignore[arg-type]
+        self.task = asyncio.create_task(self.stream.run(self.context))
         self.session_id = 0
 
     def open(self, principal: str = "", ttl_ns: int = 10**10) -> int:

@@ -27,53 +27,57 @@ from lockmaster.api import lock_pb2 as lockmaster_dot_v1_dot_lock__pb2
 from lockmaster.api import status_pb2 as lockmaster_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blockmaster/v1/session.proto\x12\rlockmaster.v1\x1a\x1alockmaster/v1/config.proto\x1a\x18lockmaster/v1/lock.proto\x1a\x1alockmaster/v1/status.proto\"p\n\x12OpenSessionRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\x12\r\n\x05label\x18\x03 \x01(\t\x12\x1a\n\rlock_delay_ms\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_lock_delay_ms\"9\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\"\'\n\x10KeepAliveRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\x04\"$\n\x11KeepAliveResponse\x12\x0f\n\x07\x65xpired\x18\x01 \x03(\x04\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"\x16\n\x14\x43loseSessionResponse\"]\n\x13ListSessionsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12(\n\x04read\x18\x03 \x01(\x0b\x32\x1a.lockmaster.v1.ReadOptions\"}\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\r\x12\x14\n\x0cremaining_ms\x18\x05 \x01(\x03\x12\x12\n\nlocks_held\x18\x06 \x01(\r\"R\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.lockmaster.v1.SessionInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"u\n\x0b\x43lientFrame\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x18\n\x10\x66irst_incomplete\x18\x02 \x01(\x04\x12(\n\x08requests\x18\x03 \x03(\x0b\x32\x16.lockmaster.v1.Request\x12\x0e\n\x06traced\x18\x04 \x01(\x08\"\x8b\x07\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x30\n\x07\x61\x63quire\x18\x03 \x01(\x0b\x32\x1d.lockmaster.v1.AcquireRequestH\x00\x12\x30\n\x07release\x18\x04 \x01(\x0b\x32\x1d.lockmaster.v1.ReleaseRequestH\x00\x12=\n\x0e\x63\x61ncel_acquire\x18\x05 \x01(\x0b\x32#.lockmaster.v1.CancelAcquireRequestH\x00\x12(\n\x03put\x18\x06 \x01(\x0b\x32\x19.lockmaster.v1.PutRequestH\x00\x12.\n\x06\x64\x65lete\x18\x07 \x01(\x0b\x32\x1c.lockmaster.v1.DeleteRequestH\x00\x12(\n\x03get\x18\x08 \x01(\x0b\x32\x19.lockmaster.v1.GetRequestH\x00\x12,\n\x05range\x18\t \x01(\x0b\x32\x1b.lockmaster.v1.RangeRequestH\x00\x12\x30\n\x07history\x18\n \x01(\x0b\x32\x1d.lockmaster.v1.HistoryRequestH\x00\x12\x39\n\x0cinspect_lock\x18\x0b \x01(\x0b\x32!.lockmaster.v1.InspectLockRequestH\x00\x12\x39\n\x0copen_session\x18\x0c \x01(\x0b\x32!.lockmaster.v1.OpenSessionRequestH\x00\x12\x35\n\nkeep_alive\x18\r \x01(\x0b\x32\x1f.lockmaster.v1.KeepAliveRequestH\x00\x12;\n\rclose_session\x18\x0e \x01(\x0b\x32\".lockmaster.v1.CloseSessionRequestH\x00\x12,\n\x05watch\x18\x0f \x01(\x0b\x32\x1b.lockmaster.v1.WatchRequestH\x00\x12\x39\n\x0c\x63\x61ncel_watch\x18\x10 \x01(\x0b\x32!.lockmaster.v1.CancelWatchRequestH\x00\x12;\n\rforce_release\x18\x11 \x01(\x0b\x32\".lockmaster.v1.ForceReleaseRequestH\x00\x12.\n\x06\x61ttach\x18\x12 \x01(\x0b\x32\x1c.lockmaster.v1.AttachRequestH\x00\x12\x13\n\x0btraceparent\x18\x13 \x01(\tB\x0b\n\toperation\"\x0f\n\rAttachRequest\"d\n\x0e\x41ttachResponse\x12%\n\x04held\x18\x01 \x03(\x0b\x32\x17.lockmaster.v1.HeldLock\x12+\n\x07waiting\x18\x02 \x03(\x0b\x32\x1a.lockmaster.v1.WaitingLock\"<\n\x08HeldLock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x13\n\x0b\x61\x63quire_seq\x18\x03 \x01(\x04\"B\n\x0bWaitingLock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63quire_seq\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\r\"\x90\x01\n\x0bServerFrame\x12*\n\tresponses\x18\x01 \x03(\x0b\x32\x17.lockmaster.v1.Response\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.lockmaster.v1.SessionEvent\x12(\n\x05moved\x18\x03 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\"\xc7\x07\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.lockmaster.v1.Status\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x16.lockmaster.v1.Failure\x12\x31\n\x07\x61\x63quire\x18\x04 \x01(\x0b\x32\x1e.lockmaster.v1.AcquireResponseH\x00\x12\x31\n\x07release\x18\x05 \x01(\x0b\x32\x1e.lockmaster.v1.ReleaseResponseH\x00\x12>\n\x0e\x63\x61ncel_acquire\x18\x06 \x01(\x0b\x32$.lockmaster.v1.CancelAcquireResponseH\x00\x12)\n\x03put\x18\x07 \x01(\x0b\x32\x1a.lockmaster.v1.PutResponseH\x00\x12/\n\x06\x64\x65lete\x18\x08 \x01(\x0b\x32\x1d.lockmaster.v1.DeleteResponseH\x00\x12)\n\x03get\x18\t \x01(\x0b\x32\x1a.lockmaster.v1.GetResponseH\x00\x12-\n\x05range\x18\n \x01(\x0b\x32\x1c.lockmaster.v1.RangeResponseH\x00\x12\x31\n\x07history\x18\x0b \x01(\x0b\x32\x1e.lockmaster.v1.HistoryResponseH\x00\x12:\n\x0cinspect_lock\x18\x0c \x01(\x0b\x32\".lockmaster.v1.InspectLockResponseH\x00\x12:\n\x0copen_session\x18\r \x01(\x0b\x32\".lockmaster.v1.OpenSessionResponseH\x00\x12\x36\n\nkeep_alive\x18\x0e \x01(\x0b\x32 .lockmaster.v1.KeepAliveResponseH\x00\x12<\n\rclose_session\x18\x0f \x01(\x0b\x32#.lockmaster.v1.CloseSessionResponseH\x00\x12-\n\x05watch\x18\x10 \x01(\x0b\x32\x1c.lockmaster.v1.WatchResponseH\x00\x12:\n\x0c\x63\x61ncel_watch\x18\x11 \x01(\x0b\x32\".lockmaster.v1.CancelWatchResponseH\x00\x12<\n\rforce_release\x18\x12 \x01(\x0b\x32#.lockmaster.v1.ForceReleaseResponseH\x00\x12/\n\x06\x61ttach\x18\x13 \x01(\x0b\x32\x1d.lockmaster.v1.AttachResponseH\x00\x42\x08\n\x06result\"\xa6\x02\n\x0cSessionEvent\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x32\n\x0clock_granted\x18\x02 \x01(\x0b\x32\x1a.lockmaster.v1.LockGrantedH\x00\x12,\n\tlock_lost\x18\x03 \x01(\x0b\x32\x17.lockmaster.v1.LockLostH\x00\x12\x34\n\racquire_ended\x18\x04 \x01(\x0b\x32\x1b.lockmaster.v1.AcquireEndedH\x00\x12\x34\n\rsession_ended\x18\x05 \x01(\x0b\x32\x1b.lockmaster.v1.SessionEndedH\x00\x12+\n\x05watch\x18\x06 \x01(\x0b\x32\x1a.lockmaster.v1.WatchEventsH\x00\x42\x07\n\x05\x65vent\"\x85\x01\n\x0cSessionEnded\x12\x30\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32!.lockmaster.v1.SessionEnded.Cause\"C\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x11\n\rCAUSE_EXPIRED\x10\x01\x12\x10\n\x0c\x43\x41USE_CLOSED\x10\x02\x32\x93\x03\n\x08Sessions\x12\x45\n\x07\x43onnect\x12\x1a.lockmaster.v1.ClientFrame\x1a\x1a.lockmaster.v1.ServerFrame(\x01\x30\x01\x12M\n\x04Open\x12!.lockmaster.v1.OpenSessionRequest\x1a\".lockmaster.v1.OpenSessionResponse\x12N\n\tKeepAlive\x12\x1f.lockmaster.v1.KeepAliveRequest\x1a .lockmaster.v1.KeepAliveResponse\x12P\n\x05\x43lose\x12\".lockmaster.v1.CloseSessionRequest\x1a#.lockmaster.v1.CloseSessionResponse\x12O\n\x04List\x12\".lockmaster.v1.ListSessionsRequest\x1a#.lockmaster.v1.ListSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blockmaster/v1/session.proto\x12\rlockmaster.v1\x1a\x1alockmaster/v1/config.proto\x1a\x18lockmaster/v1/lock.proto\x1a\x1alockmaster/v1/status.proto\"\x0f\n\rDirectRequest\"+\n\x0e\x44irectResponse\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"p\n\x12OpenSessionRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\x12\r\n\x05label\x18\x03 \x01(\t\x12\x1a\n\rlock_delay_ms\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_lock_delay_ms\"9\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\"\'\n\x10KeepAliveRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\x04\"$\n\x11KeepAliveResponse\x12\x0f\n\x07\x65xpired\x18\x01 \x03(\x04\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"\x16\n\x14\x43loseSessionResponse\"]\n\x13ListSessionsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12(\n\x04read\x18\x03 \x01(\x0b\x32\x1a.lockmaster.v1.ReadOptions\"}\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\r\x12\x14\n\x0cremaining_ms\x18\x05 \x01(\x03\x12\x12\n\nlocks_held\x18\x06 \x01(\r\"R\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.lockmaster.v1.SessionInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"u\n\x0b\x43lientFrame\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x18\n\x10\x66irst_incomplete\x18\x02 \x01(\x04\x12(\n\x08requests\x18\x03 \x03(\x0b\x32\x16.lockmaster.v1.Request\x12\x0e\n\x06traced\x18\x04 \x01(\x08\"\x8b\x07\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x30\n\x07\x61\x63quire\x18\x03 \x01(\x0b\x32\x1d.lockmaster.v1.AcquireRequestH\x00\x12\x30\n\x07release\x18\x04 \x01(\x0b\x32\x1d.lockmaster.v1.ReleaseRequestH\x00\x12=\n\x0e\x63\x61ncel_acquire\x18\x05 \x01(\x0b\x32#.lockmaster.v1.CancelAcquireRequestH\x00\x12(\n\x03put\x18\x06 \x01(\x0b\x32\x19.lockmaster.v1.PutRequestH\x00\x12.\n\x06\x64\x65lete\x18\x07 \x01(\x0b\x32\x1c.lockmaster.v1.DeleteRequestH\x00\x12(\n\x03get\x18\x08 \x01(\x0b\x32\x19.lockmaster.v1.GetRequestH\x00\x12,\n\x05range\x18\t \x01(\x0b\x32\x1b.lockmaster.v1.RangeRequestH\x00\x12\x30\n\x07history\x18\n \x01(\x0b\x32\x1d.lockmaster.v1.HistoryRequestH\x00\x12\x39\n\x0cinspect_lock\x18\x0b \x01(\x0b\x32!.lockmaster.v1.InspectLockRequestH\x00\x12\x39\n\x0copen_session\x18\x0c \x01(\x0b\x32!.lockmaster.v1.OpenSessionRequestH\x00\x12\x35\n\nkeep_alive\x18\r \x01(\x0b\x32\x1f.lockmaster.v1.KeepAliveRequestH\x00\x12;\n\rclose_session\x18\x0e \x01(\x0b\x32\".lockmaster.v1.CloseSessionRequestH\x00\x12,\n\x05watch\x18\x0f \x01(\x0b\x32\x1b.lockmaster.v1.WatchRequestH\x00\x12\x39\n\x0c\x63\x61ncel_watch\x18\x10 \x01(\x0b\x32!.lockmaster.v1.CancelWatchRequestH\x00\x12;\n\rforce_release\x18\x11 \x01(\x0b\x32\".lockmaster.v1.ForceReleaseRequestH\x00\x12.\n\x06\x61ttach\x18\x12 \x01(\x0b\x32\x1c.lockmaster.v1.AttachRequestH\x00\x12\x13\n\x0btraceparent\x18\x13 \x01(\tB\x0b\n\toperation\"\x0f\n\rAttachRequest\"d\n\x0e\x41ttachResponse\x12%\n\x04held\x18\x01 \x03(\x0b\x32\x17.lockmaster.v1.HeldLock\x12+\n\x07waiting\x18\x02 \x03(\x0b\x32\x1a.lockmaster.v1.WaitingLock\"<\n\x08HeldLock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x13\n\x0b\x61\x63quire_seq\x18\x03 \x01(\x04\"B\n\x0bWaitingLock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63quire_seq\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\r\"\x90\x01\n\x0bServerFrame\x12*\n\tresponses\x18\x01 \x03(\x0b\x32\x17.lockmaster.v1.Response\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.lockmaster.v1.SessionEvent\x12(\n\x05moved\x18\x03 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\"\xc7\x07\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.lockmaster.v1.Status\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x16.lockmaster.v1.Failure\x12\x31\n\x07\x61\x63quire\x18\x04 \x01(\x0b\x32\x1e.lockmaster.v1.AcquireResponseH\x00\x12\x31\n\x07release\x18\x05 \x01(\x0b\x32\x1e.lockmaster.v1.ReleaseResponseH\x00\x12>\n\x0e\x63\x61ncel_acquire\x18\x06 \x01(\x0b\x32$.lockmaster.v1.CancelAcquireResponseH\x00\x12)\n\x03put\x18\x07 \x01(\x0b\x32\x1a.lockmaster.v1.PutResponseH\x00\x12/\n\x06\x64\x65lete\x18\x08 \x01(\x0b\x32\x1d.lockmaster.v1.DeleteResponseH\x00\x12)\n\x03get\x18\t \x01(\x0b\x32\x1a.lockmaster.v1.GetResponseH\x00\x12-\n\x05range\x18\n \x01(\x0b\x32\x1c.lockmaster.v1.RangeResponseH\x00\x12\x31\n\x07history\x18\x0b \x01(\x0b\x32\x1e.lockmaster.v1.HistoryResponseH\x00\x12:\n\x0cinspect_lock\x18\x0c \x01(\x0b\x32\".lockmaster.v1.InspectLockResponseH\x00\x12:\n\x0copen_session\x18\r \x01(\x0b\x32\".lockmaster.v1.OpenSessionResponseH\x00\x12\x36\n\nkeep_alive\x18\x0e \x01(\x0b\x32 .lockmaster.v1.KeepAliveResponseH\x00\x12<\n\rclose_session\x18\x0f \x01(\x0b\x32#.lockmaster.v1.CloseSessionResponseH\x00\x12-\n\x05watch\x18\x10 \x01(\x0b\x32\x1c.lockmaster.v1.WatchResponseH\x00\x12:\n\x0c\x63\x61ncel_watch\x18\x11 \x01(\x0b\x32\".lockmaster.v1.CancelWatchResponseH\x00\x12<\n\rforce_release\x18\x12 \x01(\x0b\x32#.lockmaster.v1.ForceReleaseResponseH\x00\x12/\n\x06\x61ttach\x18\x13 \x01(\x0b\x32\x1d.lockmaster.v1.AttachResponseH\x00\x42\x08\n\x06result\"\xa6\x02\n\x0cSessionEvent\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x32\n\x0clock_granted\x18\x02 \x01(\x0b\x32\x1a.lockmaster.v1.LockGrantedH\x00\x12,\n\tlock_lost\x18\x03 \x01(\x0b\x32\x17.lockmaster.v1.LockLostH\x00\x12\x34\n\racquire_ended\x18\x04 \x01(\x0b\x32\x1b.lockmaster.v1.AcquireEndedH\x00\x12\x34\n\rsession_ended\x18\x05 \x01(\x0b\x32\x1b.lockmaster.v1.SessionEndedH\x00\x12+\n\x05watch\x18\x06 \x01(\x0b\x32\x1a.lockmaster.v1.WatchEventsH\x00\x42\x07\n\x05\x65vent\"\x85\x01\n\x0cSessionEnded\x12\x30\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32!.lockmaster.v1.SessionEnded.Cause\"C\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x11\n\rCAUSE_EXPIRED\x10\x01\x12\x10\n\x0c\x43\x41USE_CLOSED\x10\x02\x32\xda\x03\n\x08Sessions\x12\x45\n\x07\x43onnect\x12\x1a.lockmaster.v1.ClientFrame\x1a\x1a.lockmaster.v1.ServerFrame(\x01\x30\x01\x12M\n\x04Open\x12!.lockmaster.v1.OpenSessionRequest\x1a\".lockmaster.v1.OpenSessionResponse\x12N\n\tKeepAlive\x12\x1f.lockmaster.v1.KeepAliveRequest\x1a .lockmaster.v1.KeepAliveResponse\x12P\n\x05\x43lose\x12\".lockmaster.v1.CloseSessionRequest\x1a#.lockmaster.v1.CloseSessionResponse\x12O\n\x04List\x12\".lockmaster.v1.ListSessionsRequest\x1a#.lockmaster.v1.ListSessionsResponse\x12\x45\n\x06\x44irect\x12\x1c.lockmaster.v1.DirectRequest\x1a\x1d.lockmaster.v1.DirectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lockmaster.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPENSESSIONREQUEST']._serialized_start=128
-  _globals['_OPENSESSIONREQUEST']._serialized_end=240
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=242
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=299
-  _globals['_KEEPALIVEREQUEST']._serialized_start=301
-  _globals['_KEEPALIVEREQUEST']._serialized_end=340
-  _globals['_KEEPALIVERESPONSE']._serialized_start=342
-  _globals['_KEEPALIVERESPONSE']._serialized_end=378
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=380
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=421
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=423
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=445
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=447
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=540
-  _globals['_SESSIONINFO']._serialized_start=542
-  _globals['_SESSIONINFO']._serialized_end=667
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=669
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=751
-  _globals['_CLIENTFRAME']._serialized_start=753
-  _globals['_CLIENTFRAME']._serialized_end=870
-  _globals['_REQUEST']._serialized_start=873
-  _globals['_REQUEST']._serialized_end=1780
-  _globals['_ATTACHREQUEST']._serialized_start=1782
-  _globals['_ATTACHREQUEST']._serialized_end=1797
-  _globals['_ATTACHRESPONSE']._serialized_start=1799
-  _globals['_ATTACHRESPONSE']._serialized_end=1899
-  _globals['_HELDLOCK']._serialized_start=1901
-  _globals['_HELDLOCK']._serialized_end=1961
-  _globals['_WAITINGLOCK']._serialized_start=1963
-  _globals['_WAITINGLOCK']._serialized_end=2029
-  _globals['_SERVERFRAME']._serialized_start=2032
-  _globals['_SERVERFRAME']._serialized_end=2176
-  _globals['_RESPONSE']._serialized_start=2179
-  _globals['_RESPONSE']._serialized_end=3146
-  _globals['_SESSIONEVENT']._serialized_start=3149
-  _globals['_SESSIONEVENT']._serialized_end=3443
-  _globals['_SESSIONENDED']._serialized_start=3446
-  _globals['_SESSIONENDED']._serialized_end=3579
-  _globals['_SESSIONENDED_CAUSE']._serialized_start=3512
-  _globals['_SESSIONENDED_CAUSE']._serialized_end=3579
-  _globals['_SESSIONS']._serialized_start=3582
-  _globals['_SESSIONS']._serialized_end=3985
+  _globals['_DIRECTREQUEST']._serialized_start=128
+  _globals['_DIRECTREQUEST']._serialized_end=143
+  _globals['_DIRECTRESPONSE']._serialized_start=145
+  _globals['_DIRECTRESPONSE']._serialized_end=188
+  _globals['_OPENSESSIONREQUEST']._serialized_start=190
+  _globals['_OPENSESSIONREQUEST']._serialized_end=302
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=304
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=361
+  _globals['_KEEPALIVEREQUEST']._serialized_start=363
+  _globals['_KEEPALIVEREQUEST']._serialized_end=402
+  _globals['_KEEPALIVERESPONSE']._serialized_start=404
+  _globals['_KEEPALIVERESPONSE']._serialized_end=440
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=442
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=483
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=485
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=507
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=509
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=602
+  _globals['_SESSIONINFO']._serialized_start=604
+  _globals['_SESSIONINFO']._serialized_end=729
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=731
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=813
+  _globals['_CLIENTFRAME']._serialized_start=815
+  _globals['_CLIENTFRAME']._serialized_end=932
+  _globals['_REQUEST']._serialized_start=935
+  _globals['_REQUEST']._serialized_end=1842
+  _globals['_ATTACHREQUEST']._serialized_start=1844
+  _globals['_ATTACHREQUEST']._serialized_end=1859
+  _globals['_ATTACHRESPONSE']._serialized_start=1861
+  _globals['_ATTACHRESPONSE']._serialized_end=1961
+  _globals['_HELDLOCK']._serialized_start=1963
+  _globals['_HELDLOCK']._serialized_end=2023
+  _globals['_WAITINGLOCK']._serialized_start=2025
+  _globals['_WAITINGLOCK']._serialized_end=2091
+  _globals['_SERVERFRAME']._serialized_start=2094
+  _globals['_SERVERFRAME']._serialized_end=2238
+  _globals['_RESPONSE']._serialized_start=2241
+  _globals['_RESPONSE']._serialized_end=3208
+  _globals['_SESSIONEVENT']._serialized_start=3211
+  _globals['_SESSIONEVENT']._serialized_end=3505
+  _globals['_SESSIONENDED']._serialized_start=3508
+  _globals['_SESSIONENDED']._serialized_end=3641
+  _globals['_SESSIONENDED_CAUSE']._serialized_start=3574
+  _globals['_SESSIONENDED_CAUSE']._serialized_end=3641
+  _globals['_SESSIONS']._serialized_start=3644
+  _globals['_SESSIONS']._serialized_end=4118
 # @@protoc_insertion_point(module_scope)

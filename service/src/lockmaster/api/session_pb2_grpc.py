@@ -60,6 +60,11 @@ class SessionsStub:
                 request_serializer=lockmaster_dot_v1_dot_session__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=lockmaster_dot_v1_dot_session__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.Direct = channel.unary_unary(
+                '/lockmaster.v1.Sessions/Direct',
+                request_serializer=lockmaster_dot_v1_dot_session__pb2.DirectRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_session__pb2.DirectResponse.FromString,
+                _registered_method=True)
 
 
 class SessionsServicer:
@@ -99,6 +104,13 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Direct(self, request, context):
+        """Where this member takes the frames of Connect without gRPC between (see lockmaster/direct.py for that wire).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=lockmaster_dot_v1_dot_session__pb2.ListSessionsRequest.FromString,
                     response_serializer=lockmaster_dot_v1_dot_session__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'Direct': grpc.unary_unary_rpc_method_handler(
+                    servicer.Direct,
+                    request_deserializer=lockmaster_dot_v1_dot_session__pb2.DirectRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_session__pb2.DirectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +281,33 @@ class Sessions:
             '/lockmaster.v1.Sessions/List',
             lockmaster_dot_v1_dot_session__pb2.ListSessionsRequest.SerializeToString,
             lockmaster_dot_v1_dot_session__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Direct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Sessions/Direct',
+            lockmaster_dot_v1_dot_session__pb2.DirectRequest.SerializeToString,
+            lockmaster_dot_v1_dot_session__pb2.DirectResponse.FromString,
             options,
             channel_credentials,
             insecure,

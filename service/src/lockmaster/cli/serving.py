@@ -21,6 +21,11 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--name", str, "This member's name, for people and the member list."),
     ("--listen-client", str, f"host:port for clients [default: {DEFAULT_CLIENT}]."),
     ("--listen-peer", str, f"host:port for the other members [default: {DEFAULT_PEER}]."),
+    (
+        "--listen-session",
+        str,
+        "host:port for direct streams of the SDK, or none [default: a free port].",
+    ),
     ("--advertise-client", str, "What clients are told to dial [default: what it listens on]."),
     ("--advertise-peer", str, "What members are told to dial [default: what it listens on]."),
     ("--client-tls-cert", click.Path(path_type=Path), "Certificate of the client port, PEM."),

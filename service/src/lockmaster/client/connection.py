@@ -1,4 +1,6 @@
-"""The session stream: one gRPC stream that carries raw bytes between SessionCore and whichever member leads.
+"""The session stream: one stream that carries raw bytes between SessionCore and whichever member leads.
+
+It is a direct one (lockmaster/direct.py) where the member's session port can be reached, else one of gRPC.
 
 One task owns the stream and reads; a second one writes everything that waits as one message, so that the calls of
 one loop turn share it. When the stream breaks, or the core says `redirect`, the next member is tried: the named
@@ -17,9 +19,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from lockmaster.client.direct import DirectDialler
 from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
 from lockmaster.client.policy import backoff
 from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
+from lockmaster.direct import STREAM_END
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +33,13 @@ TLS_CHECK_SECONDS = 10.0
 CHANNELS_MAX = 8
 AVOID_SECONDS = 0.5
 AVOIDED_MAX = 64
-END_OF_STREAM: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs lack it)
 
 
 class Channels:
     """Open channels by address, at most CHANNELS_MAX; all are rebuilt when the TLS files change."""
 
     def __init__(self, tls: TLS | None) -> None:
-        self._tls = tls
+        self.tls = tls
         self._fingerprint = tls.fingerprint() if tls is not None else b""
         self._open: dict[str, grpc.aio.Channel] = {}
 
@@ -44,10 +47,10 @@ class Channels:
         """The channel to an address; made if there is none. Raises OSError if a TLS file is missing."""
         channel = self._open.get(address)
         if channel is None:
-            if self._tls is None:
+            if self.tls is None:
                 channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             else:
-                channel = grpc.aio.secure_channel(address, self._tls.credentials(), options=CHANNEL_OPTIONS)
+                channel = grpc.aio.secure_channel(address, self.tls.credentials(), options=CHANNEL_OPTIONS)
             self._open[address] = channel
         return channel
 
@@ -65,9 +68,9 @@ class Channels:
 
     def rotated(self) -> bool:
         """True once after the TLS files have changed (grpcio can't reload them in a channel)."""
-        if self._tls is None:
+        if self.tls is None:
             return False
-        fingerprint = self._tls.fingerprint()
+        fingerprint = self.tls.fingerprint()
         if not fingerprint or fingerprint == self._fingerprint:
             return False
         self._fingerprint = fingerprint
@@ -101,6 +104,7 @@ class Connection:
         self._channels = channels
         self._clock = clock
         self._loop = loop
+        self._direct = DirectDialler(channels.tls, clock, loop)
         self._wanted = asyncio.Event()
         self._turn = random.randrange(len(endpoints))
         self._leader = ""
@@ -178,6 +182,7 @@ class Connection:
             self._fruitless += 1
             if self._rotated:
                 self._rotated = False
+                self._direct.forget()
                 await self._channels.close()
             delay = self._delay(redirect)
             if delay and not self._closed:
@@ -223,12 +228,8 @@ class Connection:
 
     async def _stream(self, address: str) -> Redirect | None:
         """Runs one stream to its end. Returns where to go next, None for anywhere."""
-        channel = self._channels.get(address)
-        await asyncio.wait_for(self._ready(channel), CONNECT_SECONDS_MAX)
+        call = await self._open(address)
         core, clock = self.core, self._clock
-        # No serializers: bytes in, bytes out.
-        connect: Any = channel.stream_stream(CONNECT_METHOD, request_serializer=None, response_deserializer=None)
-        call: Any = connect()
         self._stream_call = call
         core.connected(clock())
         self._wanted.set()
@@ -236,8 +237,8 @@ class Connection:
         try:
             while True:
                 data = await call.read()
-                if data is END_OF_STREAM:
-                    return None
+                if data is STREAM_END:
+                    return core.redirect  # None, unless it is we who ended it
                 core.receive(data, clock())
                 if core.redirect is not None:
                     return core.redirect
@@ -252,6 +253,21 @@ class Connection:
             with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                 await writer
 
+    async def _open(self, address: str) -> Any:
+        """A stream to this member: something with read, write and cancel."""
+        stream = await self._direct.open_known(address)
+        if stream is None:
+            channel = self._channels.get(address)
+            await asyncio.wait_for(self._ready(channel), CONNECT_SECONDS_MAX)
+            stream = await self._direct.open(address, channel)
+            if stream is None:
+                # No serializers: bytes in, bytes out.
+                connect: Any = channel.stream_stream(
+                    CONNECT_METHOD, request_serializer=None, response_deserializer=None
+                )
+                return connect()
+        return stream
+
     async def _write(self, call: Any) -> None:
         core, clock, wanted = self.core, self._clock, self._wanted
         try:
@@ -260,7 +276,7 @@ class Connection:
                 wanted.clear()
                 while (frame := core.next_frame(clock())) is not None:
                     await call.write(frame)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError, OSError):
             # The reader learns of it too, and says why.
             return
 

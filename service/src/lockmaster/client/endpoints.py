@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ class TLS:
         """Reads the files. Raises OSError if one is missing."""
         ca, cert, key = (None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+    def context(self) -> ssl.SSLContext:
+        """The same trust for a direct session stream. Reads the files; OSError if one is missing or broken."""
+        context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
+        if self.cert is not None and self.key is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
 
     def fingerprint(self) -> bytes:
         """Changes when the files' contents do; empty while one can't be read (half of a rotation)."""

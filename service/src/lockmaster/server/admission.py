@@ -223,6 +223,7 @@ RULES: Final[dict[type[Message], Rules]] = {
             ("lock_delay_ms", Number(0, LOCK_DELAY_MS_MAX)),
         )
     ),
+    session_pb2.DirectRequest: Rules(),
     session_pb2.KeepAliveRequest: Rules((("session_ids", _session_ids),)),
     session_pb2.CloseSessionRequest: Rules((("session_id", IDENTIFIER),)),
     session_pb2.ListSessionsRequest: Rules((("after", POSITION), ("limit", PAGE_LIMIT), ("read", _read))),

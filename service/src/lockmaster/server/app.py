@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
 from lockmaster.server import tls
 from lockmaster.server.admin import AdminCalls
+from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import EventHub, RevisionWaiters
 from lockmaster.server.exit_codes import ExitCode
 from lockmaster.server.health import Health
@@ -31,7 +33,7 @@ from lockmaster.server.joining import JoinRefused, join
 from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.relay import MESSAGE_BYTES_MAX, Relay
 from lockmaster.server.runtime import Engine
-from lockmaster.server.session_stream import SessionStream
+from lockmaster.server.session_stream import SessionStream, StreamContext
 from lockmaster.server.settings import Settings
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.tasks import end_task
@@ -93,12 +95,15 @@ class Server:
         try:
             credentials = tls.server_credentials(self.settings)
             self._member_credentials = tls.member_channel_credentials(self.settings)
+            session_context = tls.session_context(self.settings)
             peer_tls = tls.peer_tls(self.settings, self._member_hosts)
         except tls.CertificateError as error:
             raise StartFailed(ExitCode.CERTIFICATE, str(error)) from None
         # Before anything is written; gRPC would print lines of its own about a port that is taken.
         probe("listen_client", self.settings.listen_client)
         probe("listen_peer", self.settings.listen_peer)
+        if self.settings.session_address:
+            probe("listen_session", self.settings.session_address)
         if self.settings.metrics_listen:
             probe("metrics_listen", self.settings.metrics_listen)
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
@@ -120,6 +125,7 @@ class Server:
         )
         self._wire()
         await self._start_engine()
+        await self._listen_for_sessions(session_context)
         await self.health.update()
         await self._grpc.start()
         self.engine.subscribe(self.events.listen)
@@ -143,6 +149,17 @@ class Server:
         self.bound_address = f"{host}:{port}"
         self.client_address = self.settings.advertise_client or self.bound_address
 
+    async def _listen_for_sessions(self, context: ssl.SSLContext | None) -> None:
+        address = self.settings.session_address
+        if not address:
+            return
+        try:
+            await self.direct.listen(address, context)
+        except OSError as error:
+            await self.engine.stop()
+            text = f"listen_session: cannot listen on {address}: {error.strerror or error}"
+            raise StartFailed(ExitCode.ADDRESS_IN_USE, text) from None
+
     def _wire(self) -> None:
         engine = self.engine
         self.events = EventHub()
@@ -156,7 +173,10 @@ class Server:
         self.telemetry = Telemetry(self.settings, engine, self.counts)
         self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
-        unary = Unary(engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry)
+        self.direct = DirectPort(self._serve_stream, lambda: len(self._streams) >= self.settings.streams_max)
+        unary = Unary(
+            engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry, self.direct
+        )
         self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._grpc)
         if self.settings.reflection:
@@ -217,6 +237,7 @@ class Server:
         deadline = asyncio.get_running_loop().time() + min(DRAIN_S, self.settings.shutdown_grace_s / 4)
         while self._streams and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
+        await self.direct.close()
         await self._grpc.stop(min(DRAIN_S, self.settings.shutdown_grace_s / 4))
         if self._relay is not None:
             await self._relay.close()
@@ -230,8 +251,10 @@ class Server:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.settings.streams_max} streams are open on this member"
             )
-        origin = Origin(principal_of(context))
-        stream = SessionStream(self.operations, self.engine, self.events, self.watches, origin)
+        await self._serve_stream(context, principal_of(context))
+
+    async def _serve_stream(self, context: StreamContext, principal: str) -> None:
+        stream = SessionStream(self.operations, self.engine, self.events, self.watches, Origin(principal))
         self._streams[stream] = None
         try:
             await stream.run(context)

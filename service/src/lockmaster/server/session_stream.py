@@ -17,13 +17,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, session_pb2
+from lockmaster.direct import STREAM_END
 from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded, SessionExpired
 from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
@@ -48,11 +49,23 @@ PULL_SLICE_NS: Final = 3_000_000
 """Longest time of the loop that pulling watches into one frame takes (plus the one page that passes it)."""
 WATCHES_PER_STREAM_MAX: Final = 10_000
 SESSIONS_PER_STREAM_MAX: Final = 10_000
-END: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in the stubs
 LARGE_BYTES: Final = 16 << 10
 """Answers above this are refused while too much is unread; smaller ones are bounded by OUTSTANDING_MAX."""
 ITEM_BYTES: Final = 48
 """What a small answer or event counts in the bounds."""
+
+
+class StreamContext(Protocol):
+    """What a session stream is of: grpc.aio's ServicerContext of raw bytes, or a direct connection."""
+
+    async def read(self) -> Any:
+        """The next ClientFrame's bytes; STREAM_END once the client has ended the stream."""
+
+    async def write(self, data: bytes) -> None:
+        """Sends a ServerFrame; returns when there is room for the next."""
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        """Ends the stream with a status. Always raises."""
 
 
 class SessionStream:
@@ -86,7 +99,7 @@ class SessionStream:
 
     # -- reading
 
-    async def run(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    async def run(self, context: StreamContext) -> None:
         """Serves the stream until the client ends it, `close` is called or it breaks a bound."""
         reader = asyncio.create_task(self._read_frames(context), name="session-stream-reader")
         reader.add_done_callback(self._reader_done)
@@ -99,7 +112,7 @@ class SessionStream:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 if isinstance(error, RaftError):
                     self._engine.fail(error)  # storage errors and broken laws stop the member
-                elif not isinstance(error, (grpc.RpcError, grpc.aio.BaseError)):
+                elif not isinstance(error, (grpc.RpcError, grpc.aio.BaseError, OSError)):
                     _log.error("a session stream ended by a bug; please report this", exc_info=error)
         finally:
             await end_task(reader)
@@ -126,9 +139,9 @@ class SessionStream:
         self._closing = True
         self._notify()
 
-    async def _read_frames(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    async def _read_frames(self, context: StreamContext) -> None:
         read: Callable[[], Any] = context.read
-        while (data := await read()) is not END:
+        while (data := await read()) is not STREAM_END:
             try:
                 frame = session_pb2.ClientFrame.FromString(data)
             except DecodeError:
@@ -227,7 +240,7 @@ class SessionStream:
 
     # -- writing
 
-    async def _write_frames(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    async def _write_frames(self, context: StreamContext) -> None:
         loop = asyncio.get_running_loop()
         while not self._failed:
             frame, size = self._next_frame()

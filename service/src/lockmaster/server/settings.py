@@ -16,7 +16,7 @@ from lockmaster_raft.role_policy import LogPolicy, RoleMode
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lockmaster.addresses import is_loopback, split_address
+from lockmaster.addresses import is_loopback, join_address, split_address
 
 CLIENT_PORT: Final = 7420
 PEER_PORT: Final = 7421
@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     name: Annotated[str, Field(min_length=1, max_length=253)]
     listen_client: str = f"127.0.0.1:{CLIENT_PORT}"
     listen_peer: str = f"127.0.0.1:{PEER_PORT}"
+    listen_session: str = ""
+    """Where direct session streams are taken; empty = any free port of listen_client's host, "none" = nowhere (clients
+    use gRPC on the client port alone). Clients dial its port on the host under which they know the client port."""
     advertise_client: str = ""
     """What clients and members are told to dial; empty = listen_client."""
     advertise_peer: str = ""
@@ -125,6 +128,13 @@ class Settings(BaseSettings):
             split_address(value)
         return value
 
+    @field_validator("listen_session")
+    @classmethod
+    def _check_session_address(cls, value: str) -> str:
+        if value not in ("", "none"):
+            split_address(value)
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         if not self.listen_client or not self.listen_peer:
@@ -154,9 +164,16 @@ class Settings(BaseSettings):
             return
         if not self.insecure:
             raise ValueError(f"{side}_tls_cert is missing; plaintext needs insecure, on loopback addresses only")
-        address = self.listen_client if side == "client" else self.listen_peer
-        if not is_loopback(split_address(address)[0]):
-            raise ValueError(f"insecure is refused on {address}: only loopback addresses may speak plaintext")
+        for address in (self.listen_client, self.session_address) if side == "client" else (self.listen_peer,):
+            if address and not is_loopback(split_address(address)[0]):
+                raise ValueError(f"insecure is refused on {address}: only loopback addresses may speak plaintext")
+
+    @property
+    def session_address(self) -> str:
+        """host:port of the session port, "" for none."""
+        if self.listen_session == "none":
+            return ""
+        return self.listen_session or join_address(split_address(self.listen_client)[0], 0)
 
     def raft_config(self) -> RaftConfig:
         """The consensus core's settings of the chosen profile, with this member's word on roles."""

@@ -21,7 +21,7 @@ EXIT_AMNESIA: Final = 76
 
 @dataclass(frozen=True, slots=True)
 class PeerTls:
-    """The two ssl contexts of the peer port, read anew for each connection so that rotated certificates count."""
+    """The two ssl contexts of the peer port; rotated certificates count from the next connection on."""
 
     server_context: Callable[[], ssl.SSLContext]
     client_context: Callable[[], ssl.SSLContext]

@@ -1,7 +1,8 @@
 """Credentials of both ports, read anew from their files when these change: certificates rotate without a restart.
 
 The client port uses gRPC's dynamic server credentials, whose callback runs per connection (in a thread of gRPC's);
-the peer port uses ssl contexts made per connection. A file that is broken while it rotates keeps the last good
+the session port and the peer port listen with a context that takes each handshake to the newest one.
+A file that is broken while it rotates keeps the last good
 credentials and is logged; one that is broken at the start refuses the start.
 """
 
@@ -114,6 +115,36 @@ def news_of(reloaded: Reloaded[T]) -> Callable[[], T | None]:
     return ask
 
 
+def session_context(settings: Settings) -> ssl.SSLContext | None:
+    """What the session port listens with, None for plaintext: the certificates and the trust of the client port."""
+    cert, key, ca = settings.client_tls_cert, settings.client_tls_key, settings.client_tls_ca
+    if cert is None or key is None:
+        return None
+
+    def make() -> ssl.SSLContext:
+        _check_pair(cert, key, ca)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=None if ca is None else str(ca))
+        context.verify_mode = ssl.CERT_NONE if ca is None else ssl.CERT_REQUIRED
+        context.load_cert_chain(cert, key)
+        return context
+
+    return newest(_reloaded((cert, key) if ca is None else (cert, key, ca), make))
+
+
+def newest(reloaded: Reloaded[ssl.SSLContext]) -> ssl.SSLContext:
+    """A context to listen with: each handshake is done with what `reloaded` has then. One that listens keeps its own
+    context for good, so this hands over while the client's hello is being read."""
+    listening = reloaded.get()
+
+    def hand_over(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        current = reloaded.get()
+        if current is not connection.context:
+            connection.context = current
+
+    listening.sni_callback = hand_over
+    return listening
+
+
 def member_channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
     """What this member dials other members' client ports with (joining, relaying); None for plaintext."""
     cert, key, ca = settings.client_tls_cert, settings.client_tls_key, settings.client_tls_ca
@@ -150,7 +181,8 @@ def peer_tls(settings: Settings, member_hosts: Callable[[int], tuple[str, ...]])
         hosts = member_hosts(member_id)
         return not hosts or any(_names(certificate, host) for host in hosts)
 
-    return PeerTls(server.get, client.get, check)
+    listening = newest(server)
+    return PeerTls(lambda: listening, client.get, check)
 
 
 def _names(certificate: dict[str, object], host: str) -> bool:

@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest, LockmasterError, NotLeader, PermissionDenied, SessionExpired
 from lockmaster.server import admin, admission, reads, translate
+from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import AcquireEnd, EventHub
 from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.relay import FAILURE_KEY, RELAYED_KEY, Relay
@@ -89,6 +90,15 @@ async def _list_locks(unary: Unary, request: lock_pb2.ListLocksRequest, context:
     return reads.list_locks(unary.engine, request)
 
 
+async def _direct(unary: Unary, request: session_pb2.DirectRequest, context: Context) -> Message:
+    direct = unary.direct
+    return (
+        session_pb2.DirectResponse(port=direct.number, key=direct.key)
+        if direct.number
+        else session_pb2.DirectResponse()
+    )
+
+
 def _admin(method: Callable[[admin.AdminCalls, Any], Awaitable[Message]]) -> Call:
     async def call(unary: Unary, request: Message, context: Context) -> Message:
         return await method(unary.admin, request)
@@ -102,6 +112,7 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Sessions.KeepAlive": Row("keep_alive", write=True),
     "lockmaster.v1.Sessions.Close": Row("close_session", write=True),
     "lockmaster.v1.Sessions.List": Row(call=_list_sessions),
+    "lockmaster.v1.Sessions.Direct": Row(call=_direct),
     "lockmaster.v1.Locks.Acquire": Row(call=_acquire, write=True),
     "lockmaster.v1.Locks.Release": Row("release", write=True),
     "lockmaster.v1.Locks.Cancel": Row("cancel_acquire", write=True),
@@ -145,8 +156,10 @@ class Unary:
         admin_calls: admin.AdminCalls,
         relay: Relay | None,
         telemetry: Telemetry,
+        direct: DirectPort,
     ) -> None:
         self.engine = engine
+        self.direct = direct
         self.admin = admin_calls
         self._operations = operations
         self._events = events

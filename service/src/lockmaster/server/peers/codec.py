@@ -27,6 +27,8 @@ from lockmaster_raft.errors import CorruptLog
 from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels, decode_configuration, encode_configuration
 
+from lockmaster.framing import Malformed
+
 CONTROL_FRAME_MAX: Final = 4 << 20
 """Most bytes of one frame on the control channel (the longest is a snapshot manifest)."""
 BULK_FRAME_MAX: Final = 10 << 20
@@ -40,7 +42,6 @@ HASHES_MAX: Final = 64
 """Most hashes in one StateHashes."""
 REASON_BYTES_MAX: Final = 512
 
-LENGTH: Final = struct.Struct(">I")
 _HEAD: Final = struct.Struct(">IBQHH")
 _BODY_HEAD: Final = struct.Struct(">BQHH")
 _APPEND: Final = struct.Struct(">QQQQQI")
@@ -50,10 +51,6 @@ _ANCHOR: Final = struct.Struct(">QQQQHHQ")
 _FETCH: Final = struct.Struct(">QQ")
 _PIECE: Final = struct.Struct(">QQ?")
 _HASH: Final = struct.Struct(">QQ")
-
-
-class Malformed(Exception):
-    """Bytes from a peer that are not a message; the text says what is wrong with them."""
 
 
 @dataclass(frozen=True, slots=True)

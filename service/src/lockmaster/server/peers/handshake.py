@@ -17,7 +17,7 @@ from lockmaster_raft.ids import INDEX_MAX, NodeId
 from lockmaster_raft.ready import Channel
 
 from lockmaster.addresses import ADDRESS_BYTES_MAX
-from lockmaster.server.peers.codec import Malformed
+from lockmaster.framing import Malformed
 
 MAGIC: Final = b"LKMP"
 PROTOCOL_VERSION: Final = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -12,10 +11,11 @@ from lockmaster_raft.ids import NodeId
 from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import Channel
 
+from lockmaster.framing import FrameCutter, Malformed
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, Peering, StateHashes
-from lockmaster.server.peers.framing import FrameCutter
+from lockmaster.server.peers.codec import Peering, StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict, Welcome
+from lockmaster.sockets import keep_alive
 
 HELLO_TIMEOUT: Final = 5.0
 """Seconds a dialler has for its Hello (and as long again for TLS before it)."""
@@ -23,9 +23,6 @@ HALF_OPEN_MAX: Final = 64
 """Most connections without an accepted Hello; more are closed at once."""
 ACCEPTED_MAX: Final = 128
 """Most accepted connections: two per member of the largest configuration, and as many that are being replaced."""
-
-
-_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
 
 class InboundOwner(Protocol):
@@ -198,22 +195,3 @@ class InboundConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.acceptor.gone(self)
-
-
-def keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel find a dead peer within ~15 s, also when nothing is being sent."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_KEEPIDLE", 5),
-            ("TCP_KEEPINTVL", 3),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 10_000),
-        ):
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    except OSError:  # the connection may be gone already: then there is nothing to keep alive
-        return

@@ -11,12 +11,12 @@ from lockmaster_raft.ids import NodeId
 from lockmaster_raft.ready import Channel
 
 from lockmaster.addresses import split_address
+from lockmaster.framing import FrameCutter, Malformed
 from lockmaster.server.peers import codec, handshake
-from lockmaster.server.peers.codec import Malformed, PeerMessage
-from lockmaster.server.peers.framing import FrameCutter
+from lockmaster.server.peers.codec import PeerMessage
 from lockmaster.server.peers.handshake import Hello, Verdict
-from lockmaster.server.peers.inbound import keep_alive
 from lockmaster.server.tasks import end_task
+from lockmaster.sockets import keep_alive
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for TCP, TLS and the handshake together."""

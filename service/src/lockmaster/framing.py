@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from lockmaster.server.peers.codec import LENGTH, Malformed
+import struct
+from typing import Final
+
+LENGTH: Final = struct.Struct(">I")
+"""Before each frame: how many bytes it has."""
+
+
+class Malformed(Exception):
+    """Bytes from the other side that are not a message; the text says what is wrong with them."""
 
 
 class FrameCutter:

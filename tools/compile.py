@@ -18,6 +18,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from native_init import with_native_init
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = ROOT / ".build" / "compiled"
 SOURCES = (ROOT / "raft/src/lockmaster_raft", ROOT / "service/src/lockmaster")
@@ -40,11 +42,6 @@ LEFT_OUT = (
     "lockmaster/statemachine/command_table.py",  # mypyc can't type the imported tables
     "lockmaster/statemachine/view.py",  # its Table is generic and a slotted dataclass, which mypyc can't make
 )
-KNOWN_TO_MYPYC = (
-    ("@record\n", "@dataclass(frozen=True, slots=True)\n"),
-    ("from lockmaster_raft.record import record\n", "from dataclasses import dataclass\n"),
-)
-"""What a chosen copy says instead: mypyc makes fast classes of dataclasses, and knows no other decorator for them."""
 NOT_POSSIBLE = 3
 BUILD_SECONDS_MAX = 840
 """Below what tools/run_tests.py allows a command."""
@@ -73,7 +70,7 @@ def chosen(where: Path) -> Iterator[str]:
 def fingerprint() -> str:
     """Changes when a source, this file or the interpreter does."""
     digest = hashlib.sha256(f"{sys.version}\n{sys.executable}\n".encode())
-    for source in (*SOURCES, Path(__file__)):
+    for source in (*SOURCES, Path(__file__), Path(__file__).with_name("native_init.py")):
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -85,9 +82,7 @@ def build(where: Path) -> int:
         shutil.copytree(source, where / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in chosen(where):
         text = (where / name).read_text()
-        for before, after in KNOWN_TO_MYPYC:
-            text = text.replace(before, after)
-        (where / name).write_text(text)
+        (where / name).write_text(with_native_init(text))
     command = [str(Path(sys.executable).parent / "mypyc"), "--strict", *chosen(where)]
     environment = {**os.environ, "MYPYPATH": str(where), "CFLAGS": os.environ.get("CFLAGS", "-O2")}
     log = where / "build.log"

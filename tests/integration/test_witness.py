@@ -6,6 +6,7 @@ The promotion is far away here: what holds before it begins. test_promotion.py h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,9 @@ async def test_a_witness_has_the_log_and_no_state_and_serves_no_client(shape: Lo
         config_pb2_grpc.ConfigStub(channel).Get(config_pb2.GetRequest(namespace="n", key="k1"), timeout=10)
     assert "is a witness: it serves no clients" in str(caught.value)
     serving = health_pb2.HealthCheckResponse.SERVING
+    deadline = time.monotonic() + WAIT  # health follows the engine every quarter of a second
+    while health_of(witness, "lockmaster.member") != serving and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
     assert health_of(witness, "lockmaster.member") == serving
     assert health_of(witness, "lockmaster.v1.Locks") == health_pb2.HealthCheckResponse.NOT_SERVING
     assert health_of(leader, "lockmaster.v1.Locks") == serving

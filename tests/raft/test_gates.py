@@ -485,6 +485,24 @@ def test_a_level_is_given_back_when_the_log_no_longer_holds_its_activate() -> No
     assert cluster.level == {1: 1, 2: 1}
 
 
+def test_what_a_deactivate_ended_does_not_stay_in_the_log_for_slow_members_sake() -> None:
+    """With the product's 10,000 retained entries a quiet cluster kept older binaries out for days."""
+    cluster = grown(2, 2, config=RaftConfig())
+    ask(cluster, FENCE)
+    ask(cluster, ACTIVATE)
+    begins = {number: node.log_first for number, node in cluster.nodes.items()}
+    for number in (1, 2):
+        cluster.step(number, StorageReport(cluster.nodes[number].applied, 1 << 30, 0))
+    assert {number: node.log_first for number, node in cluster.nodes.items()} == begins
+    ended = ask(cluster, DEACTIVATE)
+    assert isinstance(ended, Appended)
+    cluster.run(SECOND)
+    for number in (1, 2):
+        cluster.step(number, StorageReport(cluster.nodes[number].applied, 1 << 30, 0))
+    assert {node.log_first for node in cluster.nodes.values()} == {ended.index + 1}
+    assert cluster.level == {1: 1, 2: 1}
+
+
 def test_i10_one_uncommitted_entry_among_config_and_gate() -> None:
     rig = leading()
     for number in (2, 3):

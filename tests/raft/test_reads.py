@@ -6,7 +6,7 @@ from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.events import Applied, Propose, RequestRead, TransferLeadership
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
-from lockmaster_raft.messages import Heartbeat, HeartbeatReply, ReadIndex, ReadIndexReply
+from lockmaster_raft.messages import Heartbeat, HeartbeatReply, PreVote, PreVoteReply, ReadIndex, ReadIndexReply
 from lockmaster_raft.ready import ReadReady, Role
 
 from .rig import Cluster, Rig, append, base, configuration, header
@@ -177,6 +177,25 @@ def test_6_4_1_a_lease_answers_without_a_round_and_ends_before_the_promise_by_th
     assert not by_lease(leased(), SECOND - SECOND // 100)
 
 
+def test_raft_md_2_no_voter_within_the_drift_bound_elects_another_while_the_lease_lasts() -> None:
+    """The leader's clock is the slow one, the voter's 1 % faster: at the voter's first vote the lease is over."""
+    leader, voter = leading(), Rig(node_id=2, term=2)
+    leader.tick(leader.config.heartbeat_interval_ns)
+    beat = leader.sent(Heartbeat)[0]
+    voter.receive(beat)
+    promise = voter.only(HeartbeatReply)
+    leader.receive(promise)
+    assert promise.sticky_ns == SECOND
+    ask = PreVote(header(3, 2, 2), Term(3), Index(9), Term(2), 1)
+    voter.receive(ask, SECOND - 1)
+    assert voter.only(PreVoteReply).reason == "sticky"
+    voter.receive(ask, 1)
+    assert voter.only(PreVoteReply).granted
+    elapsed = SECOND * 100 // 101  # what the leader's clock has counted meanwhile
+    assert not by_lease(leader, elapsed)
+    assert leader.node.role is Role.LEADER  # or it would prove nothing
+
+
 def test_a_lease_is_as_short_as_the_voter_s_own_count() -> None:
     assert not by_lease(leased(SECOND // 10), SECOND // 10)
 
@@ -227,7 +246,9 @@ def test_bounded_a_leader_s_state_is_as_old_as_its_last_acked_heartbeat() -> Non
     rig = leased()
     assert rig.node.state_age_ns(Nanos(rig.now)) is None  # not applied yet
     rig.step(Applied(Index(2)))
-    assert rig.node.state_age_ns(Nanos(rig.now + 500)) == 500
+    assert rig.node.state_age_ns(Nanos(rig.now)) == 0
+    assert rig.node.state_age_ns(Nanos(rig.now + 990)) == 1000  # this clock may be the slow one, by 1 %
+    assert rig.node.state_age_ns(Nanos(rig.now + 991)) == 1002  # rounded up
 
 
 def test_bounded_a_follower_s_state_is_as_old_as_the_start_of_its_last_confirmed_read() -> None:
@@ -236,7 +257,7 @@ def test_bounded_a_follower_s_state_is_as_old_as_the_start_of_its_last_confirmed
     assert rig.node.state_age_ns(Nanos(rig.now)) is None
     rig.step(RequestRead(4))
     ask = rig.only(ReadIndex)
-    rig.tick(700)
+    rig.tick(693)
     rig.receive(ReadIndexReply(header(3, 2), ask.read_id, True, Index(1)))
     assert rig.node.state_age_ns(Nanos(rig.now)) == 700
 

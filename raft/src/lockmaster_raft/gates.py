@@ -127,6 +127,12 @@ def promise_bounds(history: History, commit: int) -> tuple[int, int]:
     return due, max([due, *(levels.fence for at, levels in history if at > commit)])
 
 
+def deactivated_at(history: History, commit: int) -> int:
+    """Index of the last committed DEACTIVATE that the log still holds, or 0: up to there it keeps older binaries out."""
+    pairs = zip(history[1:], history, strict=False)
+    return max((at for (at, now), (_, before) in pairs if at <= commit and now.active < before.active), default=0)
+
+
 def why_level_in_use(level: int, configuration: Configuration) -> str:
     """What of `level`'s own features is in use, or "": the condition of DEACTIVATE(level). Pure."""
     if level == WITNESS_LEVEL:

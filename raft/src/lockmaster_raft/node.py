@@ -293,10 +293,16 @@ class Node:
         return self._core.cluster_time(now)
 
     def state_age_ns(self, now: Nanos) -> int | None:
-        """At most how old this node's state is at `now` (BOUNDED reads); None: not known, or not to be served."""
+        """At most how old this node's state is at `now` (BOUNDED reads); None: not known, or not to be served.
+
+        In the slowest clock's nanoseconds: by the drift bound more than this node's own clock has counted.
+        """
         core = self._core
         age = reads.age_ns(core)
-        return None if age is None else age + max(0, now - core.now)
+        if age is None:
+            return None
+        counted = age + max(0, now - core.now)
+        return -(-counted * 1_000_000 // (1_000_000 - core.config.drift_ppm_max))
 
     def term_at(self, index: Index) -> Term | None:
         """Term of the entry at `index`, or None outside of the log."""

@@ -14,7 +14,7 @@ from lockmaster_raft import side
 from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
 from lockmaster_raft.coverage import bound_for_full, offer_anchor
 from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
-from lockmaster_raft.gates import check_supported
+from lockmaster_raft.gates import check_supported, deactivated_at
 from lockmaster_raft.ids import Index, NodeId, PersistSeq
 from lockmaster_raft.membership import MemberPhase
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
@@ -347,14 +347,17 @@ def retain(core: Core) -> None:
     ceiling: int = min(core.flushed_applied, core.commit_index, core.applied)
     if core.guarded:
         ceiling = min(ceiling, bound_for_full(core) if core.role is LEADER else core.covered)
-    keep = ceiling - config.retained_entries_min
+    # What a DEACTIVATE ended goes at once, or a quiet cluster would keep older binaries out for days (raft.md §6).
+    spent = deactivated_at(log.gates, ceiling)
+    keep = max(ceiling - config.retained_entries_min, spent)
     for p in core.progress.values():
         known = max(p.match, p.offered_index)
         keep = min(keep, known)
     if log.bytes_above(max(keep, log.base.index)) > config.log_bytes_max:
         keep = max(keep, log.index_within_bytes(config.log_bytes_max))
     keep = min(keep, ceiling)
-    if keep - log.base.index < max(1, config.retained_entries_min // 8):
+    least = 1 if 0 < spent <= keep else max(1, config.retained_entries_min // 8)
+    if keep - log.base.index < least:
         return
     core.told_max = max(core.told_max, keep)
     term = log.term_at(keep)

@@ -15,7 +15,7 @@ Laws.
    member's (verdict WRONG_KEY).
 2. Each side holds at most READ_AHEAD_BYTES unread plus one frame, and stops reading beyond; `write` returns only when
    the transport has room again.
-3. A frame beyond its maximum, an unknown kind, or bytes before the handshake is over end the connection.
+3. A frame beyond its maximum (64 bytes before the handshake is over) or of an unknown kind ends the connection.
 """
 
 from __future__ import annotations
@@ -107,8 +107,9 @@ class DirectStream(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.failure = ""
         """Why the connection ended, where the other side or the protocol said so."""
-        self._frame_bytes_max = frame_bytes_max
-        self._cutter = FrameCutter(HANDSHAKE_BYTES_MAX)
+        self._cutter = FrameCutter(frame_bytes_max)
+        self._early = b""
+        """What arrived before the handshake was over."""
         self._greeted = False
         self._frames: deque[bytes] = deque()
         self._unread = 0
@@ -124,9 +125,8 @@ class DirectStream(asyncio.Protocol):
         raise NotImplementedError
 
     def open(self) -> None:
-        """The handshake is over: frames of full size from here on."""
+        """The handshake is over: DATA and END from here on."""
         self._greeted = True
-        self._cutter.frame_bytes_max = self._frame_bytes_max
 
     # -- for whoever has the stream
 
@@ -180,19 +180,31 @@ class DirectStream(asyncio.Protocol):
         if self._ended:
             return
         try:
-            for frame in self._cutter.feed(data):
-                if self._greeted:
-                    self._take(frame)
-                elif self._cutter.held_size:
-                    raise Malformed("bytes before the handshake is over")
-                else:
-                    self.greet(frame)
+            if not self._greeted:
+                data = self._handshake(data)
+            for frame in self._cutter.feed(data) if self._greeted else ():
+                self._take(frame)
         except Malformed as error:
             self.break_off(str(error))
             return
         if self._unread > READ_AHEAD_BYTES and not self._held_back and self.transport is not None:
             self._held_back = True
             self.transport.pause_reading()
+
+    def _handshake(self, data: bytes) -> bytes:
+        """Greets once the first frame is whole; what came after it."""
+        data = self._early = self._early + data
+        if len(data) < LENGTH.size:
+            return b""
+        (size,) = LENGTH.unpack_from(data)
+        if size > HANDSHAKE_BYTES_MAX:
+            raise Malformed(f"frame of {size} bytes before the handshake is over, limit {HANDSHAKE_BYTES_MAX}")
+        stop = LENGTH.size + size
+        if len(data) < stop:
+            return b""
+        self._early = b""
+        self.greet(data[LENGTH.size : stop])
+        return data[stop:]
 
     def _take(self, frame: bytes) -> None:
         kind = frame[0] if frame else -1

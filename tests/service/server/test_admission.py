@@ -20,6 +20,7 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     session_pb2.KeepAliveRequest: {"session_ids": [1]},
     session_pb2.CloseSessionRequest: {"session_id": 1},
     session_pb2.ListSessionsRequest: {},
+    session_pb2.DirectRequest: {},
     session_pb2.AttachRequest: {},
     lock_pb2.AcquireRequest: {"name": "a"},
     lock_pb2.ReleaseRequest: {"name": "a", "token": 1},

@@ -87,6 +87,12 @@ async def sessions_close(c: Caller) -> None:
     assert not found.lock.HasField("holder")
 
 
+async def sessions_direct(c: Caller) -> None:
+    found = await c.call("Sessions.Direct", session_pb2.DirectRequest())
+    assert 0 < found.port < 65536
+    assert len(found.key) == 16
+
+
 async def sessions_list(c: Caller) -> None:
     found = await c.call("Sessions.List", session_pb2.ListSessionsRequest())
     assert c.session_id in [session.session_id for session in found.sessions]
@@ -239,6 +245,7 @@ GOOD: dict[str, Any] = {
     "Sessions.KeepAlive": sessions_keep_alive,
     "Sessions.Close": sessions_close,
     "Sessions.List": sessions_list,
+    "Sessions.Direct": sessions_direct,
     "Locks.Acquire": locks_acquire,
     "Locks.Release": locks_release,
     "Locks.Cancel": locks_cancel,
@@ -325,7 +332,9 @@ NO_GOOD_CALL_HERE = {
     ),
     "Admin.AbortRoleChange": "needs a second member: tests/integration",
 }
-NO_BAD_CALL = dict.fromkeys(("Admin.Status", "Admin.ListMembers", "Admin.ListSnapshots"), "has no field")
+NO_BAD_CALL = dict.fromkeys(
+    ("Sessions.Direct", "Admin.Status", "Admin.ListMembers", "Admin.ListSnapshots"), "has no field"
+)
 STREAMS = {"Sessions.Connect", "Config.Watch", "Admin.Backup"}
 
 

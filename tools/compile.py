@@ -27,9 +27,10 @@ FOLDERS = ("lockmaster_raft", "lockmaster/statemachine")
 SINGLE = tuple(
     f"lockmaster/{name}.py"
     for names in (
-        "client/calls client/holds client/session_core",
+        "client/calls client/holds client/session_core client/telemetry measuring",
         "server/applying server/batching server/events server/members server/operations server/peering",
-        "server/persisting server/questions server/runtime server/session_stream server/waiting",
+        "server/meters server/operation_tracing server/persisting server/questions",
+        "server/runtime server/session_stream server/waiting",
         "server/peers/codec framing server/peers/hub server/peers/outbound",
         "storage/frame storage/journal storage/log_index storage/state",
     )

@@ -265,13 +265,15 @@ class AsyncClient:
         seconds = self.operation_timeout if timeout is None else timeout
         if self.telemetry is None:
             return await self._unary(method, request, answer, endpoint, seconds, None)
-        operation = self.telemetry.begin(method.removeprefix("/lockmaster.v1."))
+        name = method.removeprefix("/lockmaster.v1.")
+        operation = self.telemetry.begin(name)
+        traceparent = None if operation is None else operation.traceparent
         try:
-            found = await self._unary(method, request, answer, endpoint, seconds, operation.traceparent)
+            found = await self._unary(method, request, answer, endpoint, seconds, traceparent)
         except BaseException as error:
-            operation.end(error)
+            self.telemetry.end(operation, name, error)
             raise
-        operation.end()
+        self.telemetry.end(operation, name)
         return found
 
     async def _unary(
@@ -355,6 +357,8 @@ class AsyncClient:
             await self._connection.close()
         if self._unary_channels is not None:
             await self._unary_channels.close()
+        if self.telemetry is not None:
+            self.telemetry.close()
 
     async def __aenter__(self) -> AsyncClient:
         self.core()

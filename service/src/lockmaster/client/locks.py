@@ -250,18 +250,18 @@ class Lock:
             hold = await waiter
         except asyncio.CancelledError as error:
             core.withdraw(call)
-            if operation is not None:
-                operation.end(error)
+            if client.telemetry is not None:
+                client.telemetry.end(operation, "acquire", error)
             raise
         except LockmasterError as error:
-            if operation is not None:
-                operation.end(error)
+            if client.telemetry is not None:
+                client.telemetry.end(operation, "acquire", error)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-        if operation is not None:
-            operation.granted(hold)
+        if client.telemetry is not None:
+            client.telemetry.granted(operation, hold)
         held = Held(client, hold)
         on_lost = self.on_lost
         if on_lost is not None:

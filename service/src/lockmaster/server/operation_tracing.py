@@ -8,7 +8,7 @@ Nothing here uses OpenTelemetry's current span: `call_soon` copies the context, 
 whatever the loop does next for everybody. What runs for an operation is marked in `_here` instead, by call and return.
 
 Laws.
-1. A request that is not traced costs one look at two fields and a random number.
+1. A request that is not traced costs one look at a field and, where the client doesn't trace, a random number.
 2. A span ends once: by its answer, its grant or end, the loss of the lead, or `close`.
 3. Neither tokens nor values are in a span. Lock names and namespaces are.
 """
@@ -92,11 +92,11 @@ class TracedOperation:
         """`call`, marked as working for this operation while it runs."""
 
         def run(*arguments: Any) -> Any:
-            _here.operation = self
+            self._tracing.here = _here.operation = self
             try:
                 return call(*arguments)
             finally:
-                _here.operation = None
+                self._tracing.here = _here.operation = None
                 if self._answer is not None:
                     self.finish()
 
@@ -133,6 +133,8 @@ class OperationTracing:
 
     def __init__(self, tracer: trace.Tracer, ratio: float, holder_token: Callable[[str], int]) -> None:
         """`ratio`: share of requests traced for clients that don't trace; `holder_token(lock)`: who holds it, or 0."""
+        self.here: TracedOperation | None = None
+        """The traced operation that the loop works for at this moment."""
         self._tracer = tracer
         self._ratio = ratio
         self._holder_token = holder_token
@@ -143,19 +145,15 @@ class OperationTracing:
         self._holders: dict[str, tuple[int, trace.SpanContext]] = {}
         """By lock: the token of the last traced grant, and its span. Stale where another one holds the lock since."""
 
+    def chosen(self) -> bool:
+        """Whether a request is traced whose client leaves that to the server."""
+        return random.random() < self._ratio
+
     def traced(
-        self,
-        request: session_pb2.Request,
-        name: str,
-        origin: Origin,
-        decided: bool,
-        reply: Reply,
-        handler: Handler | None,
+        self, request: session_pb2.Request, name: str, origin: Origin, reply: Reply, handler: Handler | None
     ) -> tuple[Reply, Handler | None]:
-        """The same reply and handler, or those of a traced operation. `decided`: the client says what is traced."""
+        """Reply and handler of a traced operation for a request that is to be traced; the same ones beyond the pace."""
         parent = request.traceparent
-        if not parent and (decided or random.random() >= self._ratio):
-            return reply, handler
         now = time.monotonic()
         if not (self._spans.passes(now) if parent else self._roots.passes(now)):
             return reply, handler
@@ -183,12 +181,6 @@ class OperationTracing:
         elif "name" in fields:
             attributes["lockmaster.lock.name"] = message.name
         return self._tracer.start_span(name, context, trace.SpanKind.SERVER, attributes)
-
-    @staticmethod
-    def bound(call: Callable[..., Any]) -> Callable[..., Any]:
-        """`call` for the operation that is being handled; itself if that one isn't traced."""
-        operation = operation_here()
-        return call if operation is None else operation.bound(call)
 
     def queued(self, operation: TracedOperation, position: int) -> bool:
         """An acquire stands in the queue: links it to the holder; True if its span stays open until it is decided."""

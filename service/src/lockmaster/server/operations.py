@@ -253,7 +253,8 @@ class Operations:
             elif isinstance(result, LockmasterError):
                 translate.write_error(answer, result)
 
-        told = done if self.tracing is None else self.tracing.bound(done)
+        tracing = self.tracing
+        told = done if tracing is None or tracing.here is None else tracing.here.bound(done)
         dedup = None
         if seq:
             session_id = origin.session_id
@@ -270,7 +271,9 @@ class Operations:
             else:
                 translate.write_error(reply(0), error)
 
-        self.barrier(options, ready if self.tracing is None else self.tracing.bound(ready), at_revision)
+        tracing = self.tracing
+        told = ready if tracing is None or tracing.here is None else tracing.here.bound(ready)
+        self.barrier(options, told, at_revision)
 
     def _answer(self, query: Query, reply: Reply) -> None:
         """Run a query whose barrier is passed: now, or in a later turn when this one has had its slice.

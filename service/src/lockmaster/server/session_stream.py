@@ -160,7 +160,8 @@ class SessionStream:
             raise InvalidRequest("requests", f"are {len(requests)}; at most {REQUESTS_PER_FRAME_MAX} fit into a frame")
         room = 2 * OUTSTANDING_MAX - self._outstanding
         self._outstanding += len(requests)
-        handlers = self._handlers
+        handlers, tracing = self._handlers, self._tracing
+        draws = tracing is not None and not frame.traced  # else the client says what is traced
         for request in requests:
             name = request.WhichOneof("operation")
             reply = self._replier(request.id)
@@ -169,8 +170,8 @@ class SessionStream:
                     raise Overloaded(f"more than {2 * OUTSTANDING_MAX} requests of this stream are unanswered", 0.1)
                 room -= 1
                 handler = handlers.get(name)
-                if self._tracing is not None and name is not None:
-                    reply, handler = self._tracing.traced(request, name, origin, frame.traced, reply, handler)
+                if tracing is not None and name is not None and (request.traceparent or (draws and tracing.chosen())):
+                    reply, handler = tracing.traced(request, name, origin, reply, handler)
                 if handler is not None:
                     handler(getattr(request, name), origin, request.seq, reply)
                 elif name is not None:

@@ -33,8 +33,8 @@ SECONDS: Final = (
     600.0,
 )
 """Bounds of a histogram of durations."""
-RECORDS_PER_SECOND_MAX: Final = 100
-"""Records of one series a second, about; a burst after a quiet second has some hundred more."""
+RECORDS_PER_SECOND_MAX: Final = 25
+"""Records of one series a second, about; a burst after a quiet second has some dozen more."""
 SERIES_MAX: Final = 256
 """Sets of label values of one histogram; what comes beyond is counted under OTHER."""
 OTHER: Final = "_OTHER"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SCOPE: Final = "lockmaster"
 LOCK_NAME: Final = "lockmaster.lock.name"
 NAMESPACE: Final = "lockmaster.config.namespace"
-ROOTS_PER_SECOND_MAX: Final = 50
+ROOTS_PER_SECOND_MAX: Final = 20
 Counts = dict[tuple[str, str], int]
 """By operation and kind of error."""
 

@@ -37,7 +37,7 @@ from lockmaster.statemachine.commands import Event
 _log = logging.getLogger(__name__)
 
 TRACEPARENT_LENGTH: Final = 55
-ROOTS_PER_SECOND_MAX: Final = 50
+ROOTS_PER_SECOND_MAX: Final = 20
 """Traces begun here a second, about, however large the ratio; clients that trace decide for themselves."""
 SPANS_PER_SECOND_MAX: Final = 1_000
 """Spans a second, about, whatever clients ask for."""

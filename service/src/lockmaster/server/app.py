@@ -337,8 +337,13 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> int:
         loop.add_signal_handler(number, stopping.set)
     server = Server(settings)
     await server.start()
+    sessions = f"port {server.direct.number}" if server.direct.number else "gRPC alone"
     _log.info(
-        "member %s serves clients on %s, peers on %s", settings.name, server.bound_address, server.engine.peer_address
+        "member %s serves clients on %s, session streams on %s, peers on %s",
+        settings.name,
+        server.bound_address,
+        sessions,
+        server.engine.peer_address,
     )
     if ready is not None:
         ready()

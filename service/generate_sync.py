@@ -33,6 +33,7 @@ from lockmaster.client import config as async_config
 from lockmaster.client import locks as async_locks
 from lockmaster.client import typed as async_typed
 from lockmaster.client.async_client import OPERATION_SECONDS_DEFAULT, TTL_SECONDS_DEFAULT, AsyncClient
+from lockmaster.client.consistency import LINEARIZABLE, Consistency
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import LockStatus
 from lockmaster.client.sync_parts import Lock, Portal, TypedWatch, Watch, leave

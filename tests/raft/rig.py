@@ -13,10 +13,12 @@ from lockmaster_raft.events import (
     Applied,
     Event,
     Persisted,
+    PiecesHeld,
     PieceStored,
     Receive,
     SideOpened,
     SideReady,
+    SnapshotCut,
     SnapshotInstalled,
     SnapshotReady,
     Wake,
@@ -38,6 +40,7 @@ from lockmaster_raft.ready import (
     Alarm,
     Appended,
     Base,
+    BeginPieces,
     Channel,
     DropState,
     FinishSide,
@@ -46,6 +49,7 @@ from lockmaster_raft.ready import (
     MakeSnapshot,
     OpenSide,
     Persist,
+    Piece,
     ReadReady,
     Ready,
     Refused,
@@ -306,11 +310,15 @@ class Cluster:
         self.count += 1
         heapq.heappush(self.queue, (self.now + after_ns, self.count, number, event))
 
-    def _piece(self, number: int, piece: ServePiece | StorePiece | InstallPieces | MakeSnapshot) -> None:
+    def _piece(self, number: int, piece: Piece) -> None:
         node = self.nodes[number]
         match piece:
             case MakeSnapshot():
                 index = node.applied
+                if piece.exact and index != piece.index_min:
+                    return
+                if not piece.exact:
+                    self._at(0, number, SnapshotCut(index))
                 at, conf = node.configuration_at(index)
                 term = node.term_at(index)
                 assert term is not None
@@ -320,6 +328,8 @@ class Cluster:
                 head = Header(CLUSTER, NodeId(number), piece.to, node.term, 1, 1)
                 reply = FetchPieceReply(head, piece.last_index, piece.number, True, b"data")
                 self._send(number, Send(piece.to, reply, Channel.BULK))
+            case BeginPieces():
+                self._at(1000, number, PiecesHeld(piece.snapshot.last_index, ()))
             case StorePiece():
                 self._at(1000, number, PieceStored(piece.last_index, piece.number))
             case InstallPieces():

@@ -20,7 +20,8 @@ from lockmaster_raft.ready import LEADER
 
 def note_ack(core: Core, p: Progress, m: HeartbeatReply) -> None:
     """A member acked a heartbeat: its promise, and the end of an aborted transfer's bar."""
-    promise = m.sticky_ns - m.sticky_ns * core.config.drift_ppm_max // 1_000_000
+    told = min(m.sticky_ns, core.config.election_timeout_ns)
+    promise = told - told * core.config.drift_ppm_max // 1_000_000
     p.lease_until = max(p.lease_until, m.sent_at + promise)
     bar = core.lease_bar
     if bar is not None and core.transfer is None and p.member_id == bar[0] and m.sent_at > bar[1]:

@@ -226,7 +226,7 @@ def _live(core: Core) -> set[NodeId]:
 
 def is_live(core: Core, p: Progress) -> bool:
     """Answered a heartbeat that was sent within the last election timeout."""
-    return core.now - p.contact < core.config.election_timeout_ns
+    return p.is_live(core.now, core.config.election_timeout_ns)
 
 
 def change_voters(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
@@ -265,7 +265,7 @@ def append_configuration(core: Core, proposal_id: int | None, after: Configurati
 
 def _last_words(core: Core, p: Progress) -> None:
     if p.state is REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
-        send_append(core, p, core.config.batch_bytes_max)
+        send_append(core, p, core.config.batch_entries_max, core.config.batch_bytes_max)
 
 
 # --- the caught-up test (§4.2.1) ------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
     counters |= {"syncs": syncs, "syncs_inline": inline, "sync_average_ns": engine.sync_average_ns}
     if node is not None:
         counters |= {"entries_applied": engine.applier.entries, "operations_applied": engine.applier.operations}
+        counters |= node.fetch_counts
     return StatusSnapshot(
         cluster_id=engine.cluster_id,
         member_id=engine.member_id,

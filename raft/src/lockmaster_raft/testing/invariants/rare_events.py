@@ -49,6 +49,26 @@ RARE: Final = (
     "witness moved its log's start",
     "configuration rolled back in a role change",
     "alarm:witness_log",
+    "torn frame cut at boot",
+    "torn guard slot mended at boot",
+    "stopped: EIO at a write",
+    "stopped: ENOSPC at a write",
+    "stopped: EIO at a read",
+    "stopped: EIO in the state store",
+    "stopped: corrupt entry read",
+    "stopped: corrupt block read",
+    "stopped: own chunk damaged",
+    "stopped: scrub found damage",
+    "damaged chunk thrown away",
+    "no start on a full disk",
+    "refused on a nearly full disk",
+    "refused to start: amnesia",
+    "refused to start: corrupt journal",
+    "refused to start: corrupt state",
+    "refused member replaced",
+    "fault:slow_sync",
+    "disk:hang",
+    "quorum healed alone",
 )
 """Every one must happen: `make sim` counts them, CI's list of seeds meets each."""
 HELD_BACK_ENTRIES: Final = 20
@@ -116,6 +136,10 @@ class RareEvents(Invariant):
             count("joint entered")
         elif before.outgoing and not after.outgoing:
             count("joint left")
+            here = {m.member_id for m in after.members}
+            gone = {m.member_id for m in before.members} - here
+            if any(host.refused and host.member_id in gone for host in self.checker.cluster.hosts):
+                count("refused member replaced")
         old, new = before.changing, after.changing
         if old is None and new is not None:
             count("P1 appended" if new.phase is MemberPhase.PROMOTING else "D1 appended")

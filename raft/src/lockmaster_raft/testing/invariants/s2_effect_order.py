@@ -1,4 +1,4 @@
-"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal."""
+"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal; and nothing after a failure."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class EffectOrder(Invariant):
         message, disk = send.message, host.disk
         if disk is None:
             return
+        if disk.failed:
+            self.fail(f"host {host.number} sends {type(message).__name__} after a write of its disk failed")
         hard = disk.surely_hard_state
         term = message.header.term
         if term > hard.term:

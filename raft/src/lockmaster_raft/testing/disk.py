@@ -5,8 +5,8 @@ tears the slot or frame being written (it is then old, torn or new) and loses ev
 no log of its own: after a crash it stands at any batch boundary >= the last flush and <= the journal's durable index.
 
 Frames are numbered; the mark in the guard says which number was complete, and is written in parallel with the
-next frame or MARK_NS after the last. By both a boot tells a torn tail, which it cuts, from lost frames and damage, which
-it refuses (`examine`). A write or read that is armed to fail reports it once and does nothing any more: its host stops.
+next frame or MARK_NS after the last. By both a boot tells a torn tail, which it cuts, from lost frames and damage,
+which it refuses (`examine`). A write or read that is armed to fail reports that once: its host stops.
 """
 
 from __future__ import annotations
@@ -168,6 +168,11 @@ class Disk:
         """The log up to here is in frames of which the guard says that they are complete."""
         return self.store.last_index if self.settled else min(self._marked_last, self.store.last_index)
 
+    @property
+    def damaged(self) -> bool:
+        """Whether a boot refuses, or would if a write of the guard were torn now."""
+        return self.store.damaged or None in self.slots or self.frames < self.mark
+
     def examine(self) -> str:
         """What a boot finds before it starts anything: the name of what it repaired, or nothing.
 
@@ -184,9 +189,11 @@ class Disk:
         return "torn frame cut" if torn else "torn guard slot mended" if None in self.slots else ""
 
     def forget(self, count: int) -> None:
-        """The medium loses its last `count` complete frames of which the guard knows (call it on a crashed disk)."""
-        keep = max(0, len(self.store.log) - count)
-        del self.store.log[keep:]
+        """A crashed medium has lost its last `count` frames of which the guard knows.
+
+        `store` goes on telling what was durable when it was acknowledged, as the checks of I5 and I6 want to know; no
+        boot ever reads it again.
+        """
         self.frames = self.mark - count
 
     def boot(self, done: Callable[[Persist], None]) -> HardState:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HANG_NS_MIN: Final = 2 * SECOND
 SCRUB_SECONDS_MAX: Final = 15
+RECENT_ENTRIES: Final = 10
 
 
 def may_lose(cluster: Cluster, node: Node) -> bool:
@@ -145,10 +146,12 @@ class DiskFaults:
     # --- flipped bits -----------------------------------------------------------------------------------------------
 
     def _flip_log(self, host: Host, disk: Disk) -> bool:
-        """In a frame that the mark covers, mostly an old one; read again soon, late or at the next boot."""
+        """In a frame that the mark covers; read again soon, late or at the next boot."""
         first, last = disk.store.base.index + 1, disk.marked_last
         if last < first or not self._may_lose(host):
             return False
+        if self._draw.random() < 0.5:
+            first = max(first, last - RECENT_ENTRIES)  # what is just to be applied, or sent to whoever lags
         disk.store.flipped.add(self._draw.randint(first, last))
         self._scrub_later(host)
         return True

@@ -51,7 +51,7 @@ class StorageLaw:
         """Whether a boot would refuse this directory now, or could after a torn write."""
         host = self._host
         state = host.dirs.own is not None and host.dirs.own.flipped
-        return host.disk is not None and (host.disk.store.damaged or None in host.disk.slots or state)
+        return state or (host.disk is not None and host.disk.damaged)
 
     def stop(self, why: str) -> None:
         """The storage failed: the process ends before anything else happens in it; somebody starts it again."""

@@ -132,7 +132,7 @@ def draw_disks(seed: int, config: RaftConfig) -> tuple[tuple[tuple[str, int], ..
     draw = stream(seed, "disks")
     faults = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in DISK_FAULTS)
     interval = draw.choice([2, 4, 8]) * SECOND
-    cache = draw.choice([2_000, 20_000, config.cache_bytes_max])
+    cache = draw.choice([500, 2_000, config.cache_bytes_max])
     if draw.random() < 0.4 or not any(weight for _, weight in faults):
         return (), interval, config
     return faults, interval, replace(config, cache_bytes_max=cache)

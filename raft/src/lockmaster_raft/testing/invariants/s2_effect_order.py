@@ -1,4 +1,7 @@
-"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal; and nothing after a failure."""
+"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal.
+
+And nothing leaves after a write has failed.
+"""
 
 from __future__ import annotations
 

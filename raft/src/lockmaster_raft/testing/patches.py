@@ -158,8 +158,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "follower.py",
-                "    if m.entries:\n        _merge(core, m.entries)\n",
-                "    if m.entries:\n        _merge(core, m.entries)\n"
+                "    if m.entries:\n        merge(core, m.entries)\n",
+                "    if m.entries:\n        merge(core, m.entries)\n"
                 "    elif match < log.last_index and match >= core.commit_index:\n"
                 "        core.truncate(Index(match + 1))\n",
             ),
@@ -379,7 +379,7 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    elif m.header.term > old.header.term and fetch.bad_sources.issuperset(old.sources):\n",
+                "    elif m.header.term > old.header.term and fetch.pieces.bad.issuperset(old.sources):\n",
                 "    elif False:\n",
             ),
         ),

@@ -23,6 +23,7 @@ from lockmaster_raft.testing.invariants.i12_incarnations import Incarnations
 from lockmaster_raft.testing.invariants.i13_gates import Gates
 from lockmaster_raft.testing.invariants.i13_level import WitnessLevel
 from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
+from lockmaster_raft.testing.invariants.range_sources import RangeSources
 from lockmaster_raft.testing.invariants.rare_events import RareEvents
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
@@ -55,6 +56,7 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     WitnessLevel,
     CheckQuorumFirst,
     NewerSnapshot,
+    RangeSources,
     RareEvents,
     NoRegress,
     EffectOrder,

@@ -279,7 +279,7 @@ def on_piece_refused(core: Core, e: PieceRefused) -> None:
     fetch = core.fetch
     if fetch is None or fetch.snapshot.last_index != e.last_index:
         return
-    core.refuse(f"snapshot piece: {e.why}")
+    core.refuse("snapshot piece refused by the host")
     fetch.installing = False
     side.reopen(core)
     fetch.pieces.refused(e.number)

@@ -52,6 +52,8 @@ EPOCH_AHEAD_MAX: Final = 1 << 32
 """Configuration changes that a removal may be ahead of its receiver's configuration."""
 TIME_AHEAD_MAX: Final = 1 << 60
 """Nanoseconds of cluster time that a message may be ahead of what its receiver has heard of: 36 years."""
+COUNT_MAX: Final = 1 << 62
+"""Configuration changes and member ids: each change adds to them, so some must be left."""
 STICKY_NS_MAX: Final = 3_600_000_000_000
 """Longest promise of a voter to refuse other votes: an hour."""
 
@@ -95,7 +97,7 @@ def why_not_payload(payload: bytes) -> str:
 def why_not_configuration(c: Configuration) -> str:
     """What is wrong with a configuration that no leader could have made, or ""."""
     ids = [m.member_id for m in c.members]
-    if not 0 < c.epoch <= INDEX_MAX or not 0 < c.next_member_id <= INDEX_MAX:
+    if not 0 < c.epoch <= COUNT_MAX or not 0 < c.next_member_id <= COUNT_MAX:
         return "epoch or next id out of range"
     if not ids or ids[0] < 1 or ids[-1] >= c.next_member_id or any(a >= b for a, b in pairwise(ids)):
         return "member ids not ascending below the next one"

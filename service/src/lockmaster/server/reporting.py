@@ -64,6 +64,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items()) if not _over(engine, code)),
         snapshot_progress=engine.snapshot_progress,
         counters=counters,
+        refusals=node.refusals if node is not None else {},
     )
 
 

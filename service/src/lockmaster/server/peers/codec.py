@@ -60,7 +60,14 @@ _HASH: Final = struct.Struct(">QQ")
 
 
 class Malformed(Exception):
-    """Bytes from a peer that are not a message; the text says what is wrong with them."""
+    """Bytes from a peer that are not a message; the text says what is wrong with them, `reason` is a word for counts.
+
+    A word of a fixed set: shape, range, length, kind, checksum.
+    """
+
+    def __init__(self, text: str, reason: str = "shape") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +246,7 @@ def decode(frame: bytes, peering: Peering) -> m.Message:
     try:
         kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
         if term > INDEX_MAX:
-            raise Malformed("term out of range")
+            raise Malformed("term out of range", "range")
         header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
         if kind == _APPEND_ENTRIES:
             return _decode_append(frame, header)
@@ -269,7 +276,7 @@ def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
     except struct.error as error:
         raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
     if len(pairs) > HASHES_MAX or term > INDEX_MAX or any(index > INDEX_MAX for index, _ in pairs):
-        raise Malformed("a number of StateHashes is out of range")
+        raise Malformed("a number of StateHashes is out of range", "range")
     header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
     return StateHashes(header, pairs)
 
@@ -277,12 +284,12 @@ def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
 def _decode_plain(frame: bytes, header: m.Header, plain: _Plain) -> m.Message:
     values = plain.layout.unpack_from(frame, _BODY_HEAD.size)
     if values and max(values) > INDEX_MAX:
-        raise Malformed(f"a number of {plain.cls.__name__} is out of range")
+        raise Malformed(f"a number of {plain.cls.__name__} is out of range", "range")
     rest = frame[_BODY_HEAD.size + plain.layout.size :]
     named = dict(zip(plain.names, values))
     if plain.has_reason:
         if len(rest) > REASON_BYTES_MAX:
-            raise Malformed("reason too long")
+            raise Malformed("reason too long", "length")
         named["reason"] = rest.decode(errors="replace")
     elif rest:
         raise Malformed(f"{len(rest)} bytes left over")
@@ -294,7 +301,7 @@ def _decode_append(frame: bytes, header: m.Header) -> m.AppendEntries:
     at = _BODY_HEAD.size
     stream_epoch, request_id, prev_index, prev_term, commit, count = _APPEND.unpack_from(frame, at)
     if count > ENTRIES_MAX or max(stream_epoch, request_id, prev_index, prev_term, commit) > INDEX_MAX:
-        raise Malformed("a number of AppendEntries is out of range")
+        raise Malformed("a number of AppendEntries is out of range", "range")
     entries = _decode_entries(frame, at + _APPEND.size, count)
     return m.AppendEntries(header, stream_epoch, request_id, Index(prev_index), Term(prev_term), entries, Index(commit))
 
@@ -308,9 +315,9 @@ def _decode_entries(frame: bytes, at: int, count: int) -> tuple[Entry, ...]:
         payload = frame[at : at + size]
         at += size
         if len(payload) != size or max(index, term, leader_time) > INDEX_MAX:
-            raise Malformed(f"entry {index} is cut short or out of range")
+            raise Malformed(f"entry {index} is cut short or out of range", "range")
         if entry_crc32(Index(index), Term(term), kind, Nanos(leader_time), payload) != crc32:
-            raise Malformed(f"entry {index} does not match its checksum")
+            raise Malformed(f"entry {index} does not match its checksum", "checksum")
         known = known_kind(Index(index), kind)
         entries.append(Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32))
     if at != len(frame):
@@ -328,17 +335,17 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
         last_index, number = _FETCH.unpack_from(frame, at)
         digest = frame[at + _FETCH.size :]
         if len(digest) != 32 or max(last_index, number) > INDEX_MAX:
-            raise Malformed("fetch of a piece is out of range")
+            raise Malformed("fetch of a piece is out of range", "range")
         return m.FetchPiece(header, Index(last_index), number, digest)
     if kind == _FETCH_PIECE_REPLY:
         last_index, number, found = _PIECE.unpack_from(frame, at)
         if max(last_index, number) > INDEX_MAX:
-            raise Malformed("piece is out of range")
+            raise Malformed("piece is out of range", "range")
         return m.FetchPieceReply(header, Index(last_index), number, found, frame[at + _PIECE.size :])
     if kind == _FETCH_RANGE_REPLY:
         prev_index, last_index, count = _RANGE.unpack_from(frame, at)
         if count > ENTRIES_MAX or max(prev_index, last_index) > INDEX_MAX:
-            raise Malformed("range is out of range")
+            raise Malformed("range is out of range", "range")
         entries = _decode_entries(frame, at + _RANGE.size, count)
         return m.FetchRangeReply(header, Index(prev_index), Index(last_index), entries)
     if kind == _CATCH_UP_KIND:
@@ -347,9 +354,9 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
         log_first, index, index_term = _SOURCE_REPORT.unpack_from(frame, at)
         manifest = frame[at + _SOURCE_REPORT.size :]
         if len(manifest) != DIGEST_BYTES or max(log_first, index, index_term) > INDEX_MAX:
-            raise Malformed("source report is out of range")
+            raise Malformed("source report is out of range", "range")
         return m.SourceReport(header, Index(log_first), Index(index), Term(index_term), manifest)
-    raise Malformed(f"unknown kind {kind}")
+    raise Malformed(f"unknown kind {kind}", "kind")
 
 
 def _decode_catch_up(frame: bytes, header: m.Header) -> m.CatchUp:
@@ -360,7 +367,7 @@ def _decode_catch_up(frame: bytes, header: m.Header) -> m.CatchUp:
         raise Malformed("lengths of CatchUp do not add up")
     numbers = struct.unpack_from(f">{2 * count + sources}Q", frame, at)
     if max(epoch, *numbers) > INDEX_MAX:
-        raise Malformed("a number of CatchUp is out of range")
+        raise Malformed("a number of CatchUp is out of range", "range")
     anchors = tuple((Index(numbers[2 * n]), Term(numbers[2 * n + 1])) for n in range(count))
     return m.CatchUp(header, epoch, anchors, tuple(NodeId(source) for source in numbers[2 * count :]))
 
@@ -369,7 +376,7 @@ def _decode_anchor(frame: bytes, header: m.Header) -> m.InstallAnchor:
     values = _ANCHOR.unpack_from(frame, _BODY_HEAD.size)
     epoch, index, index_term, configuration_index, active, fence, gate_index = values
     if max(values) > INDEX_MAX:
-        raise Malformed("a number of InstallAnchor is out of range")
+        raise Malformed("a number of InstallAnchor is out of range", "range")
     return m.InstallAnchor(
         header,
         epoch,
@@ -386,7 +393,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     values = _SNAPSHOT.unpack_from(frame, at)
     epoch, last_index, last_term, configuration_index, *levels, total, config_size, digests, sources = values
     if max(values) > INDEX_MAX or digests > DIGESTS_MAX or sources > SOURCES_MAX:
-        raise Malformed("a number of InstallSnapshot is out of range")
+        raise Malformed("a number of InstallSnapshot is out of range", "range")
     at += _SNAPSHOT.size
     if at + config_size + 32 * digests + 8 * sources != len(frame):
         raise Malformed("lengths of InstallSnapshot do not add up")
@@ -395,7 +402,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     digest_list = tuple(frame[at + 32 * i : at + 32 * i + 32] for i in range(digests))
     source_list = struct.unpack_from(f">{sources}Q", frame, at + 32 * digests)
     if any(source > INDEX_MAX for source in source_list):
-        raise Malformed("a source is out of range")
+        raise Malformed("a source is out of range", "range")
     return m.InstallSnapshot(
         header,
         epoch,

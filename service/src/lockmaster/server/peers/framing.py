@@ -29,7 +29,7 @@ class FrameCutter:
         while end - at >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data, at)
             if size > self.frame_bytes_max:
-                raise Malformed(f"frame of {size} bytes, limit {self.frame_bytes_max}")
+                raise Malformed(f"frame of {size} bytes, limit {self.frame_bytes_max}", "length")
             stop = at + LENGTH.size + size
             if stop > end:
                 self._wanted = stop - at

@@ -275,7 +275,7 @@ def test_refused_with_the_field_at_fault(request_: Message, field: str) -> None:
     ],
 )
 def test_every_consistency_is_admitted_at_its_limits(read: dict[str, int]) -> None:
-    admit(config_pb2.GetRequest(namespace="n", key="k", read=read))  # type: ignore[arg-type]  # a dict of its fields
+    admit(config_pb2.GetRequest(namespace="n", key="k", read=read))
 
 
 def test_a_value_of_the_largest_size_is_admitted() -> None:

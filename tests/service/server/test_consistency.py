@@ -36,7 +36,7 @@ class Reader:
             answered.set_result(response)
             return response
 
-        request = config_pb2.GetRequest(namespace="n", key="k", at_revision=at_revision, read=read)  # type: ignore[arg-type]
+        request = config_pb2.GetRequest(namespace="n", key="k", at_revision=at_revision, read=read)
         self._operations.get(request, Origin("p"), 0, reply)
         async with asyncio.timeout(5):
             response: Response = await answered

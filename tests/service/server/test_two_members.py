@@ -62,7 +62,7 @@ async def put(address: str, value: bytes, metadata: Any = ()) -> Any:
 
 
 async def get(address: str, **read: Any) -> Any:
-    request = config_pb2.GetRequest(namespace="n", key="k", read=read)  # type: ignore[arg-type]  # its fields
+    request = config_pb2.GetRequest(namespace="n", key="k", read=read)
     return await call(address, "/lockmaster.v1.Config/Get", request, config_pb2.GetResponse)
 
 

@@ -16,38 +16,31 @@ HELP = (
 )
 
 
-class ConsistencyType(click.ParamType):
-    """linearizable, leader-lease, bounded:SECONDS, eventual or eventual:REVISION."""
-
-    name = "consistency"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Consistency:
-        """The value of lockmaster.client.consistency that it names."""
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return]  # converted before
-        name, colon, bound = value.partition(":")
-        try:
-            match name, bool(colon):
-                case "linearizable", False:
-                    return Linearizable()
-                case "leader-lease", False:
-                    return LeaderLease()
-                case "eventual", False:
-                    return Eventual()
-                case "eventual", True:
-                    return Eventual(int(bound))
-                case "bounded", True:
-                    return Bounded(float(bound))
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-        self.fail(f"{value!r} is none of linearizable, leader-lease, bounded:SECONDS, eventual[:REVISION]", param, ctx)
+def consistency_of(text: str) -> Consistency:
+    """What linearizable, leader-lease, bounded:SECONDS, eventual or eventual:REVISION names; else BadParameter."""
+    name, colon, bound = text.partition(":")
+    try:
+        match name, bool(colon):
+            case "linearizable", False:
+                return Linearizable()
+            case "leader-lease", False:
+                return LeaderLease()
+            case "eventual", False:
+                return Eventual()
+            case "eventual", True:
+                return Eventual(int(bound))
+            case "bounded", True:
+                return Bounded(float(bound))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+    raise click.BadParameter(f"{text!r} is none of linearizable, leader-lease, bounded:SECONDS, eventual[:REVISION]")
 
 
 def consistency_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --consistency; the command gets it as `consistency`."""
     option = click.option(
         "--consistency",
-        type=ConsistencyType(),
+        type=consistency_of,
         default="linearizable",
         show_default=True,
         metavar="HOW",

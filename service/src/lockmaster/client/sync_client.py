@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar, overload
 
-from lockmaster.api import admin_pb2, session_pb2
-from lockmaster.client import admin as async_admin
 from lockmaster.client import config as async_config
 from lockmaster.client import locks as async_locks
 from lockmaster.client import typed as async_typed
@@ -17,6 +15,7 @@ from lockmaster.client.async_client import OPERATION_SECONDS_DEFAULT, TTL_SECOND
 from lockmaster.client.consistency import LINEARIZABLE, Consistency
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import LockStatus
+from lockmaster.client.sync_admin import Admin
 from lockmaster.client.sync_parts import Lock, Portal, TypedWatch, Watch, leave
 from lockmaster.client.typed import SETTINGS_KEY, Versioned
 from lockmaster.client.watching import Change, Item
@@ -390,132 +389,6 @@ class TypedConfig(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Admin:
-    """Status, members and changes of the cluster. Answers are the protocol's own messages (lockmaster.api)."""
-
-    def __init__(self, portal: Portal, inner: async_admin.Admin) -> None:
-        self._portal = portal
-        self._inner = inner
-
-    def status(self, endpoint: str | None = None) -> admin_pb2.StatusResponse:
-        """How one member sees itself and the cluster: the named one, else any that answers."""
-        return self._portal.run(self._inner.status(endpoint))
-
-    def members(self) -> admin_pb2.ListMembersResponse:
-        """The configuration, with each member's progress as the leader knows it."""
-        return self._portal.run(self._inner.members())
-
-    def bootstrap(self, full_min: int = 2, *, endpoint: str | None = None) -> admin_pb2.BootstrapResponse:
-        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank."""
-        return self._portal.run(self._inner.bootstrap(full_min, endpoint=endpoint))
-
-    def add_member(
-        self,
-        name: str,
-        peer_address: str,
-        client_address: str,
-        incarnation: bytes,
-        *,
-        learner: bool = False,
-        member_role: admin_pb2.MemberRole = admin_pb2.MEMBER_ROLE_FULL,
-        level_max: int = 0,
-        expected_epoch: int | None = None,
-        idempotency_key: str = "",
-    ) -> admin_pb2.AddMemberResponse:
-        """Adds a blank member; repeating it changes nothing. Its incarnation, role and level are in its status."""
-        return self._portal.run(
-            self._inner.add_member(
-                name,
-                peer_address,
-                client_address,
-                incarnation,
-                learner=learner,
-                member_role=member_role,
-                level_max=level_max,
-                expected_epoch=expected_epoch,
-                idempotency_key=idempotency_key,
-            )
-        )
-
-    def remove_member(
-        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.RemoveMemberResponse:
-        """Takes a member out of the configuration for good."""
-        return self._portal.run(
-            self._inner.remove_member(member_id, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def replace_member(
-        self, old_id: int, new_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.ReplaceMemberResponse:
-        """Puts a caught-up learner in a voter's place by one joint change. Returns once that has begun, durably."""
-        return self._portal.run(
-            self._inner.replace_member(old_id, new_id, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def promote_member(
-        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.PromoteMemberResponse:
-        """Begins to make a witness a full member; `members` tells how far it is.
-
-        Raises PreconditionFailed naming the member and the number in the way, as all changes here do.
-        """
-        return self._portal.run(
-            self._inner.promote_member(member_id, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def demote_member(
-        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.DemoteMemberResponse:
-        """Begins to make a full member, not the leader, a witness."""
-        return self._portal.run(
-            self._inner.demote_member(member_id, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def abort_role_change(
-        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.AbortRoleChangeResponse:
-        """Ends a promotion or demotion: the member is what it was before. The answer's member_role says what that is.
-
-        Where neither runs nothing changes: it was aborted before, or had ended.
-        """
-        return self._portal.run(
-            self._inner.abort_role_change(member_id, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def set_reduced_commit(
-        self, enabled: bool, *, expected_epoch: int | None = None, idempotency_key: str = ""
-    ) -> admin_pb2.SetReducedCommitResponse:
-        """Half of an even number of at least four full voters commits, or a majority again."""
-        return self._portal.run(
-            self._inner.set_reduced_commit(enabled, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def change_gate(
-        self,
-        operation: admin_pb2.GateOperation,
-        level: int,
-        *,
-        expected_epoch: int | None = None,
-        idempotency_key: str = "",
-    ) -> admin_pb2.ChangeGateResponse:
-        """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
-
-        Raises PreconditionFailed naming the members in the way and their numbers.
-        """
-        return self._portal.run(
-            self._inner.change_gate(operation, level, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
-        )
-
-    def transfer(self, target: int = 0, *, idempotency_key: str = "") -> admin_pb2.TransferLeadershipResponse:
-        """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
-        return self._portal.run(self._inner.transfer(target, idempotency_key=idempotency_key))
-
-    def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        return self._portal.run(self._inner.sessions(after, limit))
 
 
 class Client:

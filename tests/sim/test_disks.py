@@ -75,6 +75,15 @@ def test_a_torn_frame_is_the_end_of_the_journal_and_nothing_of_it_is_there() -> 
     assert bench.disk.examine() == ""
 
 
+def test_what_a_waiting_write_supersedes_is_not_durable_any_more() -> None:
+    bench = Bench().with_entries(3)
+    bench.submit(3, term=2, truncate_from=3)
+    bench.submit(4, term=2)
+    assert bench.disk.durable_index == 2
+    bench.wait(SECOND)
+    assert bench.disk.durable_index == 4
+
+
 def test_a_torn_guard_slot_leaves_the_vote_of_the_other() -> None:
     bench = Bench()
     bench.disk.tear = "guard"

@@ -169,6 +169,15 @@ class Disk:
         return self.store.last_index if self.settled else min(self._marked_last, self.store.last_index)
 
     @property
+    def durable_index(self) -> int:
+        """The log up to here is on the disk and no write that waits supersedes any of it."""
+        durable: int = self.store.last_index
+        for write in self._queue:
+            first = write.truncate_from or (write.entries[0].index if write.entries else durable + 1)
+            durable = min(durable, first - 1)
+        return durable
+
+    @property
     def damaged(self) -> bool:
         """Whether a boot refuses, or would if a write of the guard were torn now."""
         return self.store.damaged or None in self.slots or self.frames < self.mark

@@ -428,7 +428,7 @@ class Host:
         """Give the state store what is applied and durable in the journal."""
         if self.disk is None or self.state is None or self.node is None:
             return
-        durable = self.disk.store.last_index
+        durable = self.disk.durable_index
         writes: dict[bytes, bytes | None] = {}
         meta: Base | None = None
         while self._sealed and self._sealed[0][0].index <= durable:

@@ -77,4 +77,16 @@ STORAGE_MUTANTS: Final = (
         ),
         CRASH_STATES,
     ),
+    Mutant(
+        "state_stored_by_index_while_its_entry_is_being_written",
+        "found here, seed 7050 of the registers",
+        (
+            Edit(
+                STORAGE + "journal.py",
+                "        return Index(min((write.kept for write in self._pending), default=self._index.last_index))\n",
+                "        return self._index.last_index\n",
+            ),
+        ),
+        CRASH_STATES,
+    ),
 )

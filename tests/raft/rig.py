@@ -241,6 +241,7 @@ class Cluster:
         self.level_max: dict[int, int] = {}
         self.level: dict[int, int] = {}
         """What each member's guard file says; a boot with a binary below it is refused."""
+        self.hard: dict[int, HardState] = {}
         if not blank:
             self.boot(1, base(configuration((1,), full_min=full_min), level=level))
 
@@ -260,6 +261,26 @@ class Cluster:
         hard = HardState(Term(self.stores[number].log[-1].term if log else start.term), NodeId(0))
         if term is not None:
             hard = HardState(Term(term), NodeId(0))
+        self._start(number, hard, has_state=has_state)
+
+    def crash(self, number: int) -> None:
+        """Nothing is left of it but its disk; what others have sent to it still arrives somewhere."""
+        self.down.add(number)
+        self.queue = [q for q in self.queue if q[2] != number or isinstance(q[3], Receive)]
+        heapq.heapify(self.queue)
+
+    def restart(self, number: int) -> None:
+        """From its disk: every write of it is there, its state is flushed as far as the log's start."""
+        self.crash(number)
+        self.down.discard(number)
+        self.persisted[number] = 0
+        self.held[number] = []
+        self.applied[number] = [e for e in self.applied[number] if e.index <= self.stores[number].base.index]
+        own = self.nodes[number].own_member
+        self._start(number, self.hard[number], has_state=own is None or own.is_full)
+
+    def _start(self, number: int, hard: HardState, *, has_state: bool) -> None:
+        start, self.hard[number] = self.stores[number].base, hard
         self.nodes[number] = Node(
             node_id=NodeId(number),
             cluster_id=CLUSTER,
@@ -294,6 +315,7 @@ class Cluster:
 
     def _write(self, number: int, persist: Persist) -> None:
         self.stores[number].persist(persist)
+        self.hard[number] = persist.hard_state or self.hard[number]
         if persist.level is not None:
             self.level[number] = persist.level
         self._at(100_000, number, Persisted(persist.seq))

@@ -209,6 +209,25 @@ def test_a_piece_that_does_not_end_with_the_leaders_anchor_is_not_taken() -> Non
     assert [a.code for a in rig.ready.alarms] == ["bad_source"]
 
 
+def test_a_piece_with_an_older_entry_at_its_end_is_not_taken() -> None:
+    """What a deposed leader left at that index on a disk that was restored."""
+    rig = behind()
+    named(rig)
+    rig.receive(FetchRangeReply(header(4, 2), Index(4), Index(6), entries(5, 1, 1)))
+    assert rig.node.refusals["range piece of another log"] == 1
+    assert [(s.to, s.message.prev_index) for s in rig.ready.send if isinstance(s.message, FetchRange)] == [(3, 4)]
+
+
+def test_a_source_that_goes_on_sending_is_given_time() -> None:
+    """A slow disk: each piece in time after the one before, the last one long after it was asked for."""
+    rig = behind()
+    named(rig, sources=(3,))
+    for prev, last in ((1, 4), (4, 6), (6, 9)):
+        rig.receive(append(2, 2, (1, 1)), after_ns=1900 * MILLISECOND)
+        piece(rig, 3, prev, last)
+    assert rig.node.last_index == 9
+
+
 def test_entries_that_were_not_asked_for_are_not_taken() -> None:
     rig = behind()
     named(rig)

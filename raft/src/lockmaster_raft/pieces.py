@@ -2,9 +2,9 @@
 
 Theory of operation. A fetch is a numbered row of pieces: the chunks of a snapshot, named by their digests, or parts of
 a committed range, named by the (index, term) at their end. Several are asked for at once, each of the source that has
-the fewest of them to serve. One that does not come in time, is not there or is no good is asked for elsewhere, and its
-source is not asked again while there is another. With no source left the fall-back serves: for a snapshot the leader;
-a range has none, and its leader sends the entries itself.
+the fewest of them to serve. A source that sends nothing in time, or has not what it is asked for, or sends what is no
+good, is not asked again while there is another: what it was asked for is had elsewhere. With no source left the
+fall-back serves: for a snapshot the leader; a range has none, and its leader sends the entries itself.
 
 Laws: a piece is asked of one source at a time; outstanding and unfinished ones together are at most
 PIECES_OUTSTANDING_MAX; what is held is never asked for again unless it turns out to be damaged.
@@ -23,6 +23,12 @@ from lockmaster_raft.messages import InstallSnapshot
 
 PIECES_OUTSTANDING_MAX: Final = 8
 """Pieces asked for and not yet stored."""
+TIMEOUT_NS_MIN: Final = 1_000_000_000
+
+
+def timeout_ns(election_timeout_ns: int) -> int:
+    """How long a source that is asked may send nothing: two election timeouts, for a busy disk at least a second."""
+    return max(2 * election_timeout_ns, TIMEOUT_NS_MIN)
 
 
 class Asked(NamedTuple):
@@ -108,15 +114,18 @@ class Pieces:
         self.next_number += 1
         return self.next_number - 1
 
-    def came(self, number: int, source: NodeId) -> None:
-        """A piece that was asked for is here, not yet stored."""
+    def came(self, number: int, source: NodeId, deadline: int) -> None:
+        """A piece that was asked for is here, not yet stored; its source is alive: see `goes_on`."""
         del self.outstanding[number]
         self.used[number] = source
         self.served.add(source)
+        self.goes_on(source, deadline)
 
-    def goes_on(self, number: int, deadline: int) -> None:
-        """A part of it came; its source has until then for the next one."""
-        self.outstanding[number] = Asked(self.outstanding[number].source, deadline)
+    def goes_on(self, source: NodeId, deadline: int) -> None:
+        """This source has sent something: it has until then for the next piece, or part, that was asked of it."""
+        for number, asked in self.outstanding.items():
+            if asked.source == source:
+                self.outstanding[number] = Asked(source, deadline)
 
     def hold(self, number: int) -> None:
         """A piece is verified and stored, whether it was asked for or found."""

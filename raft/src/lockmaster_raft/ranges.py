@@ -25,7 +25,7 @@ from lockmaster_raft.coverage import promised
 from lockmaster_raft.entry import CONFIG, Entry
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, Term
 from lockmaster_raft.messages import CatchUp, CatchUpReply, FetchRange, FetchRangeReply
-from lockmaster_raft.pieces import Pieces, RangeFetch
+from lockmaster_raft.pieces import Pieces, RangeFetch, timeout_ns
 from lockmaster_raft.progress import FETCHING, REPLICATE, Progress
 from lockmaster_raft.ready import Channel
 from lockmaster_raft.validate import why_not_payload
@@ -69,7 +69,7 @@ def begin(core: Core, p: Progress) -> bool:
 
 def fetch_timeout(core: Core) -> int:
     """How long a leader waits for progress of a fetch."""
-    return 4 * core.config.election_timeout_ns
+    return 2 * timeout_ns(core.config.election_timeout_ns)
 
 
 def _sources(core: Core, p: Progress, lag: int) -> tuple[int, tuple[NodeId, ...]]:
@@ -168,7 +168,7 @@ def pump(core: Core) -> None:
     fetch = core.ranges
     if fetch is None:
         return
-    while (asked := fetch.pieces.ask(core.now, core.config.election_timeout_ns)) is not None:
+    while (asked := fetch.pieces.ask(core.now, timeout_ns(core.config.election_timeout_ns))) is not None:
         fetch.parts[asked[0]] = []
         _ask(core, fetch, *asked)
     if fetch.pieces.is_exhausted:
@@ -227,12 +227,13 @@ def _why_not(m: FetchRangeReply, prev_term: Term, anchor: tuple[Index, Term]) ->
 
 def _take(core: Core, fetch: RangeFetch, number: int, m: FetchRangeReply) -> None:
     fetch.parts[number] += m.entries
+    deadline = core.now + timeout_ns(core.config.election_timeout_ns)
     core.counts["range_entries_fetched"] += len(m.entries)
     if m.entries[-1].index < fetch.anchors[number + 1][0]:
-        fetch.pieces.goes_on(number, core.now + core.config.election_timeout_ns)
+        fetch.pieces.goes_on(m.header.sender, deadline)
         _ask(core, fetch, number, m.header.sender)
         return
-    fetch.pieces.came(number, m.header.sender)
+    fetch.pieces.came(number, m.header.sender, deadline)
     before = fetch.done
     while fetch.done in fetch.pieces.used:
         if not _append(core, fetch):

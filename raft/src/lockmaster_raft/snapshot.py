@@ -24,7 +24,7 @@ from lockmaster_raft.messages import (
     InstallSnapshotReply,
     SourceReport,
 )
-from lockmaster_raft.pieces import Fetch, OwnSnapshot, Pieces
+from lockmaster_raft.pieces import Fetch, OwnSnapshot, Pieces, timeout_ns
 from lockmaster_raft.progress import CATCHUP, Progress
 from lockmaster_raft.promise import settle
 from lockmaster_raft.ready import (
@@ -240,7 +240,7 @@ def pump(core: Core) -> None:
         else:
             side.carry_on(core)
         return
-    while (asked := fetch.pieces.ask(core.now, 2 * core.config.election_timeout_ns)) is not None:
+    while (asked := fetch.pieces.ask(core.now, timeout_ns(core.config.election_timeout_ns))) is not None:
         number, source = asked
         digest = fetch.snapshot.chunk_digests[number]
         core.send(FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest), after=core.after())
@@ -260,7 +260,7 @@ def on_fetch_piece_reply(core: Core, m: FetchPieceReply) -> None:
         fetch.pieces.not_there(m.number, m.header.sender)
         pump(core)
         return
-    fetch.pieces.came(m.number, m.header.sender)
+    fetch.pieces.came(m.number, m.header.sender, core.now + timeout_ns(core.config.election_timeout_ns))
     digest = fetch.snapshot.chunk_digests[m.number]
     core.pieces.append(StorePiece(m.last_index, m.number, digest, m.data))
 

@@ -123,11 +123,14 @@ class Applier:
         else:
             keeper.applied()
         if self.serving and (applied.events or commands):
-            for listener in self._listeners:
-                try:
-                    listener(applied.events, machine.revision)
-                except Exception:
-                    LOG.exception("a listener failed")
+            self._tell(applied.events, machine.revision)
+
+    def _tell(self, events: Sequence[Event], revision: int) -> None:
+        for listener in self._listeners:
+            try:
+                listener(events, revision)
+            except Exception:
+                LOG.exception("a listener failed")
 
     def _lost(self, batch: Batch) -> None:
         for done in batch.dones:
@@ -151,3 +154,5 @@ class Applier:
         for index in [i for i in self.own if i <= machine.applied]:
             self._lost(self.own.pop(index))
         self.installing = False
+        if self.serving:
+            self._tell((), machine.revision)  # who waits for a revision may have it now; watches read up the rest

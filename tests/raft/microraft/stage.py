@@ -8,13 +8,15 @@ from dataclasses import replace
 from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ProposalRefused
-from lockmaster_raft.events import AddMember, Event, Propose
+from lockmaster_raft.events import Event, Propose
 from lockmaster_raft.ids import NodeId
+from lockmaster_raft.membership import Member
 from lockmaster_raft.messages import Message
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import Appended, Refused, Role
 
 from ..rig import Cluster, base, configuration
+from ..shapes import join
 
 STEP = SECOND // 20
 """Long enough for a write to be committed everywhere; shorter than a heartbeat interval."""
@@ -41,19 +43,6 @@ def grown(count: int, config: RaftConfig | None = None, *, full_min: int = 2) ->
     for number in range(2, count + 1):
         join(cluster, number)
     return cluster
-
-
-def add(number: int, *, promote: bool = True) -> AddMember:
-    where = (f"m{number}", f"m{number}:1", f"m{number}:2")
-    return AddMember(50 + number, *where, bytes([number]) * 16, promote)
-
-
-def join(cluster: Cluster, number: int, *, promote: bool = True) -> None:
-    """Added, started, and a voter unless it shall stay a learner."""
-    cluster.step(cluster.leader, add(number, promote=promote))
-    cluster.run(STEP)
-    cluster.boot(number)
-    cluster.run(3 * SECOND)
 
 
 def followers(cluster: Cluster) -> list[int]:
@@ -131,8 +120,8 @@ def is_learner(cluster: Cluster, number: int) -> bool:
     return cluster.nodes[number].role is Role.LEARNER
 
 
-def record(cluster: Cluster, number: int, *, voter: bool = True) -> object:
-    """The member's record as the leader has it, a voter or not."""
+def record(cluster: Cluster, number: int) -> Member:
+    """The member's record as the leader has it, made a voter."""
     member = at(cluster).configuration.member(NodeId(number))
     assert member is not None
-    return replace(member, voter=voter)
+    return replace(member, voter=True)

@@ -9,17 +9,15 @@ from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.errors import ChangeRefused, NotReady
 from lockmaster_raft.events import AddMember, ChangeMember, Propose, RemoveMember
 from lockmaster_raft.ids import Index, NodeId
-from lockmaster_raft.membership import Member
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, InstallSnapshot
 from lockmaster_raft.quorum import majority
 from lockmaster_raft.ready import Appended, Refused, Role
 
 from ..rig import Cluster, Rig, append, config_entry, configuration
-from ..shapes import report
+from ..shapes import add, join, report
 from ..test_elections import elect
 from .stage import (
     STEP,
-    add,
     apart,
     applied,
     at,
@@ -30,7 +28,6 @@ from .stage import (
     grown,
     heal,
     is_learner,
-    join,
     known_leader,
     propose,
     record,
@@ -42,9 +39,7 @@ from .stage import (
 
 def vote(cluster: Cluster, number: int) -> ChangeMember:
     """Make this learner a voter."""
-    member = record(cluster, number)
-    assert isinstance(member, Member)
-    return ChangeMember(7, member)
+    return ChangeMember(7, record(cluster, number))
 
 
 def remove(number: int, proposal_id: int = 7) -> RemoveMember:

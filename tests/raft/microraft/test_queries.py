@@ -10,11 +10,10 @@ from lockmaster_raft.progress import ProgressState
 from lockmaster_raft.ready import ReadReady, Role
 
 from ..rig import Cluster, Rig
-from ..shapes import CALM, report
+from ..shapes import CALM, add, report
 from ..test_elections import elect
 from .stage import (
     STEP,
-    add,
     apart,
     applied,
     at,

@@ -9,9 +9,21 @@ from lockmaster_raft.events import Propose, SetReducedCommit
 from lockmaster_raft.messages import AppendEntries
 from lockmaster_raft.ready import Appended
 
-from ..shapes import join as join_shaped
-from ..shapes import shaped
-from .stage import add, apart, applied, at, drop, error_of, followers, group, grown, heal, propose, voters, write
+from ..shapes import add, join, shaped
+from .stage import (
+    apart,
+    applied,
+    at,
+    drop,
+    error_of,
+    followers,
+    group,
+    grown,
+    heal,
+    propose,
+    voters,
+    write,
+)
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -80,7 +92,7 @@ def test_r08_a_follower_that_missed_a_hundred_appends_catches_up() -> None:
 def test_r12_with_the_old_followers_gone_the_leader_and_a_new_voter_commit() -> None:
     """By the reduced commit quorum, which has to be turned on here."""
     cluster = shaped(3, 0)
-    join_shaped(cluster, 4)
+    join(cluster, 4)
     cluster.step(1, SetReducedCommit(1, enabled=True))
     cluster.run(SECOND)
     assert voters(cluster) == (1, 2, 3, 4)

@@ -11,6 +11,7 @@ from lockmaster_raft.messages import AppendEntries
 from lockmaster_raft.ready import Role
 
 from ..rig import Cluster, Rig, config_entry, configuration
+from ..shapes import join
 from .stage import (
     STEP,
     apart,
@@ -23,7 +24,6 @@ from .stage import (
     grown,
     heal,
     is_learner,
-    join,
     propose,
     same_state,
     voters,

@@ -20,10 +20,9 @@ from lockmaster_raft.progress import ProgressState
 from lockmaster_raft.ready import Role
 
 from ..rig import Cluster, Rig, append, base, configuration, entries
-from ..shapes import CALM, report, until
+from ..shapes import CALM, add, join, report, until
 from .stage import (
     STEP,
-    add,
     apart,
     applied,
     at,
@@ -33,7 +32,6 @@ from .stage import (
     grown,
     heal,
     is_learner,
-    join,
     propose,
     same_state,
     voters,

@@ -10,8 +10,21 @@ from lockmaster_raft.messages import AppendEntries
 from lockmaster_raft.ready import Refused, Resolved, Role
 
 from ..rig import Rig
+from ..shapes import add
 from ..test_elections import elect
-from .stage import STEP, add, applied, at, drop, error_of, followers, group, grown, heal, propose, write
+from .stage import (
+    STEP,
+    applied,
+    at,
+    drop,
+    error_of,
+    followers,
+    group,
+    grown,
+    heal,
+    propose,
+    write,
+)
 
 
 def to(number: int, proposal_id: int = 9) -> TransferLeadership:

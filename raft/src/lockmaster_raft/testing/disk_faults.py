@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HANG_NS_MIN: Final = 2 * SECOND
 SCRUB_SECONDS_MAX: Final = 15
-RECENT_ENTRIES: Final = 10
+STRIKE_TRIES_MAX: Final = 6
+STRIKE_AGAIN_NS: Final = SECOND // 2
 
 
 def may_lose(cluster: Cluster, node: Node) -> bool:
@@ -95,6 +96,13 @@ class DiskFaults:
             return
         faults = self._cluster.mix.disk_faults
         kind = self._draw.choices([name for name, _ in faults], [weight for _, weight in faults])[0]
+        self._strike_with(kind, STRIKE_TRIES_MAX)
+        self._next()
+
+    def _strike_with(self, kind: str, tries: int) -> None:
+        """Strike; where nothing fits, as between two leaders or while a member is replaced, again a little later."""
+        if not self._active:
+            return
         hosts = [h for h in self._cluster.hosts if h.running and h.node is not None and not h.removed]
         lead = self._cluster.leader()
         if hosts:
@@ -104,7 +112,9 @@ class DiskFaults:
                 self._cluster.count(f"disk:{kind}")
                 self._cluster.note(f"disk fault {kind} at {host.number}")
                 self._cluster.nemesis.total += 1
-        self._next()
+                return
+        if tries > 1:
+            self._cluster.scheduler.after(STRIKE_AGAIN_NS, lambda: self._strike_with(kind, tries - 1))
 
     def _may_lose(self, host: Host) -> bool:
         lead = self._cluster.leader()
@@ -150,9 +160,12 @@ class DiskFaults:
         first, last = disk.store.base.index + 1, disk.marked_last
         if last < first or not self._may_lose(host):
             return False
-        if self._draw.random() < 0.5:
-            first = max(first, last - RECENT_ENTRIES)  # what is just to be applied, or sent to whoever lags
-        disk.store.flipped.add(self._draw.randint(first, last))
+        behind = [view.match_index + 1 for view in host.node.progress_view().values()] if host.node is not None else []
+        next_read = min((index for index in behind if first <= index <= last), default=0)
+        if next_read and self._draw.random() < 0.7:
+            disk.store.flipped.add(next_read)  # a leader reads it for whoever lags
+        else:
+            disk.store.flipped.add(self._draw.randint(first, last))
         self._scrub_later(host)
         return True
 

@@ -131,11 +131,18 @@ def draw_disks(seed: int, config: RaftConfig) -> tuple[tuple[tuple[str, int], ..
     """What the disks of this seed do, how often, and the config with a cache so small that the log is read back."""
     draw = stream(seed, "disks")
     faults = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in DISK_FAULTS)
-    interval = draw.choice([2, 4, 8]) * SECOND
+    interval = draw.choice([3, 6, 12]) * SECOND
     cache = draw.choice([500, 2_000, config.cache_bytes_max])
     if draw.random() < 0.4 or not any(weight for _, weight in faults):
         return (), interval, config
     return faults, interval, replace(config, cache_bytes_max=cache)
+
+
+def draw_fetches(seed: int, config: RaftConfig) -> RaftConfig:
+    """From how many entries on a member fetches a range from others: small, so that it happens within a minute."""
+    draw = stream(seed, "fetches")
+    entries, piece = draw.choice([0, 4, 20, 80, 4096]), draw.choice([2, 8, 2048])
+    return replace(config, fetch_entries_min=entries, fetch_piece_entries_max=piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +201,7 @@ def draw_mix(seed: int) -> Mix:
         pending_entries_max=draw.choice([16, 4096]),
     )
     roles = draw_roles(seed, config)
-    disk_faults, disk_interval_ns, config_used = draw_disks(seed, roles.config)
+    disk_faults, disk_interval_ns, config_used = draw_disks(seed, draw_fetches(seed, roles.config))
     weights = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in FAULT_KINDS)
     if sum(weight for _, weight in weights) == 0:
         weights = tuple((kind, 1) for kind, _ in weights)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import MemberPhase, MemberRole, decode_configuration
-from lockmaster_raft.messages import Coverage, InstallAnchor
+from lockmaster_raft.messages import Coverage, FetchRangeReply, InstallAnchor
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 from lockmaster_raft.testing.invariants.i4_caretaker import is_witness_leader
@@ -69,6 +69,12 @@ RARE: Final = (
     "fault:slow_sync",
     "disk:hang",
     "quorum healed alone",
+    "range served by a follower",
+    "range served by a witness",
+    "ranges_resumed",
+    "ranges_fallen_back",
+    "fetches_resumed",
+    "fetches_of_several_sources",
 )
 """Every one must happen: `make sim` counts them, CI's list of seeds meets each."""
 HELD_BACK_ENTRIES: Final = 20
@@ -99,6 +105,13 @@ class RareEvents(Invariant):
         """Where is a promotion cut?"""
         if node.promotion is not None:
             self.checker.cluster.count(f"crashed at {node.promotion[1]}")
+        self.checker.cluster.counts.update(node.fetch_counts)
+
+    def finished(self) -> None:
+        """What fetches did in the boots that go on; those of the others were counted when they ended."""
+        for host in self.checker.cluster.hosts:
+            if host.node is not None:
+                self.checker.cluster.counts.update(host.node.fetch_counts)
 
     def led(self, host: Host, node: Node) -> None:
         """Who leads?"""
@@ -167,5 +180,8 @@ class RareEvents(Invariant):
         if isinstance(message, Coverage):
             if message.index + HELD_BACK_ENTRIES < node.commit_index:
                 self.checker.cluster.count("witness truncation held back by I6")
+        elif isinstance(message, FetchRangeReply) and message.entries and node.role is not LEADER:
+            kind = "follower" if host.state is not None else "witness"
+            self.checker.cluster.count(f"range served by a {kind}")
         elif isinstance(message, InstallAnchor):
             self.checker.cluster.count("anchor sent")

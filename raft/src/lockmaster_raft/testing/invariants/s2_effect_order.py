@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, RequestVote, RequestVoteReply
+from lockmaster_raft.messages import AppendEntriesReply, CatchUpReply, HeartbeatReply, RequestVote, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class EffectOrder(Invariant):
             if disk.surely_level <= node.levels.active:
                 text = f"host {host.number} reports FENCE {message.fence_index}; its disk promises {disk.surely_level}"
                 self.fail(text)
-        elif isinstance(message, AppendEntriesReply) and message.success:
+        elif isinstance(message, CatchUpReply) or (isinstance(message, AppendEntriesReply) and message.success):
             match = message.match_index
             shadow = self.checker.shadow[host.number]
             if match > disk.store.last_index:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lockmaster_raft.config import MILLISECOND, SECOND, RaftConfig
+from lockmaster_raft.entry import EntryKind, make_entry
 from lockmaster_raft.events import PeerConnected
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.messages import (
     AppendEntries,
     CatchUp,
@@ -270,6 +271,38 @@ def test_when_no_source_is_left_the_leader_hears_of_it() -> None:
     for _ in range(3):
         rig.tick(2 * SECOND)
     assert rig.node.fetching_range is None
+
+
+def test_the_leader_hears_at_once_that_a_piece_is_nowhere_though_a_later_one_waits_for_it() -> None:
+    rig = behind()
+    named(rig)
+    piece(rig, 3, 6, 9)
+    for source, prev, last in ((3, 1, 4), (4, 4, 6), (4, 1, 4)):
+        rig.receive(FetchRangeReply(header(source, 2), Index(prev), Index(last), ()))
+    assert rig.only(CatchUpReply).reason == "no source is left"
+    assert rig.node.fetching_range is None
+
+
+def test_a_piece_of_more_bytes_than_a_member_keeps_is_left_to_the_leader() -> None:
+    rig = behind()
+    named(rig, sources=(3,))
+    large = tuple(make_entry(Index(i), Term(2), EntryKind.DATA, Nanos(0), b"x" * (6 << 20)) for i in (7, 8, 9))
+    rig.receive(FetchRangeReply(header(3, 2), Index(6), Index(9), large[:2]))
+    assert rig.only(FetchRange).prev_index == 8
+    rig.receive(FetchRangeReply(header(3, 2), Index(8), Index(9), large[2:]))
+    assert rig.node.refusals["range piece too large"] == 1
+    for prev, last in ((1, 4), (4, 6)):
+        piece(rig, 3, prev, last)
+    assert [(m.match_index, m.reason) for m in rig.sent(CatchUpReply)] == [(6, ""), (6, "no source is left")]
+
+
+def test_anchors_further_apart_than_a_piece_is_long_are_refused() -> None:
+    rig = behind()
+    far = (ANCHORS[0], (Index(1 + 4097), Term(2)))
+    rig.receive(CatchUp(header(2, 2), 5, far, (NodeId(3),)))
+    assert rig.node.fetching_range is None
+    rig.receive(CatchUp(header(2, 2), 5, (ANCHORS[0], (Index(1 + 4096), Term(2))), (NodeId(3),)))
+    assert rig.node.fetching_range == (1, 4097)
 
 
 def test_another_term_ends_a_fetch() -> None:

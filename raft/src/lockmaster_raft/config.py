@@ -49,7 +49,7 @@ class RaftConfig:
     """A member that lacks this many committed entries, or fetch_bytes_min of them, gets them from others."""
     fetch_bytes_min: int = 8 * MIB
     fetch_piece_entries_max: int = 2048
-    """Most entries of one piece of a range; of its bytes it has about batch_bytes_max."""
+    """Most entries of one piece of a range, 4096 at most; of its bytes it has about batch_bytes_max."""
     boost_factor: int = 4
     """How much wider the window of a member is that catches up (pipeline.py); 1: no wider."""
     boosted_members_max: int = 1

@@ -22,7 +22,7 @@ from lockmaster_raft.membership import Configuration, Levels
 from lockmaster_raft.messages import InstallSnapshot
 
 PIECES_OUTSTANDING_MAX: Final = 8
-"""Pieces asked for and not yet stored."""
+"""Pieces asked for and not yet stored: a fetch holds no more of them in memory."""
 TIMEOUT_NS_MIN: Final = 1_000_000_000
 
 
@@ -77,8 +77,11 @@ class Pieces:
 
     @property
     def is_exhausted(self) -> bool:
-        """Nothing is on its way and nobody is left to ask, though pieces are missing."""
-        return not self.is_whole and not self.outstanding and not self.used and not self._left()
+        """Nothing is on its way and nobody is left to ask, though pieces are missing.
+
+        Never with a fall-back. Pieces that came and wait for a missing one before them wait in vain.
+        """
+        return not self.is_whole and not self.outstanding and not self._left()
 
     def _left(self) -> tuple[NodeId, ...]:
         left = tuple(s for s in self.sources if s not in self.bad)

@@ -33,6 +33,9 @@ from lockmaster_raft.validate_fetch import ANCHORS_MAX, RANGE_ENTRIES_MAX
 
 SOURCES_MAX: Final = 8
 """Most sources that a leader names."""
+PIECE_BYTES_MAX: Final = 16 << 20
+"""Most bytes of one piece, which its receiver keeps until all of it is there: PIECES_OUTSTANDING_MAX times as much of
+a fetch. It has about batch_bytes_max as a rule; one that has more than this comes from the leader."""
 BARRED_TIMEOUTS: Final = 10
 """Election timeouts for which a leader sends itself after a fetch that came to nothing."""
 
@@ -56,7 +59,8 @@ def begin(core: Core, p: Progress) -> bool:
     upto, sources = _sources(core, p, lag)
     if not sources:
         return False
-    bounds = core.log.boundaries(p.match, upto, config.batch_bytes_max, config.fetch_piece_entries_max, ANCHORS_MAX - 1)
+    entries_max = min(config.fetch_piece_entries_max, RANGE_ENTRIES_MAX)
+    bounds = core.log.boundaries(p.match, upto, config.batch_bytes_max, entries_max, ANCHORS_MAX - 1)
     anchors = ((p.match, joint), *((Index(at), core.log.term_at(at)) for at in bounds))
     p.restart(p.match + 1)
     p.state = FETCHING
@@ -200,6 +204,8 @@ def on_range_reply(core: Core, m: FetchRangeReply) -> None:
         core.refuse("range piece not asked for")
         return
     why = _why_not(m, prev[1], fetch.anchors[number + 1])
+    if not why and sum(e.size for e in part) + sum(e.size for e in m.entries) > PIECE_BYTES_MAX:
+        why = "range piece too large"
     if why:
         core.refuse(why)
         if m.entries:

@@ -11,7 +11,7 @@ ANCHORS_MAX: Final = 1025
 """Most anchors of one CatchUp: 1024 pieces and the joint."""
 SOURCES_MAX: Final = 32
 RANGE_ENTRIES_MAX: Final = 4096
-"""Most entries of one FetchRangeReply."""
+"""Most entries of one FetchRangeReply, and of one piece: two anchors are no further apart."""
 FetchMessage = Retain | SourceReport | CatchUp | CatchUpReply | FetchRange | FetchRangeReply
 
 
@@ -41,14 +41,16 @@ def is_sound_fetch(m: FetchMessage, time_max: int) -> bool:
 
 
 def _is_sound_catch_up(m: CatchUp) -> bool:
-    """Anchors rise in index, never fall in term, none above the sender's; somebody is named to ask."""
+    """Anchors rise in index, a piece at a time, never fall in term, none above the sender's; somebody is named."""
     if not 0 <= m.stream_epoch <= INDEX_MAX or not 2 <= len(m.anchors) <= ANCHORS_MAX:
         return False
     if not 1 <= len(m.sources) <= SOURCES_MAX or not _in_range(*m.sources):
         return False
-    before_index, before_term = -1, 0
+    before_index, before_term = m.anchors[0][0] - 1, 0
     for index, term in m.anchors:
-        if not before_index < index <= INDEX_MAX or not before_term <= term <= m.header.term:
+        if not 0 <= index <= INDEX_MAX or not before_term <= term <= m.header.term:
+            return False
+        if not 1 <= index - before_index <= RANGE_ENTRIES_MAX:
             return False
         before_index, before_term = index, term
     return True

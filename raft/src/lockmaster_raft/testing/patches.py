@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.patches_fetch import FETCH_MUTANTS
 from lockmaster_raft.testing.patches_gates import GATE_MUTANTS
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
@@ -408,6 +409,13 @@ DIRECTED: Final = {
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(
     replace(mutant, directed=DIRECTED.get(mutant.name, mutant.directed))
-    for mutant in (*CORE_MUTANTS, *WITNESS_MUTANTS, *GATE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+    for mutant in (
+        *CORE_MUTANTS,
+        *WITNESS_MUTANTS,
+        *GATE_MUTANTS,
+        *FETCH_MUTANTS,
+        *SERVICE_MUTANTS,
+        *STORAGE_MUTANTS,
+    )
 )
 """All of them: `mutants` demands that each is found."""

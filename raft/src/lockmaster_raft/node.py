@@ -13,7 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from lockmaster_raft import gating, leader, members, ranges, reads, role_changes, side, snapshot, sources, transfer
+from lockmaster_raft import (
+    gating,
+    leader,
+    lease,
+    members,
+    ranges,
+    reads,
+    role_changes,
+    side,
+    snapshot,
+    sources,
+    transfer,
+)
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import campaign, own_vote_durable, start_pre_vote
@@ -305,6 +317,10 @@ class Node:
             return None
         counted = age + max(0, now - core.now)
         return -(-counted * 1_000_000 // (1_000_000 - core.config.drift_ppm_max))
+
+    def holds_lease(self, now: Nanos) -> bool:
+        """Whether a read that asks for a lease would be answered at `now` without a round (lease.py)."""
+        return lease.holds(self._core, now)
 
     def term_at(self, index: Index) -> Term | None:
         """Term of the entry at `index`, or None outside of the log."""

@@ -28,6 +28,7 @@ from lockmaster_raft.testing.invariants.rare_events import RareEvents
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
 from lockmaster_raft.testing.invariants.s3_acknowledged import AcknowledgedStays
+from lockmaster_raft.testing.invariants.s4_ages import AgesAndLeases
 from lockmaster_raft.testing.invariants.s4_reads import ReadsAreFresh
 from lockmaster_raft.testing.invariants.s5_exactly_once import ExactlyOnce
 from lockmaster_raft.testing.invariants.s6_tokens import Tokens
@@ -62,6 +63,7 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     EffectOrder,
     AcknowledgedStays,
     ReadsAreFresh,
+    AgesAndLeases,
     ExactlyOnce,
     Tokens,
     SessionLife,

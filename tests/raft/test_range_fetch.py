@@ -305,6 +305,17 @@ def test_anchors_further_apart_than_a_piece_is_long_are_refused() -> None:
     assert rig.node.fetching_range == (1, 4097)
 
 
+def test_a_member_stops_fetching_when_its_leader_sends_itself() -> None:
+    """Or the whole range would come twice: the leader heard nothing of a fetch that goes on."""
+    rig = behind()
+    named(rig, epoch=5)
+    for epoch, goes_on in ((4, True), (5, True), (6, False)):
+        rig.receive(replace(append(2, 2, (1, 1)), stream_epoch=epoch))
+        assert (rig.node.fetching_range is not None) is goes_on
+    piece(rig, 3, 1, 4)
+    assert rig.node.refusals["range piece that is not being fetched"] == 1
+
+
 def test_another_term_ends_a_fetch() -> None:
     rig = behind()
     named(rig)

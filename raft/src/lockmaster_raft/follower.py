@@ -43,6 +43,8 @@ def on_append(core: Core, m: AppendEntries) -> None:
     """§5.3: find the joint, remove what conflicts, append what is new, answer once durable."""
     log = core.log
     prev = m.prev_index
+    if core.ranges is not None and m.stream_epoch > core.ranges.stream_epoch:
+        core.ranges = None  # raft.md §3: the leader has fallen back on itself; nothing is to come twice
     if prev > log.last_index:
         _mismatch(core, m, Term(0), Index(0))
         return

@@ -82,6 +82,13 @@ FETCH_MUTANTS: Final = (
         RANGES,
     ),
     _one(
+        "range_fetched_on_while_the_leader_sends_it",
+        "follower.py",
+        "        core.ranges = None  # raft.md §3: the leader has fallen back",
+        "        pass  # raft.md §3: the leader has fallen back",
+        RANGES,
+    ),
+    _one(
         "range_piece_of_any_size_is_kept",
         "ranges.py",
         " > PIECE_BYTES_MAX:\n",

@@ -250,8 +250,8 @@ for _change in _ROLE_CHANGES:
 def reduced_commit_command(target: Target, output: str, state: str, terms: Terms) -> None:
     """Let half of an even number of voters commit, four or more of them and all full; off: a majority again.
 
-    A leader is still elected by a majority. Commits then outlive one more member's loss, or wait for one less; see the
-    documentation for what it costs. Refused (exit code 4) beside a witness and at an odd number.
+    A leader is still elected by a majority. Commits then wait for one member less; see the documentation for what it
+    costs. It rests at an odd number and below four. Refused (exit code 4) beside a witness.
     """
     enabled = state == "on"
     changed = ask_leader(target, "SetReducedCommit", admin_pb2.SetReducedCommitRequest(enabled=enabled, **terms))

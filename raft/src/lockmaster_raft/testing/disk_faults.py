@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lockmaster_raft.testing.host import Host
 
 HANG_NS_MIN: Final = 2 * SECOND
-SCRUB_SECONDS_MAX: Final = 15
-STRIKE_TRIES_MAX: Final = 6
+SCRUB_SECONDS_MAX: Final = 10
+STRIKE_TRIES_MAX: Final = 20
 STRIKE_AGAIN_NS: Final = SECOND // 2
 
 
@@ -184,13 +184,13 @@ class DiskFaults:
         return True
 
     def _scrub_later(self, host: Host) -> None:
-        """A scrub that reads everything comes by, in half of all cases before anything else finds the damage."""
-        if self._draw.random() < 0.5:
-            return
-        boots = host.boots
+        """A scrub that reads everything comes by, often after something else has found the damage.
+
+        Always: as long as nobody knows of the damage no other disk may be struck.
+        """
 
         def scrub() -> None:
-            if boots == host.boots and host.law.damaged:
+            if host.law.damaged and host.running and not host.lost:
                 host.law.stop("scrub found damage")
 
         self._cluster.scheduler.after(int(SECOND * SCRUB_SECONDS_MAX * self._draw.random()), scrub)

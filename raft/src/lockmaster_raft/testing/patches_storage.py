@@ -7,8 +7,9 @@ from typing import Final
 from lockmaster_raft.testing.mutants import Edit, Mutant
 
 STORAGE: Final = "lockmaster/storage/"
-_TESTS: Final = "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
-CRASH_STATES: Final = "pytest -q -x -p no:cacheprovider " + _TESTS
+_PYTEST: Final = "pytest -q -x -p no:cacheprovider "
+BOOT_RULES: Final = _PYTEST + "tests/service/storage/test_boot_rules.py"
+CRASH_STATES: Final = _PYTEST + "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
 
 STORAGE_MUTANTS: Final = (
     Mutant(
@@ -87,6 +88,6 @@ STORAGE_MUTANTS: Final = (
                 "        return self._index.last_index\n",
             ),
         ),
-        CRASH_STATES,
+        BOOT_RULES,
     ),
 )

@@ -70,7 +70,7 @@ NothingLost ==
 CanWin(c, S) == MayCampaign(c) /\ Quorum({c} \cup {v \in S : v # c /\ Grants(v, c)}, Cfg(c))
 CanServe(S) ==
   \E c \in S : CanWin(c, S) /\
-    IF Cfg(c).m[c] \in StateKinds /\ ~(Applied(c).m[c] \in WitnessKinds /\ ~Ready(c)) THEN Ready(c)
+    IF Cfg(c).m[c] \in StateKinds \cup {"leaving"} /\ ~(Applied(c).m[c] \in WitnessKinds /\ ~Ready(c)) THEN Ready(c)
     ELSE /\ Mutant # "metadata_witness"
          /\ \E f \in S : Cfg(c).m[f] \in StateKinds /\ Ready(f) /\ base[c] <= MatchLen(log[f], log[c])
 (* The promise: whoever is left of the committed voters after one of them is gone can go on; nobody waits for a newcomer

@@ -7,6 +7,7 @@ says what to install, and exit code 0, so that a machine without them is not red
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -29,15 +30,21 @@ def explain(model: Model, answer: Answer) -> str:
     return f"violates {answer.violated}" if answer.violated else "TLC stopped"
 
 
-def run(model: Model) -> tuple[str, Answer, float]:
-    """Runs one model: (what is wrong or "", the answer, seconds of wall time)."""
-    began = time.monotonic()
+def cpu_seconds() -> float:
+    """CPU time of all children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def run(model: Model) -> tuple[str, Answer, float, float]:
+    """Runs one model: (what is wrong or "", the answer, seconds of wall time, of CPU time)."""
+    began, used = time.monotonic(), cpu_seconds()
     with tempfile.TemporaryDirectory(prefix="lockmaster-spec-") as folder:
         configuration = Path(folder) / f"{model.name}.cfg"
         text = configuration_text("Spec", model.constants, model.invariants) + "SYMMETRY Symmetry\n"
         configuration.write_text(text)
         answer = run_tlc(HERE / f"{model.module}.tla", configuration, model.seconds_max)
-    return explain(model, answer), answer, time.monotonic() - began
+    return explain(model, answer), answer, time.monotonic() - began, cpu_seconds() - used
 
 
 def main() -> int:
@@ -49,9 +56,10 @@ def main() -> int:
     chosen = [m for name in options.sets for m in SETS[name] if not options.only or m.name in options.only]
     bad = 0
     for model in chosen:
-        wrong, answer, seconds = run(model)
+        wrong, answer, seconds, cpu = run(model)
         verdict = wrong or (f"violates {model.fails}, as it must" if model.fails else "holds")
-        print(f"{model.name:22}{answer.distinct:>10} states {seconds:>7.0f} s  {verdict}: {model.shows}", flush=True)
+        cost = f"{answer.distinct:>10} states {seconds:>7.0f} s {cpu:>7.0f} s CPU"
+        print(f"{model.name:22}{cost}  {verdict}: {model.shows}", flush=True)
         if wrong:
             bad += 1
             print(answer.text[-6000:])

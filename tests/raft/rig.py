@@ -13,10 +13,12 @@ from lockmaster_raft.events import (
     Applied,
     Event,
     Persisted,
+    PiecesHeld,
     PieceStored,
     Receive,
     SideOpened,
     SideReady,
+    SnapshotCut,
     SnapshotInstalled,
     SnapshotReady,
     Wake,
@@ -38,6 +40,7 @@ from lockmaster_raft.ready import (
     Alarm,
     Appended,
     Base,
+    BeginPieces,
     Channel,
     DropState,
     FinishSide,
@@ -46,6 +49,7 @@ from lockmaster_raft.ready import (
     MakeSnapshot,
     OpenSide,
     Persist,
+    Piece,
     ReadReady,
     Ready,
     Refused,
@@ -237,6 +241,7 @@ class Cluster:
         self.level_max: dict[int, int] = {}
         self.level: dict[int, int] = {}
         """What each member's guard file says; a boot with a binary below it is refused."""
+        self.hard: dict[int, HardState] = {}
         if not blank:
             self.boot(1, base(configuration((1,), full_min=full_min), level=level))
 
@@ -256,6 +261,26 @@ class Cluster:
         hard = HardState(Term(self.stores[number].log[-1].term if log else start.term), NodeId(0))
         if term is not None:
             hard = HardState(Term(term), NodeId(0))
+        self._start(number, hard, has_state=has_state)
+
+    def crash(self, number: int) -> None:
+        """Nothing is left of it but its disk; what others have sent to it still arrives somewhere."""
+        self.down.add(number)
+        self.queue = [q for q in self.queue if q[2] != number or isinstance(q[3], Receive)]
+        heapq.heapify(self.queue)
+
+    def restart(self, number: int) -> None:
+        """From its disk: every write of it is there, its state is flushed as far as the log's start."""
+        self.crash(number)
+        self.down.discard(number)
+        self.persisted[number] = 0
+        self.held[number] = []
+        self.applied[number] = [e for e in self.applied[number] if e.index <= self.stores[number].base.index]
+        own = self.nodes[number].own_member
+        self._start(number, self.hard[number], has_state=own is None or own.is_full)
+
+    def _start(self, number: int, hard: HardState, *, has_state: bool) -> None:
+        start, self.hard[number] = self.stores[number].base, hard
         self.nodes[number] = Node(
             node_id=NodeId(number),
             cluster_id=CLUSTER,
@@ -290,6 +315,7 @@ class Cluster:
 
     def _write(self, number: int, persist: Persist) -> None:
         self.stores[number].persist(persist)
+        self.hard[number] = persist.hard_state or self.hard[number]
         if persist.level is not None:
             self.level[number] = persist.level
         self._at(100_000, number, Persisted(persist.seq))
@@ -306,11 +332,15 @@ class Cluster:
         self.count += 1
         heapq.heappush(self.queue, (self.now + after_ns, self.count, number, event))
 
-    def _piece(self, number: int, piece: ServePiece | StorePiece | InstallPieces | MakeSnapshot) -> None:
+    def _piece(self, number: int, piece: Piece) -> None:
         node = self.nodes[number]
         match piece:
             case MakeSnapshot():
                 index = node.applied
+                if piece.exact and index != piece.index_min:
+                    return
+                if not piece.exact:
+                    self._at(0, number, SnapshotCut(index))
                 at, conf = node.configuration_at(index)
                 term = node.term_at(index)
                 assert term is not None
@@ -320,6 +350,8 @@ class Cluster:
                 head = Header(CLUSTER, NodeId(number), piece.to, node.term, 1, 1)
                 reply = FetchPieceReply(head, piece.last_index, piece.number, True, b"data")
                 self._send(number, Send(piece.to, reply, Channel.BULK))
+            case BeginPieces():
+                self._at(1000, number, PiecesHeld(piece.snapshot.last_index, ()))
             case StorePiece():
                 self._at(1000, number, PieceStored(piece.last_index, piece.number))
             case InstallPieces():

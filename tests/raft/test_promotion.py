@@ -14,6 +14,7 @@ from lockmaster_raft.events import (
     ChangeMember,
     DemoteMember,
     Event,
+    PiecesHeld,
     PieceStored,
     PromoteMember,
     Receive,
@@ -315,6 +316,7 @@ def test_a_boot_after_adoption_keeps_the_state_though_p4_is_not_applied_yet() ->
 def opened(rig: Rig) -> None:
     led(rig, (8, 1), commit=8)
     rig.receive(SNAPSHOT)
+    rig.step(PiecesHeld(Index(5), ()))
     rig.receive(FetchPieceReply(header(1, 2, 3), Index(5), 0, True, b"data"))
     (piece,) = rig.ready.pieces
     assert isinstance(piece, StorePiece)

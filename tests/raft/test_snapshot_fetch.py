@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lockmaster_raft.config import SECOND
-from lockmaster_raft.events import PieceStored, SnapshotInstalled
+from lockmaster_raft.events import PiecesHeld, PieceStored, SnapshotInstalled
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
@@ -28,6 +28,7 @@ def fetching() -> Rig:
     """A follower of term 2 that fetches member 2's snapshot at 20."""
     rig = Rig(term=2)
     rig.receive(offer(2, 2, 20))
+    rig.step(PiecesHeld(Index(20), ()))
     assert rig.only(FetchPiece).last_index == 20
     return rig
 

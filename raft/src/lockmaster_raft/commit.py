@@ -27,6 +27,7 @@ def advance(core: Core) -> bool:
     while len(core.pending_sizes) > left:
         core.pending_bytes -= core.pending_sizes.popleft()
     set_commit(core, Index(index))
+    core.latency.committed(index, core.now)
     # Entries that follow tell the commit index themselves: a round of its own goes out after the last of them.
     core.commit_flush_at = core.now + core.config.heartbeat_interval_ns // 10
     return True

@@ -45,6 +45,14 @@ class RaftConfig:
     """A leader whose own disk trails the commit index by more than this stops admitting and hands over."""
     caught_up_rounds_max: int = 10
     """Caught-up test of a learner (§4.2.1): the last of at most this many rounds took < one election timeout."""
+    fetch_entries_min: int = 4096
+    """A member that lacks this many committed entries, or fetch_bytes_min of them, gets them from others."""
+    fetch_bytes_min: int = 8 * MIB
+    fetch_piece_entries_max: int = 2048
+    """Most entries of one piece of a range, 4096 at most; of its bytes it has about batch_bytes_max."""
+    boost_factor: int = 4
+    """How much wider the window of a member is that catches up (pipeline.py); 1: no wider."""
+    boosted_members_max: int = 1
 
     role_gap_entries_max: int = 256
     """δ of raft.md §4: entries that members of a role change may be behind the commit index at P1, P4 and D1."""

@@ -18,8 +18,9 @@ from lockmaster_raft.errors import CorruptLog, InvariantViolation, LevelUnsuppor
 from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
 from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberPhase, MemberRole
-from lockmaster_raft.messages import Header, InstallSnapshot, Message
-from lockmaster_raft.progress import Progress
+from lockmaster_raft.messages import Header, Message
+from lockmaster_raft.pieces import Fetch, OwnSnapshot, RangeFetch
+from lockmaster_raft.progress import CommitLatency, Progress
 from lockmaster_raft.quorum import commit_value, quorum_value
 from lockmaster_raft.ready import (
     FOLLOWER,
@@ -29,9 +30,8 @@ from lockmaster_raft.ready import (
     Base,
     Channel,
     HardState,
-    InstallPieces,
-    MakeSnapshot,
     Persist,
+    Piece,
     ReadReady,
     Ready,
     Refused,
@@ -39,9 +39,7 @@ from lockmaster_raft.ready import (
     Role,
     RoleChanged,
     Send,
-    ServePiece,
     StateAction,
-    StorePiece,
 )
 from lockmaster_raft.storage import BootState
 
@@ -65,23 +63,6 @@ class Transfer:
     """When TimeoutNow was last sent, or 0."""
 
 
-@dataclass(slots=True)
-class Fetch:
-    """A snapshot being fetched. len(outstanding) <= PIECES_OUTSTANDING_MAX."""
-
-    snapshot: InstallSnapshot
-    leader: NodeId
-    held: set[int] = field(default_factory=set)
-    storing: set[int] = field(default_factory=set)
-    outstanding: dict[int, tuple[NodeId, int]] = field(default_factory=dict)
-    """number -> (source, deadline)"""
-    bad_sources: set[NodeId] = field(default_factory=set)
-    next_number: int = 0
-    """Every chunk below it is held, being stored or outstanding, but for those in `again`."""
-    again: list[int] = field(default_factory=list)
-    installing: bool = False
-
-
 class SideStage(Enum):
     """How far a promotion is at the witness (raft.md §4, P2 and P3)."""
 
@@ -101,19 +82,6 @@ class Side:
     snapshot_min: Index
     """Index of P1: an older snapshot may know nothing of the promotion."""
     stage: SideStage = SideStage.FETCHING
-
-
-@dataclass(slots=True)
-class OwnSnapshot:
-    """The snapshot of this member's own state that can be served."""
-
-    last_index: Index
-    last_term: Term
-    configuration: Configuration
-    configuration_index: Index
-    levels: Levels
-    chunk_digests: tuple[bytes, ...]
-    bytes_total: int
 
 
 @dataclass(slots=True)
@@ -282,6 +250,14 @@ class Core:
         self.snapshot: OwnSnapshot | None = None
         self.snapshot_asked_at: int = -NEVER
         self.fetch: Fetch | None = None
+        self.ranges: RangeFetch | None = None
+        self.cut_at: int = 0
+        """Applying pauses there once, so that a snapshot can be made of the state at that very index."""
+        self.floor: int = NEVER
+        """Not above it: somebody lacks the log from there on, as the last leader that said so knows (sources.py)."""
+        self.counts: Counter[str] = Counter()
+        """What fetches have done since the start, by kind."""
+        self.latency = CommitLatency()
         self.free_bytes = 0
         self.state_bytes = 0
         self.sync_average_ns = 0
@@ -304,7 +280,7 @@ class Core:
         self.read_results: list[ReadReady] = []
         self.proposals: list[Appended | Refused | Resolved] = []
         self.alarms: list[Alarm] = []
-        self.pieces: list[ServePiece | StorePiece | InstallPieces | MakeSnapshot] = []
+        self.pieces: list[Piece] = []
         self.state_actions: list[StateAction] = []
         self._told: tuple[Role, Term, NodeId] | None = None
 
@@ -345,6 +321,7 @@ class Core:
             self._headers.clear()
             # I6: what an earlier leader allowed is void; a later one may have admitted a full voter that needs it.
             self.covered = Index(0)
+            self.ranges = None  # what an earlier leader named to fetch; a later one names it anew
         self.term = term
         self.voted_for = voted_for
         self._hard_dirty = True
@@ -376,6 +353,7 @@ class Core:
         size = entry.size
         self.pending_sizes.append(size)
         self.pending_bytes += size
+        self.latency.appended(entry.index, self.now)
         return entry
 
     def truncate(self, first: Index) -> None:
@@ -429,6 +407,11 @@ class Core:
         """The leader's stamp at `now`, or what this node last heard."""
         if self.role is LEADER:
             return self.clock.value(now)
+        return self.cluster_time_heard
+
+    @property
+    def cluster_time_heard(self) -> Nanos:
+        """The latest cluster time heard of, by heartbeat, entry or state."""
         return max(self.leader_time, self.log.last_time)
 
     def last_stamp(self) -> Nanos:
@@ -522,6 +505,8 @@ class Core:
             return ()
         room = APPLY_OUTSTANDING_MAX - (self.emitted - self.applied)
         count = min(self.commit_index - self.emitted, APPLY_ENTRIES_MAX, room)
+        if self.emitted < self.cut_at:
+            count = min(count, self.cut_at - self.emitted)
         if count <= 0 or (self.fetch is not None and self.fetch.installing):
             return ()
         first = self.emitted + 1

@@ -68,7 +68,7 @@ def tell_coverage(core: Core) -> None:
         return
     for_witness, for_full = coverage(core), bound_for_full(core)
     for p in core.progress.values():
-        if not _promised(core, p):
+        if not promised(core, p):
             continue
         told = for_full
         if core.is_witness(p.member_id):
@@ -78,8 +78,8 @@ def tell_coverage(core: Core) -> None:
         core.send(Coverage(core.header(p.member_id), told))
 
 
-def _promised(core: Core, p: Progress) -> bool:
-    """Whether no binary below level 2 can be running there: it would have no decoder for what goes beside witnesses.
+def promised(core: Core, p: Progress) -> bool:
+    """Whether no binary below level 2 can be running there: it would have no decoder for that level's messages.
 
     A witness's directory is of level 2 from its making, a voter has promised. A full learner may have been rolled back
     since it joined, until the level is in its log: an older binary refuses that one (raft.md §6).

@@ -166,6 +166,21 @@ class StorageReport:
 
 
 @record
+class SnapshotCut:
+    """A snapshot of this member's state will stand at `index`: the state was cut there just now."""
+
+    index: Index
+
+
+@record
+class PiecesHeld:
+    """Answer to BeginPieces: these chunks of that snapshot are verified and here, from a fetch that was cut short."""
+
+    last_index: Index
+    numbers: tuple[int, ...]
+
+
+@record
 class SnapshotReady:
     """A snapshot of this member's own state exists and can be served. Replaces the one before."""
 
@@ -257,7 +272,9 @@ Event = (
     | Persisted
     | Applied
     | StorageReport
+    | SnapshotCut
     | SnapshotReady
+    | PiecesHeld
     | PieceStored
     | PieceRefused
     | SnapshotInstalled
@@ -281,6 +298,7 @@ __all__ = [
     "Persisted",
     "PieceRefused",
     "PieceStored",
+    "PiecesHeld",
     "PromoteMember",
     "Propose",
     "ProposeGate",
@@ -290,6 +308,7 @@ __all__ = [
     "SetReducedCommit",
     "SideOpened",
     "SideReady",
+    "SnapshotCut",
     "SnapshotInstalled",
     "SnapshotReady",
     "StorageReport",

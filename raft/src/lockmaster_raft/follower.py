@@ -12,8 +12,9 @@ from typing import Final
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import sticky_ns
-from lockmaster_raft.entry import CONFIG, Entry
-from lockmaster_raft.errors import InvariantViolation
+from lockmaster_raft.entry import CONFIG, GATE, Entry
+from lockmaster_raft.errors import CorruptLog, InvariantViolation
+from lockmaster_raft.gates import decode_gate, fold
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from lockmaster_raft.promise import fence_report
@@ -42,6 +43,8 @@ def on_append(core: Core, m: AppendEntries) -> None:
     """§5.3: find the joint, remove what conflicts, append what is new, answer once durable."""
     log = core.log
     prev = m.prev_index
+    if core.ranges is not None and m.stream_epoch > core.ranges.stream_epoch:
+        core.ranges = None  # raft.md §3: the leader has fallen back on itself; nothing is to come twice
     if prev > log.last_index:
         _mismatch(core, m, Term(0), Index(0))
         return
@@ -49,11 +52,15 @@ def on_append(core: Core, m: AppendEntries) -> None:
         _mismatch(core, m, log.term_at(prev), Index(log.first_index_of_term_at(prev)))
         return
     match = Index(prev + len(m.entries))
+    if contradicts_gates(core, prev, m.entries):
+        core.refuse("gate entry that follows nothing")
+        refuse_append(core, m, "gate entry that follows nothing")
+        return
     if m.entries:
-        _merge(core, m.entries)
+        merge(core, m.entries)
     commit = min(m.commit, match)
     if commit > core.commit_index:
-        _commit(core, Index(commit))
+        commit_upto(core, Index(commit))
     core.send(
         AppendEntriesReply(
             core.header(m.header.sender),
@@ -73,7 +80,21 @@ def on_append(core: Core, m: AppendEntries) -> None:
     )
 
 
-def _merge(core: Core, entries: tuple[Entry, ...]) -> None:
+def contradicts_gates(core: Core, prev: int, entries: tuple[Entry, ...]) -> bool:
+    """Whether a GATE entry above the commit index is one that no leader could have appended there."""
+    gates = [e for e in entries if e.kind is GATE and e.index > core.commit_index]
+    if not gates:
+        return False
+    levels = core.log.levels_at(max(prev, core.commit_index))
+    try:
+        for entry in gates:
+            levels = fold(levels, entry.index, decode_gate(entry.payload))
+    except CorruptLog:
+        return True
+    return False
+
+
+def merge(core: Core, entries: tuple[Entry, ...]) -> None:
     """Append what is not there yet; truncate at the first conflict only."""
     log = core.log
     last = log.last_index
@@ -126,7 +147,8 @@ def refuse_append(core: Core, m: AppendEntries, reason: str) -> None:
     _mismatch(core, m, Term(0), Index(0), reason)
 
 
-def _commit(core: Core, index: Index) -> None:
+def commit_upto(core: Core, index: Index) -> None:
+    """Everything up to `index`, which is in the log, is committed: by the leader's word."""
     set_commit(core, index)
     if core.fetch is not None:
         drop_overtaken_fetch(core)
@@ -140,7 +162,7 @@ def on_heartbeat(core: Core, m: Heartbeat) -> None:
     """The leader lives. Its commit field covers only what it knows to match here."""
     commit = min(m.commit, core.log.last_index)
     if commit > core.commit_index:
-        _commit(core, Index(commit))
+        commit_upto(core, Index(commit))
     if m.cluster_time > core.leader_time:
         core.leader_time = m.cluster_time
     reply_heartbeat(core, m)

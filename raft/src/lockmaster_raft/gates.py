@@ -128,7 +128,7 @@ def promise_bounds(history: History, commit: int) -> tuple[int, int]:
 
 
 def deactivated_at(history: History, commit: int) -> int:
-    """Index of the last committed DEACTIVATE that the log still holds, or 0; it keeps older binaries out."""
+    """Index of the last committed DEACTIVATE in the log, or 0: up to there it keeps older binaries out."""
     pairs = zip(history[1:], history, strict=False)
     return max((at for (at, now), (_, before) in pairs if at <= commit and now.active < before.active), default=0)
 

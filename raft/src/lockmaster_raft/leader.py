@@ -6,7 +6,19 @@ voters were silent for an election timeout stops leading before it looks at anyt
 
 from __future__ import annotations
 
-from lockmaster_raft import caretaker, gating, lease, members, reads, role_changes, transfer, witness
+from lockmaster_raft import (
+    caretaker,
+    gating,
+    lease,
+    members,
+    pipeline,
+    ranges,
+    reads,
+    role_changes,
+    sources,
+    transfer,
+    witness,
+)
 from lockmaster_raft.commit import advance, tell_departed
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.coverage import tell_coverage
@@ -14,8 +26,8 @@ from lockmaster_raft.entry import DATA
 from lockmaster_raft.errors import EntryTooLarge, NotLeader, NotReady, Overloaded, ProposalRefused
 from lockmaster_raft.events import Propose
 from lockmaster_raft.ids import NO_NODE, NodeId
-from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, InstallSnapshotReply
-from lockmaster_raft.progress import CATCHUP
+from lockmaster_raft.messages import AppendEntriesReply, CatchUpReply, HeartbeatReply, InstallSnapshotReply
+from lockmaster_raft.progress import CATCHUP, FETCHING, PROBE, Progress
 from lockmaster_raft.ready import LEADER, Appended, Refused
 from lockmaster_raft.replication import (
     on_mismatch,
@@ -118,26 +130,48 @@ def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
         core.refuse("append reply of another stream")
         return
     if m.reason:
-        core.refuse(f"append refused by a member: {m.reason}")
+        core.refuse("append refused by a member")
         return
     if not m.success:
         on_mismatch(core, p, m)
         return
-    if m.match_index > core.log.last_index or m.request_id > p.request_id:
+    if max(m.match_index, m.commit) > core.log.last_index or m.request_id > p.request_id:
         core.refuse("append reply beyond what was sent")
         return
+    probed = p.state is PROBE
     rose = on_success(core, p, m)
-    if rose:
-        if p.member_id in core.voters or p.member_id in core.outgoing:
-            after_progress(core)
-        else:
-            members.note_learner_match(core, p)
-        if core.role is not LEADER:
+    if rose and not _match_rose(core, p):
+        return
+    if probed:
+        if ranges.begin(core, p):
             return
-        if core.is_caretaker:
-            caretaker.hand_over(core)
-        elif core.transfer is not None and core.transfer.target == p.member_id:
-            transfer.pursue(core)
+        pipeline.look_for_lag(core, p)
+    replicate(core, p)
+
+
+def _match_rose(core: Core, p: Progress) -> bool:
+    """What a member's new match sets free; False when this leadership ended with it."""
+    if p.member_id in core.voters or p.member_id in core.outgoing:
+        after_progress(core)
+    else:
+        members.note_learner_match(core, p)
+    if core.role is not LEADER:
+        return False
+    if core.is_caretaker:
+        caretaker.hand_over(core)
+    elif core.transfer is not None and core.transfer.target == p.member_id:
+        transfer.pursue(core)
+    return True
+
+
+def on_catch_up_reply(core: Core, m: CatchUpReply) -> None:
+    """How far a member has come with a range that it fetches from others."""
+    p = core.progress.get(m.header.sender)
+    if p is None:
+        core.refuse("range reply of no member")
+        return
+    if ranges.on_reply(core, p, m) and not _match_rose(core, p):
+        return
     replicate(core, p)
 
 
@@ -147,9 +181,13 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
     if p is None or m.round_id > core.round_id or m.sent_at > core.now:
         core.refuse("heartbeat reply of no round of ours")
         return
+    if m.commit > core.log.last_index:
+        core.refuse("heartbeat reply beyond the leader's log")
+        return
     p.reachable = True
     gating.note_report(p, m)
     p.applied = max(p.applied, m.applied)
+    p.commit = max(p.commit, m.commit)
     if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not CATCHUP:
         # It is back after a silence: what was sent into it is lost, and the wait for its answer grew with every loss.
         p.backoff = 1
@@ -171,11 +209,15 @@ def on_install_reply(core: Core, m: InstallSnapshotReply) -> None:
     if p is None or m.stream_epoch != p.epoch or p.state is not CATCHUP:
         core.refuse("snapshot reply of another stream")
         return
-    if not m.installed or m.last_index > core.commit_index:
+    if m.last_index > core.commit_index:
+        core.refuse("snapshot reply beyond the commit index")
+        return
+    if not m.installed:
         return
     p.match = max(p.match, m.last_index)
     p.restart(p.match + 1)
     p.offered_index = 0
+    pipeline.begin_boost(core, p)
     replicate(core, p)
 
 
@@ -192,7 +234,11 @@ def tick(core: Core) -> None:
         transfer.expire(core)
     for p in list(core.progress.values()):
         if now >= retransmit_deadline(core, p):
-            retransmit(core, p)
+            if p.state is FETCHING:
+                ranges.fall_back(core, p)
+                replicate(core, p)
+            else:
+                retransmit(core, p)
     if now >= core.heartbeat_at:
         _heartbeat(core)
     elif now >= core.commit_flush_at:
@@ -208,6 +254,8 @@ def _heartbeat(core: Core) -> None:
     if core.departing:
         tell_departed(core)
     tell_coverage(core)
+    sources.tell_floor(core)
+    ranges.look(core)
     members.promote_learners(core)
     caretaker.hand_over(core)
     role_changes.drive(core)
@@ -242,7 +290,7 @@ def deadline(core: Core) -> int:
     if core.transfer is not None and core.transfer.deadline < first:
         first = core.transfer.deadline
     for p in core.progress.values():
-        if p.inflight or p.state is CATCHUP:
+        if p.inflight or p.state is CATCHUP or p.state is FETCHING:
             at = retransmit_deadline(core, p)
             if at < first:
                 first = at

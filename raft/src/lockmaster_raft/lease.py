@@ -12,7 +12,7 @@ than the last TimeoutNow on the same ordered channel (it has then either not got
 from __future__ import annotations
 
 from lockmaster_raft.core import NEVER, Core
-from lockmaster_raft.ids import NO_NODE
+from lockmaster_raft.ids import NO_NODE, Nanos
 from lockmaster_raft.messages import HeartbeatReply
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.ready import LEADER
@@ -20,7 +20,8 @@ from lockmaster_raft.ready import LEADER
 
 def note_ack(core: Core, p: Progress, m: HeartbeatReply) -> None:
     """A member acked a heartbeat: its promise, and the end of an aborted transfer's bar."""
-    promise = m.sticky_ns - m.sticky_ns * core.config.drift_ppm_max // 1_000_000
+    told = min(m.sticky_ns, core.config.election_timeout_ns)
+    promise = told - told * core.config.drift_ppm_max // 1_000_000
     p.lease_until = max(p.lease_until, m.sent_at + promise)
     bar = core.lease_bar
     if bar is not None and core.transfer is None and p.member_id == bar[0] and m.sent_at > bar[1]:
@@ -33,12 +34,12 @@ def bar(core: Core) -> None:
     core.lease_bar = (target, core.now)
 
 
-def holds(core: Core) -> bool:
-    """Whether a read may be served now at the commit index, without a round."""
+def holds(core: Core, now: Nanos) -> bool:
+    """Whether a read may be served at `now` at the commit index, without a round."""
     if core.role is not LEADER or not core.full_here or not core.own_term_committed:
         return False
     if core.transfer is not None or core.lease_bar is not None:
         return False
     promises = {p.member_id: p.lease_until for p in core.progress.values()}
     promises[core.node_id] = NEVER
-    return core.now < core.commit_value(promises)
+    return now < core.commit_value(promises)

@@ -183,6 +183,32 @@ class RaftLog:
                 return index
         return self.last_index
 
+    def boundaries(self, first: int, last: int, bytes_max: int, entries_max: int, count_max: int) -> list[int]:
+        """Ends of at most `count_max` parts of (first, last], one after the other from `first` on, at least one.
+
+        A part has at most `entries_max` entries and about `bytes_max` bytes: entries between two marks count as equal.
+        """
+        ends, at = list[int](), first
+        while at < last and len(ends) < count_max:
+            end = min(last, at + entries_max)
+            while end - at > 1 and self._bytes_upto(end) - self._bytes_upto(at) > bytes_max:
+                end = at + (end - at) // 2
+            ends.append(end)
+            at = end
+        return ends
+
+    def _bytes_upto(self, index: int) -> int:
+        """About how many bytes the entries above the first mark take up to `index`."""
+        place = bisect_right(self._mark_indexes, index) - 1
+        if place < 0:
+            return 0
+        start, before = self._mark_indexes[place], self._mark_bytes[place]
+        if place + 1 < len(self._mark_indexes):
+            stop, upto = self._mark_indexes[place + 1], self._mark_bytes[place + 1]
+        else:
+            stop, upto = self.last_index, self._bytes_total
+        return before + (upto - before) * (index - start) // max(1, stop - start)
+
     @property
     def configuration(self) -> Configuration:
         """The latest configuration in the log, committed or not: effective when appended (§4.1)."""

@@ -73,8 +73,11 @@ def _why_not_beside(core: Core) -> NotReady | None:
     member = configuration.changing
     if member is not None:
         return NotReady(f"member {member.member_id} is {member.phase.name}: complete or abort that first")
-    if configuration.reduced_commit and not has_quorum(configuration.voter_ids, (), _live(core)):
-        return NotReady("a change needs a majority that answers, though half of the voters commit")
+    if configuration.reduced_commit and not has_quorum(configuration.voter_ids, (), live := _live(core)):
+        silent = [v for v in configuration.voter_ids if v not in live]
+        return NotReady(
+            f"a change needs a majority that answers, though half of the voters commit: {silent} are silent"
+        )
     return None
 
 
@@ -125,7 +128,8 @@ def _why_not_add(core: Core, e: AddMember) -> ProposalRefused | None:
         if error is not None:
             return error
         if configuration.reduced_commit:
-            return ChangeRefused("the reduced commit quorum allows no witness")
+            voters = list(configuration.voter_ids)
+            return ChangeRefused(f"{e.name} would be a witness: the reduced commit quorum of {voters} allows none")
     needed = promise_bounds(core.log.gates, core.commit_index)[1]
     if e.level_max < needed:
         why = f"a FENCE for level {levels.fence} stands at index {levels.index}"
@@ -139,7 +143,7 @@ def _why_not_add(core: Core, e: AddMember) -> ProposalRefused | None:
     if len(e.incarnation) != 16:
         return ChangeRefused(f"an incarnation is 16 bytes, not {len(e.incarnation)}")
     if configuration.next_member_id >= INDEX_MAX:
-        return ChangeRefused("member ids are used up")
+        return ChangeRefused(f"member ids are used up at {configuration.next_member_id}")
     return _why_not_texts(configuration, NodeId(0), e.name, e.peer_address, e.client_address)
 
 
@@ -147,9 +151,10 @@ def _why_not_texts(
     configuration: Configuration, member_id: NodeId, name: str, peer: str, client: str
 ) -> ProposalRefused | None:
     if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
-        return ChangeRefused(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
+        return ChangeRefused(f"a member's name has 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
     if not 0 < len(peer.encode()) <= ADDRESS_BYTES_MAX or len(client.encode()) > ADDRESS_BYTES_MAX:
-        return ChangeRefused(f"an address has 1 to {ADDRESS_BYTES_MAX} bytes")
+        sizes = f"{len(peer.encode())} and {len(client.encode())}"
+        return ChangeRefused(f"an address of {name} has 1 to {ADDRESS_BYTES_MAX} bytes, not {sizes}")
     for other in configuration.members:
         if other.member_id != member_id and other.name == name:
             return ChangeRefused(f"member {other.member_id} is already named {name!r}")
@@ -207,11 +212,11 @@ def why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
         return None
     floor = min(max(1, before.full_min), before.full_voter_count)
     if after.full_voter_count < floor:
-        return ChangeRefused(f"{after.full_voter_count} full voters would be left, fewer than {floor}")
+        return ChangeRefused(too_few_full(after, floor))
     least = majority(len(after.voter_ids))
     if after.full_voter_count < least and any(m.voter and not m.is_full for m in after.members):
         return ChangeRefused(
-            f"{after.full_voter_count} of {len(after.voter_ids)} voters would be full, fewer than {least}"
+            f"{after.full_voter_count} of the voters {list(after.voter_ids)} would be full, fewer than {least}"
         )
     live = _live(core)
     if not has_quorum(after.voter_ids, after.outgoing, live):
@@ -220,13 +225,19 @@ def why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
     return None
 
 
+def too_few_full(after: Configuration, least: int) -> str:
+    """The refusal of a change that leaves this configuration: which full voters it would have, and how few they are."""
+    left = [m.member_id for m in after.members if m.voter and m.is_full and m.phase is not MemberPhase.DEMOTING]
+    return f"{len(left)} full voters would be left, fewer than {least}: {left}"
+
+
 def _live(core: Core) -> set[NodeId]:
     return {p.member_id for p in core.progress.values() if is_live(core, p)} | {core.node_id}
 
 
 def is_live(core: Core, p: Progress) -> bool:
     """Answered a heartbeat that was sent within the last election timeout."""
-    return core.now - p.contact < core.config.election_timeout_ns
+    return p.is_live(core.now, core.config.election_timeout_ns)
 
 
 def change_voters(core: Core, proposal_id: int | None, after: Configuration, member_id: NodeId) -> None:
@@ -265,7 +276,7 @@ def append_configuration(core: Core, proposal_id: int | None, after: Configurati
 
 def _last_words(core: Core, p: Progress) -> None:
     if p.state is REPLICATE and core.log.last_index - p.next < core.config.batch_entries_max:
-        send_append(core, p, core.config.batch_bytes_max)
+        send_append(core, p, core.config.batch_entries_max, core.config.batch_bytes_max)
 
 
 # --- the caught-up test (§4.2.1) ------------------------------------------------------------------------------------

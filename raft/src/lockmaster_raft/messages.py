@@ -269,6 +269,80 @@ class WitnessReport:
 
 
 @record
+class Retain:
+    """With a leader's heartbeat duties: keep your log above `floor`, within your own budget, for somebody needs it.
+
+    `snapshot_at` > 0: the leader has just cut its state there for a snapshot: make one at exactly that index, if your
+    state has not passed it, so that its chunks can be had from several members. Answered by SourceReport.
+    """
+
+    header: Header
+    floor: Index
+    snapshot_at: Index
+
+
+@record
+class SourceReport:
+    """What a member can serve: its snapshot (0, 0 and zeros without one), by the digest of its manifest."""
+
+    header: Header
+    log_first: Index
+    snapshot_index: Index
+    snapshot_term: Term
+    manifest: bytes
+    """32 bytes: BLAKE2b of all chunk digests in order."""
+
+
+@record
+class CatchUp:
+    """The leader names a committed range to fetch from `sources`, instead of sending it (raft.md §3).
+
+    `anchors` are (index, term) in order: the first is the joint, proved in this term; each two are a piece, the entries
+    after the one up to the other. By the Log Matching Property an anchor names everything up to it: it is the piece's
+    content address. All of it is committed. Answered by CatchUpReply.
+    """
+
+    header: Header
+    stream_epoch: int
+    anchors: tuple[tuple[Index, Term], ...]
+    sources: tuple[NodeId, ...]
+
+
+@record
+class CatchUpReply:
+    """Durable and equal to the leader's log up to `match_index`. `reason`: the fetch is over, for want of this."""
+
+    header: Header
+    stream_epoch: int
+    match_index: Index
+    applied: Index
+    log_first: Index
+    free_bytes: int
+    reason: str = ""
+
+
+@record
+class FetchRange:
+    """Asks a source for the entries after (prev_index, prev_term) up to (last_index, last_term)."""
+
+    header: Header
+    prev_index: Index
+    prev_term: Term
+    last_index: Index
+    last_term: Term
+
+
+@record
+class FetchRangeReply:
+    """Entries after prev_index, no further than last_index or the source's commit index; none: it has none (bulk)."""
+
+    header: Header
+    prev_index: Index
+    last_index: Index
+    entries: tuple[Entry, ...]
+
+
+@record
 class TimeoutNow:
     """Leadership transfer (§3.10): the target campaigns at once, with `transfer` set in its votes."""
 
@@ -301,6 +375,12 @@ Message = (
     | InstallAnchor
     | Coverage
     | WitnessReport
+    | Retain
+    | SourceReport
+    | CatchUp
+    | CatchUpReply
+    | FetchRange
+    | FetchRangeReply
     | TimeoutNow
     | Removed
 )

@@ -13,7 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from lockmaster_raft import gating, leader, members, reads, role_changes, side, snapshot, transfer
+from lockmaster_raft import (
+    gating,
+    leader,
+    lease,
+    members,
+    ranges,
+    reads,
+    role_changes,
+    side,
+    snapshot,
+    sources,
+    transfer,
+)
 from lockmaster_raft.config import RaftConfig
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import campaign, own_vote_durable, start_pre_vote
@@ -29,6 +41,7 @@ from lockmaster_raft.events import (
     PeerDisconnected,
     Persisted,
     PieceRefused,
+    PiecesHeld,
     PieceStored,
     PromoteMember,
     Propose,
@@ -39,6 +52,7 @@ from lockmaster_raft.events import (
     SetReducedCommit,
     SideOpened,
     SideReady,
+    SnapshotCut,
     SnapshotInstalled,
     SnapshotReady,
     StorageReport,
@@ -304,6 +318,10 @@ class Node:
         counted = age + max(0, now - core.now)
         return -(-counted * 1_000_000 // (1_000_000 - core.config.drift_ppm_max))
 
+    def holds_lease(self, now: Nanos) -> bool:
+        """Whether a read that asks for a lease would be answered at `now` without a round (lease.py)."""
+        return lease.holds(self._core, now)
+
     def term_at(self, index: Index) -> Term | None:
         """Term of the entry at `index`, or None outside of the log."""
         return self._core.log.term(index)
@@ -317,6 +335,17 @@ class Node:
         """The snapshot being fetched, with its manifest, or None."""
         fetch = self._core.fetch
         return fetch.snapshot if fetch is not None else None
+
+    @property
+    def fetching_range(self) -> tuple[Index, Index] | None:
+        """(last index here, last index named) of the committed range being fetched from other members, or None."""
+        fetch = self._core.ranges
+        return (fetch.anchors[fetch.done][0], fetch.anchors[-1][0]) if fetch is not None else None
+
+    @property
+    def fetch_counts(self) -> dict[str, int]:
+        """What fetches from other members have done since the start, by kind."""
+        return dict(self._core.counts)
 
     def progress_view(self) -> dict[NodeId, MemberView]:
         """A leader's view of the other members, ascending by id; empty elsewhere."""
@@ -353,6 +382,8 @@ def _deadlines(core: Core) -> None:
         reads.retry(core)
     if core.fetch is not None and core.now >= snapshot.fetch_deadline(core):
         snapshot.expire_pieces(core)
+    if core.ranges is not None and core.now >= core.ranges.pieces.deadline():
+        ranges.expire(core)
 
 
 def _next_deadline(core: Core) -> int:
@@ -364,6 +395,8 @@ def _next_deadline(core: Core) -> int:
         at = core.reads.attempt_retry_at
     if core.fetch is not None:
         at = min(at, snapshot.fetch_deadline(core))
+    if core.ranges is not None:
+        at = min(at, core.ranges.pieces.deadline())
     return at
 
 
@@ -406,7 +439,9 @@ def _dispatch_rare(
         | DemoteMember
         | AbortRoleChange
         | SetReducedCommit
+        | SnapshotCut
         | SnapshotReady
+        | PiecesHeld
         | PieceStored
         | PieceRefused
         | SnapshotInstalled
@@ -436,6 +471,10 @@ def _dispatch_rare(
             for p in core.progress.values():
                 if p.state is CATCHUP:
                     snapshot.offer(core, p)
+        case SnapshotCut():
+            sources.on_cut(core, event.index)
+        case PiecesHeld():
+            snapshot.on_pieces_held(core, event)
         case PieceStored():
             snapshot.on_piece_stored(core, event)
         case PieceRefused():

@@ -14,17 +14,22 @@ from lockmaster_raft.ids import NO_INDEX, Index, Nanos, NodeId
 
 
 class ProgressState(Enum):
-    """PROBE: looking for the joint, one request at a time. REPLICATE: pipelining. CATCHUP: fetching a snapshot."""
+    """PROBE: looking for the joint, one request at a time. REPLICATE: pipelining. CATCHUP: fetching a snapshot.
+
+    FETCHING: getting a committed range from other members; the leader sends it heartbeats only.
+    """
 
     PROBE = "probe"
     REPLICATE = "replicate"
     CATCHUP = "catchup"
+    FETCHING = "fetching"
 
 
 PROBE: Final = ProgressState.PROBE
 """Plain names, as in ready.py: Enum look-ups are slow on Python 3.11."""
 REPLICATE: Final = ProgressState.REPLICATE
 CATCHUP: Final = ProgressState.CATCHUP
+FETCHING: Final = ProgressState.FETCHING
 
 
 class Inflight(NamedTuple):
@@ -46,16 +51,23 @@ class Progress:
         "acked_round",
         "applied",
         "backoff",
+        "boost",
+        "boost_until",
         "boot_nonce",
         "catch_rounds",
         "catch_started",
         "catch_target",
         "caught_up",
+        "commit",
         "commit_told",
         "contact",
         "covered",
         "epoch",
         "fence_index",
+        "fetch_barred",
+        "fetch_deadline",
+        "fetch_upto",
+        "floor_told",
         "free_bytes",
         "inflight",
         "inflight_bytes",
@@ -63,8 +75,10 @@ class Progress:
         "level_max",
         "level_min",
         "log_first",
+        "manifest",
         "match",
         "member_id",
+        "narrowed_at",
         "next",
         "offered_at",
         "offered_index",
@@ -73,11 +87,15 @@ class Progress:
         "ready_index",
         "report_round",
         "request_id",
+        "rtt_min_ns",
         "rtt_ns",
         "rtt_var_ns",
         "sampled",
+        "snapshot_index",
         "snapshot_min",
         "state",
+        "window_bytes",
+        "window_requests",
     )
 
     def __init__(self, member_id: NodeId, next_index: int, now: Nanos, rtt_ns: int) -> None:
@@ -101,6 +119,8 @@ class Progress:
         self.backoff = 1
         self.commit_told: int = 0
         self.applied: Index = Index(0)
+        self.commit: Index = Index(0)
+        """Its commit index as last reported: what it can serve to others."""
         self.log_first: Index = Index(0)
         self.free_bytes = 0
         self.covered: int = 0
@@ -122,6 +142,27 @@ class Progress:
         self.catch_started: int = now
         self.catch_rounds = 0
         self.caught_up = False
+        self.fetch_upto: int = 0
+        """FETCHING: the last anchor that it was named."""
+        self.fetch_deadline: int = 0
+        """FETCHING: without progress by then the leader sends the entries itself."""
+        self.fetch_barred: int = 0
+        """Until then the leader sends itself: the fetch before came to nothing."""
+        self.floor_told: int = -1
+        """The floor of the last Retain; -1: none was sent."""
+        self.snapshot_index: Index = Index(0)
+        self.manifest = b""
+        """The snapshot that it can serve (SourceReport)."""
+        self.window_requests = 0
+        self.window_bytes = 0
+        """The adaptive window (pipeline.py); 0: not narrowed."""
+        self.narrowed_at = 0
+        """Last request on its way when the window was narrowed: once per window."""
+        self.rtt_min_ns = 0
+        self.boost = 1
+        """How much wider the window may be; > 1 while it catches up."""
+        self.boost_until: int = 0
+        """The boost ends with this match."""
 
     def restart(self, next_index: int) -> None:
         """A new stream: what was in flight is void, the joint is probed again."""
@@ -130,6 +171,10 @@ class Progress:
         self.inflight.clear()
         self.inflight_bytes = 0
         self.next = next_index
+
+    def is_live(self, now: int, election_timeout_ns: int) -> bool:
+        """Whether it answered a heartbeat that was sent within the last election timeout."""
+        return now - self.contact < election_timeout_ns
 
     def sample_rtt(self, rtt_ns: int) -> None:
         """RFC 6298 smoothing of the measured request time, the member's sync included."""
@@ -147,3 +192,33 @@ class Progress:
         if timeout > ceiling_ns:
             timeout = ceiling_ns
         return timeout if timeout > floor_ns else floor_ns
+
+
+class CommitLatency:
+    """How long entries of this leadership take from append to commit: one at a time is measured, then smoothed."""
+
+    __slots__ = ("_at", "_index", "average_ns")
+
+    def __init__(self) -> None:
+        self.average_ns = 0
+        self._index = 0
+        self._at = 0
+
+    def appended(self, index: int, now: int) -> None:
+        """An own entry was appended: measure it, unless another is being measured."""
+        if not self._index:
+            self._index, self._at = index, now
+
+    def committed(self, commit_index: int, now: int) -> None:
+        """The commit index rose."""
+        if self._index and commit_index >= self._index:
+            self.average_ns += (now - self._at - self.average_ns) >> 3
+            self._index = 0
+
+    def restart(self) -> None:
+        """A new leadership: what was being measured may never commit."""
+        self._index = 0
+
+    def worst_ns(self, now: int) -> int:
+        """The average, or what the entry being measured has waited already if that is more."""
+        return max(self.average_ns, now - self._at) if self._index else self.average_ns

@@ -25,7 +25,7 @@ def request(core: Core, request_id: int, *, by_lease: bool = False) -> None:
     if not core.full_here:
         core.read_results.append(ReadReady(request_id, None))  # no state, or no right to serve it (I4, I9)
         return
-    if by_lease and lease.holds(core):
+    if by_lease and lease.holds(core, core.now):
         core.read_results.append(ReadReady(request_id, core.commit_index))
         return
     if core.role is LEADER:

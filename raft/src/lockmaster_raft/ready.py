@@ -168,6 +168,13 @@ class StorePiece:
 
 
 @record
+class BeginPieces:
+    """A fetch of this snapshot begins or goes on after a restart: step PiecesHeld with the chunks that are here."""
+
+    snapshot: InstallSnapshot
+
+
+@record
 class InstallPieces:
     """All chunks are stored: verify, switch in, sync, then step SnapshotInstalled."""
 
@@ -176,9 +183,17 @@ class InstallPieces:
 
 @record
 class MakeSnapshot:
-    """A member needs a snapshot and there is none, or it is too old: make one, then step SnapshotReady."""
+    """A member needs a snapshot: make one, step SnapshotCut at the moment of the cut and SnapshotReady with it done.
+
+    `exact`: of the state at `index_min` itself, or none at all if that can't be had; `apply` of the Readies before and
+    of this one goes no further. Else at or above `index_min`, as soon as it can be had.
+    """
 
     index_min: Index
+    exact: bool = False
+
+
+Piece = ServePiece | StorePiece | BeginPieces | InstallPieces | MakeSnapshot
 
 
 @record
@@ -226,6 +241,6 @@ class Ready:
     proposals: tuple[Appended | Refused | Resolved, ...] = ()
     role_changed: RoleChanged | None = None
     alarms: tuple[Alarm, ...] = ()
-    pieces: tuple[ServePiece | StorePiece | InstallPieces | MakeSnapshot, ...] = ()
+    pieces: tuple[Piece, ...] = ()
     state: tuple[StateAction, ...] = ()
     """What becomes of the state machine in a role change; to be done in order, before `apply` of the same Ready."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from lockmaster_raft import election, follower, leader, reads, snapshot, witness
+from lockmaster_raft import election, follower, leader, ranges, reads, snapshot, sources, witness
 from lockmaster_raft.core import Core
-from lockmaster_raft.ids import NO_NODE
+from lockmaster_raft.ids import INDEX_MAX, NO_NODE
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    CatchUp,
+    CatchUpReply,
     Coverage,
     FetchPiece,
     FetchPieceReply,
+    FetchRange,
+    FetchRangeReply,
     Heartbeat,
     HeartbeatReply,
     InstallAnchor,
@@ -30,12 +34,14 @@ from lockmaster_raft.messages import (
     Removed,
     RequestVote,
     RequestVoteReply,
+    Retain,
+    SourceReport,
     TimeoutNow,
     WitnessReport,
 )
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import become_follower
-from lockmaster_raft.validate import why_not
+from lockmaster_raft.validate import why_not, why_not_near
 
 
 def receive(core: Core, m: Message) -> None:
@@ -47,16 +53,22 @@ def receive(core: Core, m: Message) -> None:
     if header.level_min > core.level_max or header.level_max < core.level_min:
         core.refuse("no common level")
         return
-    reason = why_not(m)
+    reason = why_not(m, core.term, core.cluster_time_heard)
+    if reason is None and isinstance(m, (InstallSnapshot, InstallAnchor, Removed)):
+        reason = why_not_near(m, core.log.last_index, core.committed_configuration.epoch)
     if reason is not None:
         core.refuse(reason)
-        if isinstance(m, AppendEntries):
+        if isinstance(m, AppendEntries) and 0 <= m.stream_epoch <= INDEX_MAX and 0 <= m.request_id <= INDEX_MAX:
             follower.refuse_append(core, m, reason)
         return
     match m:
         case AppendEntries() | Heartbeat() | InstallSnapshot() | InstallAnchor() | Coverage() | TimeoutNow():
             _from_leader(core, m)
         case AppendEntriesReply() | HeartbeatReply() | InstallSnapshotReply() | WitnessReport():
+            _to_leader(core, m)
+        case CatchUp() | Retain():
+            _from_leader(core, m)
+        case CatchUpReply() | SourceReport():
             _to_leader(core, m)
         case PreVote():
             election.on_pre_vote(core, m)
@@ -72,13 +84,18 @@ def receive(core: Core, m: Message) -> None:
             snapshot.on_fetch_piece(core, m)
         case FetchPieceReply():
             snapshot.on_fetch_piece_reply(core, m)
+        case FetchRange():
+            ranges.on_fetch_range(core, m)
+        case FetchRangeReply():
+            ranges.on_range_reply(core, m)
         case Removed():
             election.on_removed(core, m)
         case _:
             assert_never(m)
 
 
-_FromLeader = AppendEntries | Heartbeat | InstallSnapshot | InstallAnchor | Coverage | TimeoutNow
+_FromLeader = AppendEntries | Heartbeat | InstallSnapshot | InstallAnchor | Coverage | CatchUp | Retain | TimeoutNow
+_ToLeader = AppendEntriesReply | HeartbeatReply | InstallSnapshotReply | WitnessReport | CatchUpReply | SourceReport
 
 
 def _from_leader(core: Core, m: _FromLeader) -> None:
@@ -99,6 +116,10 @@ def _from_leader(core: Core, m: _FromLeader) -> None:
             witness.on_anchor(core, m)
         case Coverage():
             witness.on_coverage(core, m)
+        case CatchUp():
+            ranges.on_catch_up(core, m)
+        case Retain():
+            sources.on_retain(core, m)
         case TimeoutNow():
             election.on_timeout_now(core, m)
         case _:
@@ -116,13 +137,13 @@ def _answer_stale(core: Core, m: _FromLeader) -> None:
             snapshot.refuse_stale(core, m)
         case InstallAnchor():
             witness.refuse_stale_anchor(core, m)
-        case TimeoutNow() | Coverage():
+        case TimeoutNow() | Coverage() | CatchUp() | Retain():
             pass
         case _:
             assert_never(m)
 
 
-def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnapshotReply | WitnessReport) -> None:
+def _to_leader(core: Core, m: _ToLeader) -> None:
     header = m.header
     if header.term > core.term:
         become_follower(core, header.term, NO_NODE)
@@ -139,6 +160,10 @@ def _to_leader(core: Core, m: AppendEntriesReply | HeartbeatReply | InstallSnaps
             leader.on_install_reply(core, m)
         case WitnessReport():
             witness.on_report(core, m)
+        case CatchUpReply():
+            leader.on_catch_up_reply(core, m)
+        case SourceReport():
+            snapshot.on_source_report(core, m)
         case _:
             assert_never(m)
 

@@ -1,17 +1,19 @@
 """Sending entries: one pipelined stream per member (§3.5, §10.2.1), heartbeats in rounds beside it.
 
 A stream starts in PROBE: one request, with the first batch on board, at the guessed joint. A success opens the
-pipeline (REPLICATE): batches leave as long as the window of requests and bytes has room, without waiting. A mismatch
-names the conflicting term and its first index, so the leader skips a term per probe, and an empty member is found in
-two probes whatever the log's length. What is below the log's base becomes a snapshot (CATCHUP).
+pipeline (REPLICATE): batches leave as long as the window of requests and bytes (pipeline.py) has room, without waiting.
+A mismatch names the conflicting term and its first index, so the leader skips a term per probe, and an empty member is
+found in two probes whatever the log's length. What is below the log's base becomes a snapshot (CATCHUP). Of a member
+that lacks much (FETCHING) the other members are asked (ranges.py).
 """
 
 from __future__ import annotations
 
+from lockmaster_raft import pipeline
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.ids import Index
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat
-from lockmaster_raft.progress import CATCHUP, PROBE, REPLICATE, Inflight, Progress
+from lockmaster_raft.progress import CATCHUP, FETCHING, PROBE, REPLICATE, Inflight, Progress
 from lockmaster_raft.ready import Channel
 from lockmaster_raft.snapshot import offer
 
@@ -22,19 +24,17 @@ PROBE_BYTES_MAX = 64 << 10
 def replicate(core: Core, p: Progress) -> None:
     """Send what this member's window has room for."""
     if p.state is REPLICATE:
-        config = core.config
         last = core.log.last_index
-        while (
-            p.next <= last
-            and len(p.inflight) < config.inflight_requests_max
-            and p.inflight_bytes < config.inflight_bytes_max
-        ):
-            if not send_append(core, p, config.batch_bytes_max):
+        if p.next > last:
+            return
+        requests_max, bytes_max, entries_max = pipeline.limits(core, p)
+        while p.next <= last and len(p.inflight) < requests_max and p.inflight_bytes < bytes_max:
+            if not send_append(core, p, entries_max, core.config.batch_bytes_max):
                 return
     elif p.state is PROBE:
         if not p.inflight:
-            send_append(core, p, PROBE_BYTES_MAX)
-    else:
+            send_append(core, p, core.config.batch_entries_max, PROBE_BYTES_MAX)
+    elif p.state is CATCHUP:
         offer(core, p)
 
 
@@ -44,7 +44,7 @@ def replicate_all(core: Core) -> None:
         replicate(core, p)
 
 
-def send_append(core: Core, p: Progress, bytes_max: int) -> bool:
+def send_append(core: Core, p: Progress, entries_max: int, bytes_max: int) -> bool:
     """Send one AppendEntries from p.next on; False when the log no longer reaches back that far."""
     log = core.log
     prev_index = p.next - 1
@@ -55,7 +55,7 @@ def send_append(core: Core, p: Progress, bytes_max: int) -> bool:
         p.offered_index = 0
         offer(core, p)
         return False
-    entries = log.entries(p.next, log.last_index + 1, core.config.batch_entries_max, bytes_max)
+    entries = log.entries(p.next, log.last_index + 1, entries_max, bytes_max)
     p.request_id += 1
     message = AppendEntries(
         core.header(p.member_id),
@@ -87,8 +87,10 @@ def on_success(core: Core, p: Progress, m: AppendEntriesReply) -> bool:
         p.inflight_bytes -= done.size
         if done.request_id == m.request_id:
             p.sample_rtt(now - done.sent_at)
+            pipeline.answered(core, p, m.request_id, now - done.sent_at)
     p.backoff = 1
     p.applied = max(p.applied, m.applied)
+    p.commit = max(p.commit, m.commit)
     p.log_first = max(p.log_first, m.log_first)
     p.free_bytes = m.free_bytes
     if p.state is PROBE:
@@ -99,6 +101,8 @@ def on_success(core: Core, p: Progress, m: AppendEntriesReply) -> bool:
     rose = m.match_index > p.match
     if rose:
         p.match = m.match_index
+        if p.boost_until:
+            pipeline.end_boost(core, p)
     if p.next <= p.match:
         p.next = p.match + 1
     return rose
@@ -151,6 +155,8 @@ def retransmit_deadline(core: Core, p: Progress) -> int:
     config = core.config
     if p.state is CATCHUP:
         return p.offered_at + config.election_timeout_ns
+    if p.state is FETCHING:
+        return p.fetch_deadline
     if not p.inflight:
         return NEVER
     return p.inflight[0].sent_at + p.retry_after_ns(config.heartbeat_interval_ns, 4 * config.election_timeout_ns)
@@ -160,5 +166,6 @@ def retransmit(core: Core, p: Progress) -> None:
     """No reply in time: offer the snapshot again, or restart the stream behind what is proved."""
     if p.state is not CATCHUP:
         p.backoff = min(2 * p.backoff, 16)
+        pipeline.lost(core, p)
         p.restart(p.match + 1 if p.match else p.next if not p.inflight else p.inflight[0].prev_index + 1)
     replicate(core, p)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft import transfer
+from lockmaster_raft.config import MILLISECOND
 from lockmaster_raft.core import Core
 from lockmaster_raft.coverage import why_not_covered
 from lockmaster_raft.errors import ChangeRefused, NotReady, ProposalRefused
@@ -22,6 +23,7 @@ from lockmaster_raft.members import (
     fit_to_vote,
     is_live,
     joint,
+    too_few_full,
     why_not_level,
     why_not_now,
     why_not_voters,
@@ -56,7 +58,8 @@ def _renewed(core: Core, member: Member, role: MemberRole, phase: MemberPhase) -
 def _behind(core: Core, p: Progress) -> NotReady | None:
     """A member that a role change relies on must be there and hold the log but for a few entries."""
     if not is_live(core, p):
-        return NotReady(f"member {p.member_id} did not answer for an election timeout")
+        silent_ms = (core.now - p.contact) // MILLISECOND
+        return NotReady(f"member {p.member_id} did not answer for {silent_ms} ms")
     gap, most = core.commit_index - p.match, core.config.role_gap_entries_max
     if gap > most:
         return NotReady(f"member {p.member_id} is {gap} entries behind the commit index, more than {most}")
@@ -101,11 +104,14 @@ def _demoting(core: Core, member_id: NodeId, expected_epoch: int | None) -> _Ans
     if member_id == core.node_id:
         return ChangeRefused(f"member {member_id} leads: transfer leadership first")
     if configuration.reduced_commit:
-        return ChangeRefused("the reduced commit quorum allows no witness")
+        voters = list(configuration.voter_ids)
+        return ChangeRefused(
+            f"member {member_id} would be a witness: the reduced commit quorum of {voters} allows none"
+        )
     after = _renewed(core, member, MemberRole.FULL, MemberPhase.DEMOTING)
     least = max(2, configuration.full_min, majority(len(configuration.voter_ids)))
     if after.full_voter_count < least:
-        return ChangeRefused(f"{after.full_voter_count} full voters would be left, fewer than {least}")
+        return ChangeRefused(too_few_full(after, least))
     for other in configuration.members:
         p = core.progress.get(other.member_id)
         if other.voter and other.is_full and p is not None:
@@ -163,8 +169,8 @@ def on_reduced(core: Core, e: SetReducedCommit) -> None:
     error = why_not_now(core, e.expected_epoch) or why_not_level(core)
     if error is not None:
         answer = error
-    elif e.enabled and any(not m.is_full for m in core.configuration.members):
-        answer = ChangeRefused("the reduced commit quorum is refused beside a witness")
+    elif e.enabled and (witnesses := [m.member_id for m in core.configuration.members if not m.is_full]):
+        answer = ChangeRefused(f"the reduced commit quorum is refused beside a witness: {witnesses}")
     else:
         answer = replace(core.configuration, epoch=core.configuration.epoch + 1, reduced_commit=e.enabled)
     _settle(core, e.proposal_id, answer, NO_NODE)

@@ -98,6 +98,7 @@ def become_leader(core: Core) -> None:
     core.own_term_committed = False
     core.pending_sizes.clear()
     core.pending_bytes = 0
+    core.latency.restart()
     core.round_id = core.confirmed_round = 0
     core.check_quorum_at = now + config.election_timeout_ns
     core.duties_at = now + DUTIES_ROUNDS * config.heartbeat_interval_ns

@@ -78,7 +78,7 @@ def carry_on(core: Core) -> None:
     if side is None or side.stage is not SideStage.FETCHING or fetch is None:
         return
     snapshot = fetch.snapshot
-    if len(fetch.held) < len(snapshot.chunk_digests) or core.commit_index < snapshot.last_index:
+    if not fetch.pieces.is_whole or core.commit_index < snapshot.last_index:
         return
     side.stage = SideStage.OPENING
     fetch.installing = True

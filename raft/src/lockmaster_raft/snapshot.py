@@ -1,30 +1,42 @@
 """Snapshots (§5): the leader names one by its manifest, the member fetches its chunks by content address.
 
-The leader sends no data unasked: InstallSnapshot carries digests, FetchPiece asks for one chunk, ServePiece tells the
-host to read it. Chunks arrive in any order, several at once, each verified by the host (StorePiece → PieceStored);
-what is held stays held when the leader changes or repeats itself. With all held, InstallPieces; with that durable,
-SnapshotInstalled moves the base. Between the two nothing is applied: the state is being switched.
+The leader sends no data unasked: InstallSnapshot carries digests and names the members that have the chunks
+(sources.py), FetchPiece asks one of them for one chunk, ServePiece tells the host there to read it. BeginPieces asks
+the own host what it holds of the snapshot from before a crash. Chunks arrive in any order, several at once (pieces.py),
+each verified by the host (StorePiece → PieceStored); what is held stays held when the leader changes or repeats itself.
+With all held, InstallPieces; with that durable, SnapshotInstalled moves the base. Between the two nothing is applied:
+the state is being switched.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from lockmaster_raft import side
-from lockmaster_raft.core import NEVER, Core, Fetch, OwnSnapshot
+from lockmaster_raft import side, sources
+from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.coverage import bound_for_full, offer_anchor
-from lockmaster_raft.events import PieceRefused, PieceStored, SnapshotInstalled, SnapshotReady
+from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, SnapshotInstalled, SnapshotReady
 from lockmaster_raft.gates import check_supported, deactivated_at
 from lockmaster_raft.ids import Index, NodeId, PersistSeq
 from lockmaster_raft.membership import MemberPhase
-from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
-from lockmaster_raft.progress import Progress
+from lockmaster_raft.messages import (
+    FetchPiece,
+    FetchPieceReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    SourceReport,
+)
+from lockmaster_raft.pieces import Fetch, OwnSnapshot, Pieces, timeout_ns
+from lockmaster_raft.progress import CATCHUP, Progress
 from lockmaster_raft.promise import settle
-from lockmaster_raft.ready import LEADER, Base, Channel, InstallPieces, MakeSnapshot, ServePiece, StorePiece
-
-PIECES_OUTSTANDING_MAX: Final = 8
-"""Chunks asked for and not yet stored."""
-
+from lockmaster_raft.ready import (
+    LEADER,
+    Base,
+    BeginPieces,
+    Channel,
+    InstallPieces,
+    MakeSnapshot,
+    ServePiece,
+    StorePiece,
+)
 
 # --- the leader's side ----------------------------------------------------------------------------------------------
 
@@ -86,7 +98,7 @@ def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
             snapshot.levels,
             snapshot.chunk_digests,
             snapshot.bytes_total,
-            (core.node_id,),
+            sources.sources_of(core, p, snapshot),
         ),
         Channel.BULK,
     )
@@ -106,8 +118,24 @@ def on_snapshot_ready(core: Core, e: SnapshotReady) -> None:
             e.levels,
             e.chunk_digests,
             e.bytes_total,
+            sources.manifest_of(e.chunk_digests),
         )
         core.snapshot_asked_at = -NEVER
+        sources.report(core)
+
+
+def on_source_report(core: Core, m: SourceReport) -> None:
+    """A member holds a snapshot: if it is the one that others fetch, they hear of it."""
+    reporter = core.progress.get(m.header.sender)
+    snapshot = core.snapshot
+    if reporter is None:
+        core.refuse("source report of no member")
+        return
+    if not sources.on_report(core, reporter, m) or snapshot is None:
+        return
+    for p in core.progress.values():
+        if p.offered_index == snapshot.last_index and p is not reporter and (p.state is CATCHUP or p.snapshot_min):
+            _name(core, p, snapshot)
 
 
 def on_fetch_piece(core: Core, m: FetchPiece) -> None:
@@ -145,14 +173,16 @@ def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
         or m.last_index > old.last_index
         or (m.last_index == old.last_index and m.chunk_digests != old.chunk_digests)
     ):
-        core.fetch = fetch = Fetch(m, m.header.sender)
+        _begin(core, m)
     elif m.last_index == old.last_index:
+        if m.header.sender != fetch.leader:
+            core.counts["fetches_taken_over"] += 1
         fetch.snapshot, fetch.leader = m, m.header.sender
-        fetch.bad_sources.clear()
-    elif m.header.term > old.header.term and fetch.bad_sources.issuperset(old.sources):
-        # Whoever had the newer one has lost it (a restart forgets it), and this leader never had it: waiting for it
-        # would keep this member out for good (found by seed 5071 of the registers).
-        core.fetch = fetch = Fetch(m, m.header.sender)
+        fetch.pieces.renew(m.sources, m.header.sender)
+    elif m.header.term > old.header.term and fetch.pieces.bad.issuperset(old.sources):
+        # Whoever had the newer one has lost it, and this leader never had it: waiting for it would keep this member
+        # out for good (found by seed 5071 of the registers).
+        _begin(core, m)
     else:
         core.refuse("older snapshot than the one being fetched")
         _reply(core, m, installed=False, reason="a newer snapshot is being fetched")
@@ -161,9 +191,28 @@ def on_install_snapshot(core: Core, m: InstallSnapshot) -> None:
     pump(core)
 
 
+def _begin(core: Core, m: InstallSnapshot) -> None:
+    core.fetch = Fetch(m, m.header.sender, Pieces(len(m.chunk_digests), m.sources, m.header.sender))
+    core.pieces.append(BeginPieces(m))
+
+
+def on_pieces_held(core: Core, e: PiecesHeld) -> None:
+    """The host says what it has of the snapshot from before: the rest is asked for."""
+    fetch = core.fetch
+    if fetch is None or fetch.snapshot.last_index != e.last_index:
+        return
+    if e.numbers and not fetch.begun:
+        core.counts["fetches_resumed"] += 1
+    fetch.begun = True
+    for number in e.numbers:
+        if 0 <= number < fetch.pieces.total:
+            fetch.pieces.hold(number)
+    pump(core)
+
+
 def _reply(core: Core, m: InstallSnapshot, *, installed: bool, reason: str = "") -> None:
     fetch = core.fetch
-    held = len(fetch.held) if fetch is not None else 0
+    held = len(fetch.pieces.held) if fetch is not None else 0
     reply = InstallSnapshotReply(
         core.header(m.header.sender), m.stream_epoch, m.last_index, installed, held, core.commit_index, reason
     )
@@ -180,40 +229,21 @@ def refuse_stale(core: Core, m: InstallSnapshot) -> None:
 def pump(core: Core) -> None:
     """Ask for as many missing chunks as the window allows; install when none is missing."""
     fetch = core.fetch
-    if fetch is None or fetch.installing:
+    if fetch is None or fetch.installing or not fetch.begun:
         return
-    total = len(fetch.snapshot.chunk_digests)
-    if len(fetch.held) == total:
+    if fetch.pieces.is_whole:
+        if len(fetch.pieces.served) > 1:
+            core.counts["fetches_of_several_sources"] += 1
         if core.machine:
             fetch.installing = True
             core.pieces.append(InstallPieces(fetch.snapshot))
         else:
             side.carry_on(core)
         return
-    sources = [s for s in fetch.snapshot.sources if s not in fetch.bad_sources and s != core.node_id]
-    if not sources:
-        sources = [fetch.leader]
-    while len(fetch.outstanding) + len(fetch.storing) < PIECES_OUTSTANDING_MAX:
-        number = _next_number(fetch, total)
-        if number is None:
-            return
-        source = sources[number % len(sources)]
-        deadline = core.now + 2 * core.config.election_timeout_ns
-        fetch.outstanding[number] = (source, deadline)
+    while (asked := fetch.pieces.ask(core.now, timeout_ns(core.config.election_timeout_ns))) is not None:
+        number, source = asked
         digest = fetch.snapshot.chunk_digests[number]
-        request = FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest)
-        core.send(request, Channel.CONTROL, core.after())
-
-
-def _next_number(fetch: Fetch, total: int) -> int | None:
-    if fetch.again:
-        return fetch.again.pop()
-    while fetch.next_number < total and fetch.next_number in fetch.held:
-        fetch.next_number += 1
-    if fetch.next_number >= total:
-        return None
-    fetch.next_number += 1
-    return fetch.next_number - 1
+        core.send(FetchPiece(core.header(source), fetch.snapshot.last_index, number, digest), after=core.after())
 
 
 def on_fetch_piece_reply(core: Core, m: FetchPieceReply) -> None:
@@ -222,17 +252,15 @@ def on_fetch_piece_reply(core: Core, m: FetchPieceReply) -> None:
     if fetch is None or fetch.snapshot.last_index != m.last_index:
         core.refuse("piece of no snapshot being fetched")
         return
-    asked = fetch.outstanding.get(m.number)
-    if asked is None or (not m.found and asked[0] != m.header.sender):
+    asked = fetch.pieces.outstanding.get(m.number)
+    if asked is None or (not m.found and asked.source != m.header.sender):
         core.refuse("piece not asked for")
         return
     if not m.found:
-        # Asked again at its deadline, elsewhere if there is an elsewhere: the leader may have made a newer one.
-        if m.header.sender not in fetch.bad_sources:
-            fetch.bad_sources.add(m.header.sender)
+        fetch.pieces.not_there(m.number, m.header.sender)
+        pump(core)
         return
-    del fetch.outstanding[m.number]
-    fetch.storing.add(m.number)
+    fetch.pieces.came(m.number, m.header.sender, core.now + timeout_ns(core.config.election_timeout_ns))
     digest = fetch.snapshot.chunk_digests[m.number]
     core.pieces.append(StorePiece(m.last_index, m.number, digest, m.data))
 
@@ -242,10 +270,7 @@ def on_piece_stored(core: Core, e: PieceStored) -> None:
     fetch = core.fetch
     if fetch is None or fetch.snapshot.last_index != e.last_index:
         return
-    fetch.storing.discard(e.number)
-    if fetch.outstanding.pop(e.number, None) is not None and e.number in fetch.again:
-        fetch.again.remove(e.number)
-    fetch.held.add(e.number)
+    fetch.pieces.hold(e.number)
     pump(core)
 
 
@@ -254,34 +279,23 @@ def on_piece_refused(core: Core, e: PieceRefused) -> None:
     fetch = core.fetch
     if fetch is None or fetch.snapshot.last_index != e.last_index:
         return
-    core.refuse(f"snapshot piece: {e.why}")
-    fetch.storing.discard(e.number)
-    fetch.held.discard(e.number)
+    core.refuse("snapshot piece refused by the host")
     fetch.installing = False
     side.reopen(core)
-    if e.number not in fetch.outstanding and e.number not in fetch.again:
-        fetch.again.append(e.number)
+    fetch.pieces.refused(e.number)
     pump(core)
 
 
 def fetch_deadline(core: Core) -> int:
     """When the oldest outstanding chunk is asked for again."""
-    fetch = core.fetch
-    if fetch is None or not fetch.outstanding:
-        return NEVER
-    return min(deadline for _, deadline in fetch.outstanding.values())
+    return core.fetch.pieces.deadline() if core.fetch is not None else NEVER
 
 
 def expire_pieces(core: Core) -> None:
     """Chunks that did not come in time are asked for again, of another source if there is one."""
-    fetch = core.fetch
-    if fetch is None:
-        return
-    for number in sorted(n for n, (_, deadline) in fetch.outstanding.items() if deadline <= core.now):
-        source, _ = fetch.outstanding.pop(number)
-        fetch.bad_sources.add(source)
-        fetch.again.append(number)
-    pump(core)
+    if core.fetch is not None:
+        core.fetch.pieces.expire(core.now)
+        pump(core)
 
 
 def drop_overtaken_fetch(core: Core) -> None:
@@ -339,6 +353,8 @@ def _promotion_runs(core: Core) -> bool:
 def retain(core: Core) -> None:
     """Move the base as far as flushed state, slow members and the byte budget allow (service.md §5).
 
+    Slow members are those that the own leadership, or the leader's word, knows of. For one that is boosted the budget
+    is twice as large: it shall not need another snapshot.
     Never above min(flushed applied, commit): what is in the log only is never dropped.
     """
     log, config = core.log, core.config
@@ -353,8 +369,11 @@ def retain(core: Core) -> None:
     for p in core.progress.values():
         known = max(p.match, p.offered_index)
         keep = min(keep, known)
-    if log.bytes_above(max(keep, log.base.index)) > config.log_bytes_max:
-        keep = max(keep, log.index_within_bytes(config.log_bytes_max))
+    if core.role is not LEADER:
+        keep = min(keep, sources.floor(core))
+    budget = config.log_bytes_max * (2 if any(p.boost_until for p in core.progress.values()) else 1)
+    if log.bytes_above(max(keep, log.base.index)) > budget:
+        keep = max(keep, log.index_within_bytes(budget))
     keep = min(keep, ceiling)
     least = 1 if 0 < spent <= keep else max(1, config.retained_entries_min // 8)
     if keep - log.base.index < least:

@@ -6,6 +6,7 @@ While it runs nothing is proposed, so the target needs only what is in the log; 
 from __future__ import annotations
 
 from lockmaster_raft import lease
+from lockmaster_raft.config import MILLISECOND
 from lockmaster_raft.core import Core, Transfer
 from lockmaster_raft.errors import ChangeRefused, NotLeader, NotReady, ProposalRefused
 from lockmaster_raft.events import TransferLeadership
@@ -26,9 +27,22 @@ def on_transfer(core: Core, e: TransferLeadership) -> None:
         core.proposals.append(Resolved(e.proposal_id, target))
         return
     if target == NO_NODE:
-        core.proposals.append(Refused(e.proposal_id, NotReady("no other full voter is caught up")))
+        core.proposals.append(Refused(e.proposal_id, NotReady(_nobody(core))))
         return
     begin(core, e.proposal_id, target)
+
+
+def _nobody(core: Core) -> str:
+    """Why there is no target: the other full voters, and what each lacks."""
+    others = [_lack(core, p) for p in core.progress.values() if core.is_full_voter(p.member_id)]
+    return f"no other full voter is caught up: {'; '.join(others) if others else 'there is none'}"
+
+
+def _lack(core: Core, p: Progress) -> str:
+    silent_ns = core.now - p.contact
+    if silent_ns >= core.config.election_timeout_ns:
+        return f"member {p.member_id} did not answer for {silent_ns // MILLISECOND} ms"
+    return f"member {p.member_id} has the log up to {p.match} of {core.log.last_index}"
 
 
 def begin(core: Core, proposal_id: int | None, target: NodeId) -> None:
@@ -49,10 +63,9 @@ def _why_not(core: Core, target: NodeId) -> ProposalRefused | None:
     if not core.is_full_voter(target):
         return ChangeRefused(f"member {target} is not a full voter")
     p = core.progress.get(target)
-    if p is None or not is_caught_up(core, p):
-        match = p.match if p is not None else 0
-        return NotReady(f"member {target} has the log up to {match} of {core.log.last_index} or is silent")
-    return None
+    if p is None:
+        return NotReady(f"member {target} is not known to this leader yet: 0 of {core.log.last_index}")
+    return None if is_caught_up(core, p) else NotReady(_lack(core, p))
 
 
 def is_caught_up(core: Core, p: Progress) -> bool:

@@ -29,6 +29,9 @@ def on_report(core: Core, m: WitnessReport) -> None:
     if p is None:
         core.refuse("witness report of no member")
         return
+    if max(m.ready_index, m.snapshot_min, m.log_first - 1) > core.log.last_index:
+        core.refuse("witness report beyond the leader's log")
+        return
     p.log_first = max(p.log_first, m.log_first)
     p.free_bytes = m.free_bytes
     p.ready_epoch, p.ready_index = m.ready_epoch, m.ready_index

@@ -40,6 +40,7 @@ from lockmaster.errors import (
 
 if TYPE_CHECKING:
     from lockmaster.client.async_client import AsyncClient
+    from lockmaster.client.consistency import Bounded, Consistency, Eventual, LeaderLease, Linearizable
     from lockmaster.client.endpoints import TLS
     from lockmaster.client.locks import Held
     from lockmaster.client.sync_client import Client
@@ -48,10 +49,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AsyncClient": "async_client",
+    "Bounded": "consistency",
     "Change": "watching",
     "Client": "sync_client",
+    "Consistency": "consistency",
+    "Eventual": "consistency",
     "Held": "locks",
     "Item": "watching",
+    "LeaderLease": "consistency",
+    "Linearizable": "consistency",
     "TLS": "endpoints",
     "TypedChange": "typed",
     "Versioned": "typed",
@@ -61,16 +67,21 @@ _HOMES = {
 __all__ = [
     "TLS",
     "AsyncClient",
+    "Bounded",
     "Change",
     "Client",
     "Compacted",
     "CompareFailed",
     "ConfigMismatch",
+    "Consistency",
+    "Eventual",
     "ForkedClient",
     "Held",
     "Indeterminate",
     "InvalidRequest",
     "Item",
+    "LeaderLease",
+    "Linearizable",
     "LockBusy",
     "LockJeopardy",
     "LockLost",

@@ -10,7 +10,14 @@ LENGTH: Final = struct.Struct(">I")
 
 
 class Malformed(Exception):
-    """Bytes from the other side that are not a message; the text says what is wrong with them."""
+    """Bytes from the other side that are not a message; the text says what is wrong, `reason` is a word for counts.
+
+    A word of a fixed set: shape, range, length, kind, checksum.
+    """
+
+    def __init__(self, text: str, reason: str = "shape") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class FrameCutter:
@@ -37,7 +44,7 @@ class FrameCutter:
         while end - at >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data, at)
             if size > self.frame_bytes_max:
-                raise Malformed(f"frame of {size} bytes, limit {self.frame_bytes_max}")
+                raise Malformed(f"frame of {size} bytes, limit {self.frame_bytes_max}", "length")
             stop = at + LENGTH.size + size
             if stop > end:
                 self._wanted = stop - at

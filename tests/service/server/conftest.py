@@ -33,6 +33,11 @@ class MachineEngine:
         self.is_leader = True
         self.listeners: list[Callable[[Sequence[Event], int], None]] = []
         self.refusal: LockmasterError | None = None
+        self.unconfirmed: LockmasterError | None = None
+        """What a read index ends with."""
+        self.indexes_read: list[bool] = []
+        """By lease or not, one for each that was asked for."""
+        self.age_ns: int | None = None
         self.proposed: list[Command] = []
         self.held: list[Callable[[], None]] | None = None
         """A list: answers wait in it instead of being given."""
@@ -67,8 +72,12 @@ class MachineEngine:
     def keep_alive(self, session_ids: Sequence[int], done: Callable[[Any], None]) -> None:
         self._answer(lambda: done(()))
 
-    def read_index(self, done: Callable[[LockmasterError | None], None]) -> None:
-        self._answer(lambda: done(None))
+    def read_index(self, done: Callable[[LockmasterError | None], None], *, by_lease: bool = False) -> None:
+        self.indexes_read.append(by_lease)
+        self._answer(lambda: done(self.unconfirmed))
+
+    def state_age_ns(self) -> int | None:
+        return self.age_ns
 
     def _answer(self, answer: Callable[[], None]) -> None:
         if self.held is not None:

@@ -57,6 +57,18 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     admin_pb2.VerifySnapshotRequest: {},
     admin_pb2.BackupRequest: {},
 }
+CHANGES = (
+    admin_pb2.AddMemberRequest,
+    admin_pb2.RemoveMemberRequest,
+    admin_pb2.ReplaceMemberRequest,
+    admin_pb2.PromoteMemberRequest,
+    admin_pb2.DemoteMemberRequest,
+    admin_pb2.AbortRoleChangeRequest,
+    admin_pb2.SetReducedCommitRequest,
+    admin_pb2.ChangeGateRequest,
+    admin_pb2.TransferLeadershipRequest,
+    admin_pb2.MakeSnapshotRequest,
+)
 U64_MAX = (1 << 64) - 1
 NUMBER_MAX = (1 << 63) - 1
 CONTROLS = ("\0", "a\x1fb", "a\x7f", "\x85")
@@ -113,6 +125,7 @@ def text_cases() -> list[tuple[type[Message], str, int, int]]:
         (config_pb2.WatchRequest, "namespace", 1, 253),
         (config_pb2.WatchRequest, "key", 1, 1024),
         (admin_pb2.AddMemberRequest, "name", 1, 253),
+        *((change, "idempotency_key", 0, 128) for change in CHANGES),
     ]
 
 
@@ -233,6 +246,13 @@ def test_every_number_and_text_field_is_in_a_table_of_this_file() -> None:
         ),
         (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 7}), "read"),
         (config_pb2.GetRequest(namespace="n", key="k", read={"revision_min": 7}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"age_ms_max": 7}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"wait_ms_max": 7}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 2, "revision_min": 7}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 1, "wait_ms_max": 10_001}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 1, "age_ms_max": 7}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 3}), "read"),
+        (config_pb2.GetRequest(namespace="n", key="k", read={"consistency": 3, "age_ms_max": 86_400_001}), "read"),
         (config_pb2.WatchRequest(namespace="n"), "key"),
         (admin_pb2.AddMemberRequest(name="m", peer_address="h", client_address="h:1"), "peer_address"),
         (admin_pb2.AddMemberRequest(name="m", peer_address="h:0", client_address="h:1"), "peer_address"),
@@ -244,6 +264,19 @@ def test_refused_with_the_field_at_fault(request_: Message, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         admit(request_)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        {"consistency": 1, "revision_min": NUMBER_MAX, "wait_ms_max": 10_000},
+        {"consistency": 2},
+        {"consistency": 3, "age_ms_max": 1},
+        {"consistency": 3, "age_ms_max": 86_400_000},
+    ],
+)
+def test_every_consistency_is_admitted_at_its_limits(read: dict[str, int]) -> None:
+    admit(config_pb2.GetRequest(namespace="n", key="k", read=read))
 
 
 def test_a_value_of_the_largest_size_is_admitted() -> None:

@@ -163,3 +163,18 @@ async def test_bootstrap_is_once_and_its_repetition_answers_again(tmp_path: Path
                 await stub.Bootstrap(request, timeout=5)
             assert "not blank" in failure_of(caught.value).message
     await blank.stop()
+
+
+async def test_p20_a_blank_member_has_nothing_to_make_a_snapshot_of(tmp_path: Path) -> None:
+    """MicroRaft's rows P19 and P20."""
+    blank = Server(dev_settings(tmp_path / "blank").model_copy(update={"bootstrap": False, "name": "blank"}))
+    await blank.start()
+    try:
+        async with grpc.aio.insecure_channel(blank.bound_address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await admin_pb2_grpc.AdminStub(channel).MakeSnapshot(admin_pb2.MakeSnapshotRequest(), timeout=10)
+    finally:
+        await blank.stop()
+    failure = failure_of(caught.value)
+    assert failure.status == status_pb2.STATUS_PRECONDITION_FAILED
+    assert failure.message.startswith("this member has no state to make a snapshot of")

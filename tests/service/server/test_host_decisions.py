@@ -11,7 +11,7 @@ from lockmaster.server.batching import BATCH_OPERATIONS_MAX, ProposalQueue, may_
 from lockmaster.server.contacts import contacts_of
 from lockmaster.server.persisting import moved_average, sync_inline
 from lockmaster.server.storing import FLUSH_COMMANDS, FlushSchedule
-from lockmaster.server.waiting import AdminCalls, KeepAliveCalls, ReadBarrier
+from lockmaster.server.waiting import READ_ROUNDS_MAX, AdminCalls, KeepAliveCalls, ReadBarrier
 from lockmaster.statemachine.commands import CloseSession, Command
 from lockmaster_raft.ids import NodeId
 from lockmaster_raft.membership import Configuration, Member
@@ -104,6 +104,26 @@ def test_reads_share_a_round_and_wait_for_apply() -> None:
         done(None)
     assert answers == [("a", None), ("b", None)]
     assert barrier.drain() == []
+
+
+def test_reads_by_lease_wait_for_no_round_of_others_and_are_bounded_by_themselves() -> None:
+    barrier = ReadBarrier()
+    for _ in range(READ_ROUNDS_MAX):
+        barrier.add(lambda error: None)
+        assert barrier.ask() is not None
+    barrier.add(lambda error: None)
+    assert barrier.ask() is None
+    asked = []
+    for _ in range(READ_ROUNDS_MAX):
+        barrier.add(lambda error: None, by_lease=True)
+        asked.append(barrier.ask(by_lease=True))
+    assert None not in asked
+    barrier.add(lambda error: None, by_lease=True)
+    assert barrier.ask(by_lease=True) is None
+    assert barrier.told(asked[0] or 0, 1, applied=1)[1] is False
+    assert barrier.ask(by_lease=True) is not None
+    assert len(barrier.drain()) == 2 * READ_ROUNDS_MAX + 1
+    assert barrier.ask() is barrier.ask(by_lease=True) is None
 
 
 def test_a_read_that_arrives_later_is_never_released_by_an_earlier_round() -> None:

@@ -56,8 +56,14 @@ EVERY_MESSAGE: list[m.Message] = [
     m.Coverage(HEADER, Ix(4)),
     m.WitnessReport(HEADER, Ix(1), 2, 3, 4, Ix(5), 6, Ix(7)),
     m.InstallAnchor(HEADER, 1, Ix(9), T(3), CONFIGURATION, Ix(4), Levels(2, 2, Ix(2))),
+    m.Retain(HEADER, Ix(5), Ix(6)),
+    m.SourceReport(HEADER, Ix(1), Ix(5), T(6), b"d" * 32),
+    m.CatchUp(HEADER, 1, ((Ix(1), T(2)), (Ix(5), T(6))), (NodeId(3), NodeId(4))),
+    m.CatchUpReply(HEADER, 1, Ix(2), Ix(3), Ix(4), 5, "why"),
+    m.FetchRange(HEADER, Ix(1), T(2), Ix(5), T(6)),
+    m.FetchRangeReply(HEADER, Ix(3), Ix(9), (_entry(4), _entry(5, b""))),
 ]
-LEVEL_2_KINDS = (17, 18, 19)
+LEVEL_2_KINDS = range(17, 26)
 """Frames that 0.1.0 has no decoder for."""
 
 
@@ -65,10 +71,11 @@ def test_there_is_a_frame_for_every_message_of_the_core() -> None:
     assert {type(message) for message in EVERY_MESSAGE} == set(get_args(m.Message))
 
 
-def test_only_messages_to_and_from_witnesses_are_unknown_to_a_binary_of_level_1() -> None:
+def test_only_messages_of_witnesses_and_of_fetches_are_unknown_to_a_binary_of_level_1() -> None:
     """raft.md §6: everything else keeps the frame that 0.1.0 reads."""
     later = {type(message) for message in EVERY_MESSAGE if _frame(message)[4] in LEVEL_2_KINDS}
-    assert later == {m.Coverage, m.WitnessReport, m.InstallAnchor}
+    fetches = {m.Retain, m.SourceReport, m.CatchUp, m.CatchUpReply, m.FetchRange, m.FetchRangeReply}
+    assert later == {m.Coverage, m.WitnessReport, m.InstallAnchor} | fetches
     assert all(_frame(message)[4] <= 16 for message in EVERY_MESSAGE if type(message) not in later)
 
 

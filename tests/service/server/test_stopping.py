@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lockmaster.api import config_pb2, status_pb2
+from lockmaster.errors import Indeterminate, LockmasterError, Unavailable
 from lockmaster.server import operations
 from lockmaster.server.events import RevisionWaiters
 from lockmaster.server.operations import Operations, Origin
@@ -15,6 +16,7 @@ from lockmaster.server.runtime import Engine
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.tasks import end_task
 from lockmaster.server.translate import Response
+from lockmaster.statemachine.commands import Command, Put, Result
 from lockmaster_raft.config import RaftConfig
 
 
@@ -66,6 +68,21 @@ async def _started(path: Path, exits: list[int], **scrub: float) -> Engine:
         while not engine.admits_writes:
             await asyncio.sleep(0.01)
     return engine
+
+
+@pytest.mark.parametrize(("turns", "error"), [(0, Unavailable), (1, Indeterminate)])
+async def test_e16_what_became_of_a_write_is_unknown_once_it_was_appended(
+    tmp_path: Path, turns: int, error: type[LockmasterError]
+) -> None:
+    """MicroRaft's rows E14 and E16. What was still queued was certainly not done."""
+    engine = await _started(tmp_path / "d", [])
+    answers: list[Result | LockmasterError] = []
+    engine.propose(Command(Put("n", "k", b"v", None, "", 0, "", "", 0)), answers.append)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await engine.stop()
+    assert [type(answer) for answer in answers] == [error]
+    assert not engine.is_leader
 
 
 async def test_a_read_deferred_past_the_stop_is_refused_and_fails_nothing(

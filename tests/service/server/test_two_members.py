@@ -61,8 +61,8 @@ async def put(address: str, value: bytes, metadata: Any = ()) -> Any:
     return await call(address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse, metadata)
 
 
-async def get(address: str) -> Any:
-    request = config_pb2.GetRequest(namespace="n", key="k")
+async def get(address: str, **read: Any) -> Any:
+    request = config_pb2.GetRequest(namespace="n", key="k", read=read)
     return await call(address, "/lockmaster.v1.Config/Get", request, config_pb2.GetResponse)
 
 
@@ -85,6 +85,41 @@ async def test_a_follower_relays_writes_one_hop_and_reads_what_was_written(pair:
         await call(follower.bound_address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse)
     failure = failure_of(caught.value)
     assert (failure.status, failure.current_revision) == (S.STATUS_COMPARE_FAILED, written.revision)
+
+
+async def test_every_consistency_at_both_members_sees_what_was_written_as_it_promises(
+    pair: tuple[Server, Server],
+) -> None:
+    for number in range(5):
+        written = await put(pair[0].bound_address, b"%d" % number)
+        for member in pair:
+            leased = await get(member.bound_address, consistency=S.CONSISTENCY_LEADER_LEASE)
+            assert leased.item.mod_revision == written.revision
+            eventual = {"consistency": S.CONSISTENCY_EVENTUAL, "revision_min": written.revision}
+            assert (await get(member.bound_address, **eventual)).item.mod_revision == written.revision
+        await asyncio.sleep(0.1)
+        for member in pair:
+            bounded = await get(member.bound_address, consistency=S.CONSISTENCY_BOUNDED, age_ms_max=100)
+            assert bounded.item.mod_revision == written.revision
+
+
+async def test_a_lease_read_asks_nobody_and_a_bounded_one_only_when_its_bound_is_over(
+    pair: tuple[Server, Server],
+) -> None:
+    leader, follower = pair
+
+    async def rounds(address: str, **read: Any) -> int:
+        before = leader.engine.node._core.round_id
+        for _ in range(50):
+            await get(address, **read)
+        return leader.engine.node._core.round_id - before
+
+    assert await rounds(leader.bound_address) >= 50
+    assert await rounds(leader.bound_address, consistency=S.CONSISTENCY_LEADER_LEASE) < 25
+    assert await rounds(follower.bound_address, consistency=S.CONSISTENCY_LEADER_LEASE) >= 50
+    for member in pair:
+        bounded = {"consistency": S.CONSISTENCY_BOUNDED, "age_ms_max": 2_000}
+        assert await rounds(member.bound_address, **bounded) < 25
 
 
 async def test_a_follower_serves_watches_and_tells_streams_where_the_leader_is(pair: tuple[Server, Server]) -> None:

@@ -258,6 +258,19 @@ def test_several_writes_may_be_begun_before_the_first_is_run() -> None:
     assert jm.held(*jm.boot(files, 3)) == model
 
 
+def test_what_a_begun_write_supersedes_is_not_durable_any_more() -> None:
+    """Seed 7050: entries 3 and 4 of term 1 are on the disk, but the 3 that is committed and applied is of term 2."""
+    files, _ = _new(*FOUR)
+    _, journal = jm.boot(files, 2)
+    cases = ((jm.persist(jm.entry(3, 2)), 2), (jm.persist(truncate=3), 2), (jm.persist(base=jm.base(9, 3)), 1))
+    for write, durable in cases:
+        pending = journal.begin(write)
+        assert journal.durable_index == durable
+        pending.run()
+        journal.finish(pending)
+        assert journal.durable_index == journal.last_index
+
+
 def test_entries_are_cut_at_the_byte_limit_with_at_least_one() -> None:
     files, _ = _new(*FOUR, jm.persist(jm.entry(5, 1), jm.entry(6, 1), jm.entry(7, 1)))
     _, journal = jm.boot(files, 2)

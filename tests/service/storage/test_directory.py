@@ -265,7 +265,7 @@ def _install(directory: DataDirectory, snapshot: Snapshot) -> None:
             writer.store_chunk(number, data[:-1] + bytes([data[-1] ^ 1]))
         writer.store_chunk(number, data)
         writer = SnapshotWriter(directory, snapshot.base, snapshot.digests, snapshot.bytes_total)
-        assert number in writer.held
+        assert number in writer.resume()
     writer.build()
     writer.switch()
 

@@ -108,3 +108,23 @@ def test_the_state_is_never_ahead_of_the_own_log() -> None:
     directory.finish(pending)
     assert not directory.state.store(directory.journal.durable_index)
     assert directory.state.applied_stored == 2
+
+
+def test_the_state_does_not_take_an_entry_whose_predecessor_at_that_index_is_what_the_disk_has() -> None:
+    """Seed 7050: a hung write held the new entry and its term; a boot found the state ahead of both and refused."""
+    files = RecordingFiles()
+    actor = dm.Actor(files, dm.Promise())
+    directory = actor.open()
+    actor.found(directory)
+    first = directory.begin(jm.persist(jm.entry(2, 1)))
+    first.run()
+    directory.finish(first)
+    pending = directory.begin(jm.persist(jm.entry(2, 2), hard=(2, 1), truncate=2))
+    actor.apply(directory, 2, 2, 2)
+    assert directory.state.cut() == 2
+    assert not directory.state.store(directory.journal.durable_index)
+    assert directory.state.applied_stored == 1
+    pending.run()
+    directory.finish(pending)
+    assert not directory.state.store(directory.journal.durable_index)
+    assert directory.state.applied_stored == 2

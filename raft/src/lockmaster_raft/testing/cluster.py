@@ -19,14 +19,16 @@ from lockmaster_raft.ready import LEADER, Appended, Base
 from lockmaster_raft.testing.application import Application
 from lockmaster_raft.testing.checker import Checker, Violation
 from lockmaster_raft.testing.clients import Client
+from lockmaster_raft.testing.disk_faults import DiskFaults
 from lockmaster_raft.testing.gate_churn import GateChurn
 from lockmaster_raft.testing.host import Host
 from lockmaster_raft.testing.nemesis import Nemesis
 from lockmaster_raft.testing.network import Network
 from lockmaster_raft.testing.probes import Prober
+from lockmaster_raft.testing.quorum_first import QuorumFirst
 from lockmaster_raft.testing.role_churn import RoleChurn
 from lockmaster_raft.testing.scheduler import Scheduler
-from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, draw_mix, stream
+from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, Mix, draw_mix, stream
 
 HOSTS_MAX: Final = 9
 CHAOS_FACTOR_MAX: Final = 6
@@ -51,10 +53,10 @@ class RunResult:
 class Cluster:
     """The world of one seed."""
 
-    def __init__(self, seed: int, application: Application) -> None:
+    def __init__(self, seed: int, application: Application, mix: Mix | None = None) -> None:
         self.seed = seed
         self.application = application
-        self.mix = draw_mix(seed)
+        self.mix = mix or draw_mix(seed)
         self.scheduler = Scheduler()
         self.network = Network(self.scheduler, self.mix, stream(seed, "network"))
         self.cluster_id = blake2b(b"cluster %d" % seed, digest_size=16).digest()
@@ -66,6 +68,7 @@ class Cluster:
         self.checker = Checker(self)
         self.nemesis = Nemesis(self, stream(seed, "nemesis"))
         self.churn = RoleChurn(self, stream(seed, "churn"))
+        self.disks = DiskFaults(self, stream(seed, "disk faults"))
         self.prober = Prober(self, stream(seed, "probes"))
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
@@ -96,16 +99,20 @@ class Cluster:
         return result
 
     def _run(self) -> None:
-        self._form()
+        self.form()
         self.application.start(self, stream(self.seed, "workload"))
         self.nemesis.start()
         self.churn.start()
         self.gates.start()
+        self.disks.start()
         self.scheduler.run_until(self.mix.chaos_seconds * SECOND, self._over)
         # A rough mix gets more time, so that every seed is worth something; S12 judges what comes after healing.
         limit = CHAOS_FACTOR_MAX * self.mix.chaos_seconds * SECOND
         self.scheduler.run_until(limit, lambda: self._over() or self._enough())
         self.churn.stop()
+        self.disks.heal()
+        self.nemesis.stop()
+        QuorumFirst(self, stream(self.seed, "quorum first")).run()
         self.nemesis.heal()
         self.healing = True
         self.checker.healed()
@@ -121,7 +128,7 @@ class Cluster:
             raise Violation("S11", f"more than {STEPS_MAX} steps: the cluster spins")
         return False
 
-    def _form(self) -> None:
+    def form(self) -> None:
         """Genesis on host 1; the others join as blank incarnations, as `serve --join` does."""
         mix = self.mix
         self.hosts = [Host(self, number) for number in range(1, mix.fulls + 1)]

@@ -75,6 +75,9 @@ class Frontend:
             reply(Answer("not_leader", hint=self._host.cluster.number_of(node.leader_id)))
         elif not node.admits_writes:
             reply(Answer("unavailable"))
+        elif self._host.law.low and not reserved:
+            self._host.cluster.count("refused on a nearly full disk")
+            reply(Answer("overloaded"))
         elif len(self._queue) >= QUEUE_MAX:
             reply(Answer("overloaded"))
         else:

@@ -10,10 +10,10 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lockmaster_raft.entry import CONFIG, GATE, Entry
-from lockmaster_raft.errors import InvariantViolation, LevelUnsupported
+from lockmaster_raft.errors import CorruptLog, InvariantViolation, LevelUnsupported, StorageFailed
 from lockmaster_raft.events import (
     Applied,
     Event,
@@ -21,8 +21,10 @@ from lockmaster_raft.events import (
     PeerDisconnected,
     Persisted,
     PieceRefused,
+    PiecesHeld,
     PieceStored,
     Receive,
+    SnapshotCut,
     SnapshotInstalled,
     SnapshotReady,
     StorageReport,
@@ -37,10 +39,12 @@ from lockmaster_raft.ready import (
     LEADER,
     REMOVED,
     Base,
+    BeginPieces,
     HardState,
     InstallPieces,
     MakeSnapshot,
     Persist,
+    Piece,
     Ready,
     Send,
     ServePiece,
@@ -52,12 +56,11 @@ from lockmaster_raft.testing.frontend import Frontend
 from lockmaster_raft.testing.scheduler import DriftingClock
 from lockmaster_raft.testing.snapshots import chunks_of, contents_of
 from lockmaster_raft.testing.state_dirs import BLANK, StateDirs
+from lockmaster_raft.testing.storage_law import StorageLaw
 
 if TYPE_CHECKING:
     from lockmaster_raft.testing.application import Replica
     from lockmaster_raft.testing.cluster import Cluster
-
-FREE_BYTES: Final = 1 << 34
 
 
 class Host:
@@ -71,6 +74,8 @@ class Host:
         """What its directory is made for: `serve --role`."""
         self.lost = False
         """Its disks are gone for good."""
+        self.refused = ""
+        """Why it was given up, if a boot refused its directory."""
         self.incarnation = number.to_bytes(16, "big")
         self.draw = random.Random(f"{cluster.seed}/host/{number}")
         self.member_id = NodeId(0)
@@ -80,6 +85,7 @@ class Host:
         self.state: StateDisk | None = None
         """The open one; None on a witness."""
         self.dirs = StateDirs(self)
+        self.law = StorageLaw(self)
         self.node: Node | None = None
         self.replica: Replica | None = None
         self.running = True
@@ -98,6 +104,11 @@ class Host:
         self._sealed: deque[tuple[Base, Mapping[bytes, bytes | None]]] = deque()
         self._images: dict[int, tuple[bytes, ...]] = {}
         self.pieces: dict[tuple[int, int], bytes] = {}
+        """Received chunks by (index of the snapshot, number): on the disk, so there after a crash."""
+        self._own_image: tuple[Base, tuple[bytes, ...]] | None = None
+        """The newest snapshot of the own state, on the disk too."""
+        self._cut_at = 0
+        """The state is to be cut for a snapshot when it stands there."""
         self.meta = BLANK
         """Where the replica stands and the configuration applied there."""
 
@@ -117,6 +128,7 @@ class Host:
         draw = random.Random(f"{self.cluster.seed}/disk/{self.number}")
         self.disk = Disk(self.cluster.scheduler, draw, self.cluster.mix.sync_ns, base, hard, base.levels.active)
         self.disk.on_stage = lambda stage: self.cluster.nemesis.disk_stage(self, stage)
+        self.cluster.disks.prepare(self, self.disk)
 
     def join(self, member_id: NodeId) -> None:
         """The leader's first message named this blank incarnation: write identity to the guard and start."""
@@ -128,7 +140,9 @@ class Host:
         self.boot()
 
     def boot(self) -> None:
-        """Start the process from what the disks hold; a binary below the promised level refuses."""
+        """Start the process from what the disks hold; one whose directory can't be trusted or understood refuses."""
+        if not self.law.may_boot():
+            return
         if self.disk is not None and self.disk.level > self.level_max:
             self.cluster.count("binary refused to boot")
             self.cluster.gates.stopped(self)
@@ -146,7 +160,7 @@ class Host:
             self._mend_log(self.meta)
             if self.meta.index:
                 self.open_state(self.state)
-        self._held, self._images, self.pieces = [], {}, {}
+        self._held, self._images, self._cut_at = [], {}, 0
         self._events.clear()
         self._sealed.clear()
         self._wake_at = 0
@@ -169,6 +183,7 @@ class Host:
         self._background(boots, self.cluster.mix.store_interval_ns, self.store_state)
         self._background(boots, self.cluster.mix.flush_interval_ns, self._flush)
         self.step(Wake())
+        self._offer_image()
         self.cluster.connected(self)
 
     def open_state(self, state: StateDisk) -> None:
@@ -186,6 +201,7 @@ class Host:
         self.state, self.replica, self.meta = None, None, BLANK
         self._sealed.clear()
         self._images.clear()
+        self._own_image = None
         self.pieces.clear()
 
     def _mend_log(self, meta: Base) -> None:
@@ -264,6 +280,8 @@ class Host:
                 self._step_one(self.node, self._events.popleft())
         except LevelUnsupported as error:
             self._stop_for_level(error)
+        except StorageFailed as error:
+            self.law.stop("corrupt entry read" if isinstance(error, CorruptLog) else "EIO at a read")
         finally:
             self._stepping = False
 
@@ -401,6 +419,8 @@ class Host:
             levels = fold(levels, entry.index, decode_gate(entry.payload))
         self.meta = Base(entry.index, entry.term, configuration, at, levels)
         self._sealed.append((self.meta, self.replica.seal()))
+        if entry.index == self._cut_at:
+            self._make(self.boots, self._cut_at)
         self.cluster.checker.applied(self, entry, outcome)
         self.front.applied(entry, outcome)
 
@@ -408,7 +428,7 @@ class Host:
         """Give the state store what is applied and durable in the journal."""
         if self.disk is None or self.state is None or self.node is None:
             return
-        durable = self.disk.store.last_index
+        durable = self.disk.durable_index
         writes: dict[bytes, bytes | None] = {}
         meta: Base | None = None
         while self._sealed and self._sealed[0][0].index <= durable:
@@ -422,21 +442,21 @@ class Host:
         if self.node is None:
             return
         if state is None:
-            self.step(StorageReport(Index(0), FREE_BYTES, self.cluster.mix.sync_ns))
+            self.step(StorageReport(Index(0), self.law.free_bytes, self.cluster.mix.sync_ns))
             return
         upto = state.stored
 
         def done() -> None:
-            if boots == self.boots and state is self.state:
+            if boots == self.boots and state is self.state and self.law.reads_state(whole=False):
                 state.flush(upto)
                 sync = self.cluster.mix.sync_ns
-                self.step(StorageReport(state.flushed_meta.index, FREE_BYTES, sync))
+                self.step(StorageReport(state.flushed_meta.index, self.law.free_bytes, sync))
 
         self.cluster.scheduler.after(5_000_000, lambda: self.when_awake(done) if boots == self.boots else None)
 
     # --- snapshots ----------------------------------------------------------------------------------------------
 
-    def _piece(self, node: Node, piece: ServePiece | StorePiece | InstallPieces | MakeSnapshot) -> None:
+    def _piece(self, node: Node, piece: Piece) -> None:
         match piece:
             case ServePiece():
                 self._serve(node, piece)
@@ -444,12 +464,18 @@ class Host:
                 if blake2b(piece.data, digest_size=32).digest() != piece.digest:
                     self._events.append(PieceRefused(piece.last_index, piece.number, "digest"))
                     return
-                self.pieces[(piece.last_index, piece.number)] = piece.data
+                self.pieces[(piece.last_index, piece.number)] = self.law.stored(piece.data)
                 self._events.append(PieceStored(piece.last_index, piece.number))
+            case BeginPieces():
+                self._begin_pieces(piece.snapshot)
             case InstallPieces():
                 boots, snapshot = self.boots, piece.snapshot
                 delay = int(20_000_000 * (0.5 + self.draw.random()))
                 self.cluster.scheduler.after(delay, lambda: self.when_awake(lambda: self._install(boots, snapshot)))
+            case MakeSnapshot() if piece.exact:
+                self._cut_at = piece.index_min
+                if self.meta.index == piece.index_min:
+                    self._make(self.boots, piece.index_min)
             case MakeSnapshot():
                 boots = self.boots
                 delay = int(30_000_000 * (0.5 + self.draw.random()))
@@ -458,7 +484,7 @@ class Host:
     def _serve(self, node: Node, piece: ServePiece) -> None:
         chunks = self._images.get(piece.last_index, ())
         found = piece.number < len(chunks)
-        if self.disk is None:
+        if self.disk is None or not self.law.reads_chunk(found):
             return
         # A term that is durable: the node's own may not be yet (S2, seed 102).
         term = self.disk.surely_hard_state.term
@@ -467,20 +493,53 @@ class Host:
         reply = FetchPieceReply(header, piece.last_index, piece.number, found, data)
         self.cluster.carry(self, node, piece.to, 1, reply)
 
-    def _make(self, boots: int) -> None:
-        if boots != self.boots or self.replica is None:
+    def _begin_pieces(self, snapshot: InstallSnapshot) -> None:
+        """Keep what is there of this snapshot, throw the rest away, say which chunks are held."""
+        at = snapshot.last_index
+        for index, number in sorted(self.pieces):
+            good = index == at and number < len(snapshot.chunk_digests)
+            digest = blake2b(self.pieces[(index, number)], digest_size=32).digest()
+            if not good or digest != snapshot.chunk_digests[number]:
+                del self.pieces[(index, number)]
+        self._events.append(PiecesHeld(at, tuple(number for _, number in sorted(self.pieces))))
+
+    def _offer_image(self) -> None:
+        """At boot: the snapshot on the disk, if it still joins the log."""
+        image, disk = self._own_image, self.disk
+        if image is None or disk is None or self.replica is None:
+            return
+        if image[0].index >= disk.store.base.index:
+            self._ready_to_serve(*image)
+
+    def _ready_to_serve(self, meta: Base, chunks: tuple[bytes, ...]) -> None:
+        self._images = {meta.index: chunks}
+        self._own_image = (meta, chunks)
+        digests = tuple(blake2b(chunk, digest_size=32).digest() for chunk in chunks)
+        where = (meta.configuration, meta.configuration_index, meta.levels)
+        self.step(SnapshotReady(meta.index, meta.term, *where, digests, sum(map(len, chunks))))
+
+    def _make(self, boots: int, exact: int = 0) -> None:
+        if boots != self.boots or self.replica is None or not self.law.reads_state(whole=True):
             return
         chunks = chunks_of(self.replica.contents())
         meta = self.meta
-        self._images = {meta.index: chunks}
         self.cluster.checker.snapshot(self, meta.index, chunks)
-        digests = tuple(blake2b(chunk, digest_size=32).digest() for chunk in chunks)
-        where = (meta.configuration, meta.configuration_index, meta.levels)
-        self.cluster.count("snapshot made")
-        self.step(SnapshotReady(meta.index, meta.term, *where, digests, sum(map(len, chunks))))
+        self.cluster.count("snapshot made at a named index" if exact else "snapshot made")
+        if not exact:
+            self.step(SnapshotCut(meta.index))
+
+        def ready() -> None:
+            if boots == self.boots and self.replica is not None:
+                self._ready_to_serve(meta, chunks)
+
+        self.cluster.scheduler.after(5_000_000, lambda: self.when_awake(ready))
 
     def _install(self, boots: int, snapshot: InstallSnapshot) -> None:
         if boots != self.boots or self.state is None or self.node is None or self.node.fetching is not snapshot:
+            return
+        damaged = self.law.damaged_piece(snapshot)
+        if damaged is not None:
+            self.step(PieceRefused(snapshot.last_index, damaged, "damaged on this disk"))
             return
         count = len(snapshot.chunk_digests)
         chunks = [self.pieces[(snapshot.last_index, number)] for number in range(count)]

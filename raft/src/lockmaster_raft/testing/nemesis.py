@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.config import SECOND
@@ -74,16 +74,20 @@ class Nemesis:
             self._cluster.note(f"fault {kind}")
         self._next()
 
-    def heal(self) -> None:
-        """No more faults; the network works; every crashed host boots; pauses end."""
+    def stop(self) -> None:
+        """No more faults; those that are there stay."""
         self._active = False
         self._crash_at, self._pause_at = None, 0
+
+    def heal(self, but: Sequence[Host] = ()) -> None:
+        """No more faults; the network works; every crashed host boots, save those; pauses end."""
+        self.stop()
         self._cluster.network.heal()
         self._cluster.gates.heal()
         for host in self._cluster.hosts:
             if host.disk is not None:
                 host.disk.slow_until = 0
-            if not host.running and not host.lost:
+            if not host.running and not host.lost and host not in but:
                 host.boot()
             host.resume_now()
         self._cluster.note("healed")

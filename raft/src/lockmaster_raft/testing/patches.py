@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.patches_fetch import FETCH_MUTANTS
 from lockmaster_raft.testing.patches_gates import GATE_MUTANTS
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
@@ -158,8 +159,8 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "follower.py",
-                "    if m.entries:\n        _merge(core, m.entries)\n",
-                "    if m.entries:\n        _merge(core, m.entries)\n"
+                "    if m.entries:\n        merge(core, m.entries)\n",
+                "    if m.entries:\n        merge(core, m.entries)\n"
                 "    elif match < log.last_index and match >= core.commit_index:\n"
                 "        core.truncate(Index(match + 1))\n",
             ),
@@ -379,7 +380,7 @@ CORE_MUTANTS: Final = (
         (
             Edit(
                 CORE + "snapshot.py",
-                "    elif m.header.term > old.header.term and fetch.bad_sources.issuperset(old.sources):\n",
+                "    elif m.header.term > old.header.term and fetch.pieces.bad.issuperset(old.sources):\n",
                 "    elif False:\n",
             ),
         ),
@@ -408,6 +409,13 @@ DIRECTED: Final = {
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(
     replace(mutant, directed=DIRECTED.get(mutant.name, mutant.directed))
-    for mutant in (*CORE_MUTANTS, *WITNESS_MUTANTS, *GATE_MUTANTS, *SERVICE_MUTANTS, *STORAGE_MUTANTS)
+    for mutant in (
+        *CORE_MUTANTS,
+        *WITNESS_MUTANTS,
+        *GATE_MUTANTS,
+        *FETCH_MUTANTS,
+        *SERVICE_MUTANTS,
+        *STORAGE_MUTANTS,
+    )
 )
 """All of them: `mutants` demands that each is found."""

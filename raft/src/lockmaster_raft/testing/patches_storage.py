@@ -7,8 +7,9 @@ from typing import Final
 from lockmaster_raft.testing.mutants import Edit, Mutant
 
 STORAGE: Final = "lockmaster/storage/"
-_TESTS: Final = "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
-CRASH_STATES: Final = "pytest -q -x -p no:cacheprovider " + _TESTS
+_PYTEST: Final = "pytest -q -x -p no:cacheprovider "
+BOOT_RULES: Final = _PYTEST + "tests/service/storage/test_boot_rules.py"
+CRASH_STATES: Final = _PYTEST + "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
 
 STORAGE_MUTANTS: Final = (
     Mutant(
@@ -76,5 +77,17 @@ STORAGE_MUTANTS: Final = (
             ),
         ),
         CRASH_STATES,
+    ),
+    Mutant(
+        "state_stored_by_index_while_its_entry_is_being_written",
+        "found here, seed 7050 of the registers",
+        (
+            Edit(
+                STORAGE + "journal.py",
+                "        return Index(min((write.kept for write in self._pending), default=self._index.last_index))\n",
+                "        return self._index.last_index\n",
+            ),
+        ),
+        BOOT_RULES,
     ),
 )

@@ -204,5 +204,28 @@ WITNESS_MUTANTS: Final = (
         "    if False:\n",
         TESTS + "reads.py",
     ),
+    _mutant(
+        "lease_without_the_drift_margin",
+        "row 80",
+        "lease.py",
+        "    promise = told - told * core.config.drift_ppm_max // 1_000_000\n",
+        "    promise = told\n",
+        TESTS + "reads.py",
+    ),
+    _mutant(
+        "age_without_the_drift_margin",
+        "raft.md §2",
+        "node.py",
+        "        return -(-counted * 1_000_000 // (1_000_000 - core.config.drift_ppm_max))\n",
+        "        return counted\n",
+        TESTS + "reads.py",
+    ),
+    _mutant(
+        "age_counts_from_the_answer",
+        "raft.md §2",
+        "reads.py",
+        "        reads.coming = (reads.attempt_at, m.index)\n",
+        "        reads.coming = (core.now, m.index)\n",
+    ),
 )
 """Those with `directed` are searched by the rule's own tests, the others by seeds."""

@@ -22,9 +22,10 @@ from lockmaster_raft.events import (
     SwapMember,
 )
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Member
+from lockmaster_raft.membership import Configuration, Member
 from lockmaster_raft.ready import Appended
 from lockmaster_raft.role_policy import Demote, Observed, Promote, RoleMode, Seen, Swap, decide
+from lockmaster_raft.testing.disk_faults import may_lose
 
 if TYPE_CHECKING:
     from lockmaster_raft.node import Node
@@ -59,10 +60,12 @@ class RoleChurn:
         }
 
     def start(self) -> None:
-        """Begin, if this seed has role churn."""
-        if any(weight for _, weight in self._cluster.mix.role_faults):
+        """Begin, if this seed has role churn; whoever replaces lost members is there if any can be lost."""
+        churns = any(weight for _, weight in self._cluster.mix.role_faults)
+        if churns:
             self._active = True
             self._next()
+        if churns or self._cluster.mix.disk_faults:
             self._operate()
 
     def stop(self) -> None:
@@ -167,7 +170,7 @@ class RoleChurn:
         """One machine is gone for good, disks and all; never a second one before the first is replaced."""
         hosts = self._cluster.hosts
         ids = {m.member_id for m in node.configuration.members} | set(node.configuration.outgoing)
-        if any(host.lost and host.member_id in ids for host in hosts) or not self._can_lose(node):
+        if not may_lose(self._cluster, node):
             return False
         fit = [h for h in hosts if h.member_id in ids and not h.lost]
         host = self._draw.choice(fit)
@@ -176,14 +179,6 @@ class RoleChurn:
             host.crash(True)
         self._cluster.note(f"host {host.number} is lost for good")
         return True
-
-    def _can_lose(self, node: Node) -> bool:
-        """What we promise at all: a majority's disks survive, every change is over; and a swap needs level 2."""
-        configuration = node.configuration
-        if node.levels.active < WITNESS_LEVEL:
-            return False
-        settled = not configuration.outgoing and not configuration.reduced_commit
-        return settled and len(configuration.voter_ids) >= 3 and configuration.changing is None
 
     def _silence(self, lead: Host, node: Node) -> bool:
         """A full voter stays away long enough for the policy to promote a witness."""

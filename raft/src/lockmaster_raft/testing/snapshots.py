@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-CHUNK_BYTES: Final = 2048
+CHUNK_BYTES: Final = 256
 """Small, so that even a small state takes several chunks."""
 _LENGTHS: Final = struct.Struct(">II")
 

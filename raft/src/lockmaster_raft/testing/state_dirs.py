@@ -103,6 +103,10 @@ class StateDirs:
             if (snapshot.last_index, number) not in host.pieces:
                 host.step(PieceRefused(snapshot.last_index, number, "not there"))
                 return
+        damaged = host.law.damaged_piece(snapshot)
+        if damaged is not None:
+            host.step(PieceRefused(snapshot.last_index, damaged, "damaged on this disk"))
+            return
         contents = contents_of([host.pieces[(snapshot.last_index, n)] for n in range(len(snapshot.chunk_digests))])
         where = (snapshot.configuration, snapshot.configuration_index, snapshot.levels)
         meta = Base(snapshot.last_index, snapshot.last_term, *where)

@@ -56,6 +56,9 @@ class Mix:
     """Linearizable reads asked at a new leader, and at the others, just after each election."""
     locks: int
     """Lock names that the clients contend for."""
+    disk_faults: tuple[tuple[str, int], ...]
+    """(kind of disk fault, weight); see disk_faults.py. Empty where disks only lose what was not synced."""
+    disk_interval_ns: int
 
     def calm_interval_ns(self, loops: int) -> int:
         """The pause between two operations of one of `loops`, so that all of them fill half of a member's stream.
@@ -104,6 +107,42 @@ ROLE_FAULTS: Final = (
     "leave_a_demoting_voter",
     "leave_a_promoted_witness",
 )
+
+
+DISK_FAULTS: Final = (
+    "torn_frame",
+    "torn_guard",
+    "eio_frame",
+    "eio_guard",
+    "eio_read",
+    "eio_state",
+    "amnesia",
+    "flip_log",
+    "flip_guard",
+    "flip_state",
+    "flip_chunk",
+    "flip_served_chunk",
+    "hang",
+    "full",
+)
+
+
+def draw_disks(seed: int, config: RaftConfig) -> tuple[tuple[tuple[str, int], ...], int, RaftConfig]:
+    """What the disks of this seed do, how often, and the config with a cache so small that the log is read back."""
+    draw = stream(seed, "disks")
+    faults = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in DISK_FAULTS)
+    interval = draw.choice([3, 6, 12]) * SECOND
+    cache = draw.choice([500, 2_000, config.cache_bytes_max])
+    if draw.random() < 0.4 or not any(weight for _, weight in faults):
+        return (), interval, config
+    return faults, interval, replace(config, cache_bytes_max=cache)
+
+
+def draw_fetches(seed: int, config: RaftConfig) -> RaftConfig:
+    """From how many entries on a member fetches a range from others: small, so that it happens within a minute."""
+    draw = stream(seed, "fetches")
+    entries, piece = draw.choice([0, 4, 20, 80, 4096]), draw.choice([2, 8, 2048])
+    return replace(config, fetch_entries_min=entries, fetch_piece_entries_max=piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +201,7 @@ def draw_mix(seed: int) -> Mix:
         pending_entries_max=draw.choice([16, 4096]),
     )
     roles = draw_roles(seed, config)
+    disk_faults, disk_interval_ns, config_used = draw_disks(seed, draw_fetches(seed, roles.config))
     weights = tuple((kind, draw.choice([0, 1, 1, 3])) for kind in FAULT_KINDS)
     if sum(weight for _, weight in weights) == 0:
         weights = tuple((kind, 1) for kind, _ in weights)
@@ -171,7 +211,7 @@ def draw_mix(seed: int) -> Mix:
     mix = Mix(
         fulls=fulls if roles.fulls == 0 else roles.fulls,
         clients=draw.choice([3, 4, 6]),
-        config=roles.config,
+        config=config_used,
         chaos_seconds=draw.choice([60, 60, 70]),
         fault_interval_ns=draw.choice([1500, 3000, 6000]) * MILLISECOND,
         delay_ns=delay_ns,
@@ -194,6 +234,8 @@ def draw_mix(seed: int) -> Mix:
         rough_start_ns=draw.choice([0, 0, 2, 5]) * SECOND,
         probes=draw.choice([0, 6, 12]),
         locks=draw.choice([1, 3, 3]),
+        disk_faults=disk_faults,
+        disk_interval_ns=disk_interval_ns,
     )
     return _snapshots_everywhere(mix) if draw.random() < 0.15 else mix
 

@@ -185,7 +185,7 @@ class ListMembersResponse(_message.Message):
     def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., reduced_commit: _Optional[bool] = ...) -> None: ...
 
 class AddMemberRequest(_message.Message):
-    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max", "member_role")
+    __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max", "member_role", "idempotency_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,7 @@ class AddMemberRequest(_message.Message):
     LEVEL_MIN_FIELD_NUMBER: _ClassVar[int]
     LEVEL_MAX_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ROLE_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     peer_address: str
     client_address: str
@@ -204,7 +205,8 @@ class AddMemberRequest(_message.Message):
     level_min: int
     level_max: int
     member_role: MemberRole
-    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ..., level_min: _Optional[int] = ..., level_max: _Optional[int] = ..., member_role: _Optional[_Union[MemberRole, str]] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., incarnation: _Optional[bytes] = ..., expected_epoch: _Optional[int] = ..., learner: _Optional[bool] = ..., level_min: _Optional[int] = ..., level_max: _Optional[int] = ..., member_role: _Optional[_Union[MemberRole, str]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class AddMemberResponse(_message.Message):
     __slots__ = ("member_id", "cluster_id")
@@ -215,26 +217,30 @@ class AddMemberResponse(_message.Message):
     def __init__(self, member_id: _Optional[int] = ..., cluster_id: _Optional[bytes] = ...) -> None: ...
 
 class RemoveMemberRequest(_message.Message):
-    __slots__ = ("member_id", "expected_epoch")
+    __slots__ = ("member_id", "expected_epoch", "idempotency_key")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     member_id: int
     expected_epoch: int
-    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RemoveMemberResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ReplaceMemberRequest(_message.Message):
-    __slots__ = ("old_id", "new_id", "expected_epoch")
+    __slots__ = ("old_id", "new_id", "expected_epoch", "idempotency_key")
     OLD_ID_FIELD_NUMBER: _ClassVar[int]
     NEW_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     old_id: int
     new_id: int
     expected_epoch: int
-    def __init__(self, old_id: _Optional[int] = ..., new_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, old_id: _Optional[int] = ..., new_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ReplaceMemberResponse(_message.Message):
     __slots__ = ("configuration_epoch",)
@@ -243,12 +249,14 @@ class ReplaceMemberResponse(_message.Message):
     def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
 
 class PromoteMemberRequest(_message.Message):
-    __slots__ = ("member_id", "expected_epoch")
+    __slots__ = ("member_id", "expected_epoch", "idempotency_key")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     member_id: int
     expected_epoch: int
-    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class PromoteMemberResponse(_message.Message):
     __slots__ = ("configuration_epoch",)
@@ -257,12 +265,14 @@ class PromoteMemberResponse(_message.Message):
     def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
 
 class DemoteMemberRequest(_message.Message):
-    __slots__ = ("member_id", "expected_epoch")
+    __slots__ = ("member_id", "expected_epoch", "idempotency_key")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     member_id: int
     expected_epoch: int
-    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class DemoteMemberResponse(_message.Message):
     __slots__ = ("configuration_epoch",)
@@ -271,26 +281,32 @@ class DemoteMemberResponse(_message.Message):
     def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
 
 class AbortRoleChangeRequest(_message.Message):
-    __slots__ = ("member_id", "expected_epoch")
+    __slots__ = ("member_id", "expected_epoch", "idempotency_key")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     member_id: int
     expected_epoch: int
-    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, member_id: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class AbortRoleChangeResponse(_message.Message):
-    __slots__ = ("configuration_epoch",)
+    __slots__ = ("configuration_epoch", "member_role")
     CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ROLE_FIELD_NUMBER: _ClassVar[int]
     configuration_epoch: int
-    def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
+    member_role: str
+    def __init__(self, configuration_epoch: _Optional[int] = ..., member_role: _Optional[str] = ...) -> None: ...
 
 class SetReducedCommitRequest(_message.Message):
-    __slots__ = ("enabled", "expected_epoch")
+    __slots__ = ("enabled", "expected_epoch", "idempotency_key")
     ENABLED_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     enabled: bool
     expected_epoch: int
-    def __init__(self, enabled: _Optional[bool] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, enabled: _Optional[bool] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class SetReducedCommitResponse(_message.Message):
     __slots__ = ("configuration_epoch",)
@@ -299,14 +315,16 @@ class SetReducedCommitResponse(_message.Message):
     def __init__(self, configuration_epoch: _Optional[int] = ...) -> None: ...
 
 class ChangeGateRequest(_message.Message):
-    __slots__ = ("operation", "level", "expected_epoch")
+    __slots__ = ("operation", "level", "expected_epoch", "idempotency_key")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     operation: GateOperation
     level: int
     expected_epoch: int
-    def __init__(self, operation: _Optional[_Union[GateOperation, str]] = ..., level: _Optional[int] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, operation: _Optional[_Union[GateOperation, str]] = ..., level: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ChangeGateResponse(_message.Message):
     __slots__ = ("level_active", "level_fence", "gate_epoch")
@@ -319,10 +337,12 @@ class ChangeGateResponse(_message.Message):
     def __init__(self, level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
-    __slots__ = ("target",)
+    __slots__ = ("target", "idempotency_key")
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     target: int
-    def __init__(self, target: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, target: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class TransferLeadershipResponse(_message.Message):
     __slots__ = ("leader_id",)
@@ -343,10 +363,12 @@ class SnapshotInfo(_message.Message):
     def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., chunks: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
 
 class MakeSnapshotRequest(_message.Message):
-    __slots__ = ("index_min",)
+    __slots__ = ("index_min", "idempotency_key")
     INDEX_MIN_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     index_min: int
-    def __init__(self, index_min: _Optional[int] = ...) -> None: ...
+    idempotency_key: str
+    def __init__(self, index_min: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class MakeSnapshotResponse(_message.Message):
     __slots__ = ("snapshot", "made")

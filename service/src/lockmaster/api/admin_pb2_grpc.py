@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class AdminStub:
     """For operators and the CLI.
+
+    Every change may carry an idempotency_key (1 … 128 bytes of UTF-8 without control characters): the member that did it
+    answers a repeat under the same key as it did the first time, and one that comes while the first still runs with that
+    one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
+    a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
+    without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
     """
 
     def __init__(self, channel):
@@ -119,6 +125,12 @@ class AdminStub:
 
 class AdminServicer:
     """For operators and the CLI.
+
+    Every change may carry an idempotency_key (1 … 128 bytes of UTF-8 without control characters): the member that did it
+    answers a repeat under the same key as it did the first time, and one that comes while the first still runs with that
+    one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
+    a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
+    without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
     """
 
     def Status(self, request, context):
@@ -175,7 +187,8 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AbortRoleChange(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a promotion or demotion that runs; where none runs any more it changes nothing and says what the member is.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -321,6 +334,12 @@ def add_AdminServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Admin:
     """For operators and the CLI.
+
+    Every change may carry an idempotency_key (1 … 128 bytes of UTF-8 without control characters): the member that did it
+    answers a repeat under the same key as it did the first time, and one that comes while the first still runs with that
+    one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
+    a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
+    without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
     """
 
     @staticmethod

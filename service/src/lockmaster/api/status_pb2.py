@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alockmaster/v1/status.proto\x12\rlockmaster.v1\"\xad\x01\n\x07\x46\x61ilure\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.lockmaster.v1.Status\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12)\n\x06leader\x18\x04 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x12\x18\n\x10\x63urrent_revision\x18\x06 \x01(\x04\"0\n\nLeaderHint\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"T\n\x0bReadOptions\x12/\n\x0b\x63onsistency\x18\x01 \x01(\x0e\x32\x1a.lockmaster.v1.Consistency\x12\x14\n\x0crevision_min\x18\x02 \x01(\x04\"H\n\x0b\x44\x65\x64upHeader\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x18\n\x10\x66irst_incomplete\x18\x03 \x01(\x04*\xa5\x03\n\x06Status\x12\r\n\tSTATUS_OK\x10\x00\x12\x15\n\x11STATUS_NOT_LEADER\x10\x01\x12\x15\n\x11STATUS_OVERLOADED\x10\x02\x12\x16\n\x12STATUS_UNAVAILABLE\x10\x03\x12\x18\n\x14STATUS_INDETERMINATE\x10\x04\x12\x1a\n\x16STATUS_INVALID_REQUEST\x10\x05\x12\x1a\n\x16STATUS_SESSION_EXPIRED\x10\x06\x12\x10\n\x0cSTATUS_STALE\x10\x07\x12\x15\n\x11STATUS_SEQ_REUSED\x10\x08\x12\x16\n\x12STATUS_WINDOW_FULL\x10\t\x12\x19\n\x15STATUS_COMPARE_FAILED\x10\n\x12\x14\n\x10STATUS_NOT_FOUND\x10\x0b\x12\x13\n\x0fSTATUS_NOT_HELD\x10\x0c\x12\x1c\n\x18STATUS_PERMISSION_DENIED\x10\r\x12\x19\n\x15STATUS_QUOTA_EXCEEDED\x10\x0e\x12\x14\n\x10STATUS_COMPACTED\x10\x0f\x12\x1e\n\x1aSTATUS_PRECONDITION_FAILED\x10\x10*E\n\x0b\x43onsistency\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x00\x12\x18\n\x14\x43ONSISTENCY_EVENTUAL\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alockmaster/v1/status.proto\x12\rlockmaster.v1\"\xad\x01\n\x07\x46\x61ilure\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.lockmaster.v1.Status\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12)\n\x06leader\x18\x04 \x01(\x0b\x32\x19.lockmaster.v1.LeaderHint\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x12\x18\n\x10\x63urrent_revision\x18\x06 \x01(\x04\"0\n\nLeaderHint\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"}\n\x0bReadOptions\x12/\n\x0b\x63onsistency\x18\x01 \x01(\x0e\x32\x1a.lockmaster.v1.Consistency\x12\x14\n\x0crevision_min\x18\x02 \x01(\x04\x12\x12\n\nage_ms_max\x18\x03 \x01(\r\x12\x13\n\x0bwait_ms_max\x18\x04 \x01(\r\"H\n\x0b\x44\x65\x64upHeader\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x18\n\x10\x66irst_incomplete\x18\x03 \x01(\x04*\xa5\x03\n\x06Status\x12\r\n\tSTATUS_OK\x10\x00\x12\x15\n\x11STATUS_NOT_LEADER\x10\x01\x12\x15\n\x11STATUS_OVERLOADED\x10\x02\x12\x16\n\x12STATUS_UNAVAILABLE\x10\x03\x12\x18\n\x14STATUS_INDETERMINATE\x10\x04\x12\x1a\n\x16STATUS_INVALID_REQUEST\x10\x05\x12\x1a\n\x16STATUS_SESSION_EXPIRED\x10\x06\x12\x10\n\x0cSTATUS_STALE\x10\x07\x12\x15\n\x11STATUS_SEQ_REUSED\x10\x08\x12\x16\n\x12STATUS_WINDOW_FULL\x10\t\x12\x19\n\x15STATUS_COMPARE_FAILED\x10\n\x12\x14\n\x10STATUS_NOT_FOUND\x10\x0b\x12\x13\n\x0fSTATUS_NOT_HELD\x10\x0c\x12\x1c\n\x18STATUS_PERMISSION_DENIED\x10\r\x12\x19\n\x15STATUS_QUOTA_EXCEEDED\x10\x0e\x12\x14\n\x10STATUS_COMPACTED\x10\x0f\x12\x1e\n\x1aSTATUS_PRECONDITION_FAILED\x10\x10*|\n\x0b\x43onsistency\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x00\x12\x18\n\x14\x43ONSISTENCY_EVENTUAL\x10\x01\x12\x1c\n\x18\x43ONSISTENCY_LEADER_LEASE\x10\x02\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lockmaster.v1.status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=432
-  _globals['_STATUS']._serialized_end=853
-  _globals['_CONSISTENCY']._serialized_start=855
-  _globals['_CONSISTENCY']._serialized_end=924
+  _globals['_STATUS']._serialized_start=473
+  _globals['_STATUS']._serialized_end=894
+  _globals['_CONSISTENCY']._serialized_start=896
+  _globals['_CONSISTENCY']._serialized_end=1020
   _globals['_FAILURE']._serialized_start=46
   _globals['_FAILURE']._serialized_end=219
   _globals['_LEADERHINT']._serialized_start=221
   _globals['_LEADERHINT']._serialized_end=269
   _globals['_READOPTIONS']._serialized_start=271
-  _globals['_READOPTIONS']._serialized_end=355
-  _globals['_DEDUPHEADER']._serialized_start=357
-  _globals['_DEDUPHEADER']._serialized_end=429
+  _globals['_READOPTIONS']._serialized_end=396
+  _globals['_DEDUPHEADER']._serialized_start=398
+  _globals['_DEDUPHEADER']._serialized_end=470
 # @@protoc_insertion_point(module_scope)

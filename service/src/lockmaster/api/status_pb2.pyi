@@ -30,6 +30,8 @@ class Consistency(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CONSISTENCY_LINEARIZABLE: _ClassVar[Consistency]
     CONSISTENCY_EVENTUAL: _ClassVar[Consistency]
+    CONSISTENCY_LEADER_LEASE: _ClassVar[Consistency]
+    CONSISTENCY_BOUNDED: _ClassVar[Consistency]
 STATUS_OK: Status
 STATUS_NOT_LEADER: Status
 STATUS_OVERLOADED: Status
@@ -49,6 +51,8 @@ STATUS_COMPACTED: Status
 STATUS_PRECONDITION_FAILED: Status
 CONSISTENCY_LINEARIZABLE: Consistency
 CONSISTENCY_EVENTUAL: Consistency
+CONSISTENCY_LEADER_LEASE: Consistency
+CONSISTENCY_BOUNDED: Consistency
 
 class Failure(_message.Message):
     __slots__ = ("status", "message", "field", "leader", "retry_after_ms", "current_revision")
@@ -75,12 +79,16 @@ class LeaderHint(_message.Message):
     def __init__(self, member_id: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class ReadOptions(_message.Message):
-    __slots__ = ("consistency", "revision_min")
+    __slots__ = ("consistency", "revision_min", "age_ms_max", "wait_ms_max")
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     REVISION_MIN_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_MAX_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_MAX_FIELD_NUMBER: _ClassVar[int]
     consistency: Consistency
     revision_min: int
-    def __init__(self, consistency: _Optional[_Union[Consistency, str]] = ..., revision_min: _Optional[int] = ...) -> None: ...
+    age_ms_max: int
+    wait_ms_max: int
+    def __init__(self, consistency: _Optional[_Union[Consistency, str]] = ..., revision_min: _Optional[int] = ..., age_ms_max: _Optional[int] = ..., wait_ms_max: _Optional[int] = ...) -> None: ...
 
 class DedupHeader(_message.Message):
     __slots__ = ("session_id", "seq", "first_incomplete")

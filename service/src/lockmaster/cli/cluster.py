@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -109,30 +110,44 @@ def why_not_read(error: grpc.RpcError, target: Target) -> LockmasterError:
     return error_of_rpc(error)
 
 
+class Walk:
+    """The members to ask, one after the other: the endpoints given, and before the next of them whoever is named."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._waiting = list(target.endpoints)
+        self._asked = set[str]()
+
+    def __iter__(self) -> Iterator[admin_pb2_grpc.AdminStub]:
+        while self._waiting:  # ends: each address is asked once, and a member names one other at most
+            endpoint = self._waiting.pop(0)
+            if endpoint in self._asked:
+                continue
+            self._asked.add(endpoint)
+            with self._target.channel(endpoint) as channel:
+                yield admin_pb2_grpc.AdminStub(channel)
+
+    def turn_to(self, address: str) -> bool:
+        """Ask there next; False if that is nobody, or was asked already."""
+        if not address or address in self._asked:
+            return False
+        self._waiting.insert(0, address)
+        return True
+
+
 def list_members(target: Target) -> admin_pb2.ListMembersResponse:
     """The member list from the leader, else from any member that answers. Raises the last error if none does."""
     last: LockmasterError = Unavailable("no member answered")
-    fallback: admin_pb2.ListMembersResponse | None = None
-    asked: set[str] = set()
-    waiting = list(target.endpoints)
-    while waiting:
-        endpoint = waiting.pop(0)
-        if endpoint in asked:
+    answer: admin_pb2.ListMembersResponse | None = None
+    walk = Walk(target)
+    for stub in walk:
+        try:
+            answer = stub.ListMembers(admin_pb2.ListMembersRequest(), timeout=target.timeout)
+        except grpc.RpcError as error:
+            last = why_not_read(error, target)
             continue
-        asked.add(endpoint)
-        with target.channel(endpoint) as channel:
-            try:
-                answer: admin_pb2.ListMembersResponse = admin_pb2_grpc.AdminStub(channel).ListMembers(
-                    admin_pb2.ListMembersRequest(), timeout=target.timeout
-                )
-            except grpc.RpcError as error:
-                last = why_not_read(error, target)
-                continue
-        leader = next((member.client_address for member in answer.members if member.leader), "")
-        if leader in ("", endpoint) or leader in asked:
-            return answer
-        fallback = answer
-        waiting.insert(0, leader)
-    if fallback is None:
+        if not walk.turn_to(next((member.client_address for member in answer.members if member.leader), "")):
+            break
+    if answer is None:
         raise last
-    return fallback
+    return answer

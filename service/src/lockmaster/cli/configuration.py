@@ -14,10 +14,12 @@ import click
 
 from lockmaster import AsyncClient
 from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.consistency import consistency_option
 from lockmaster.cli.exit_codes import NOT_FOUND, OK, USAGE
 from lockmaster.cli.locks import with_client
 from lockmaster.cli.output import complain, output_option, print_json, print_json_line, print_rows, stdout, text_of
 from lockmaster.cli.refusals import Refused
+from lockmaster.client.consistency import Consistency
 from lockmaster.client.watching import Change, Item
 
 KEY_COLUMNS = {"key": "KEY", "value": "VALUE", "revision": "REVISION", "version": "VERSION", "author": "AUTHOR"}
@@ -55,14 +57,24 @@ def no_key(namespace: str, key: str) -> str:
 @click.argument("key", required=False)
 @click.option("--prefix", is_flag=True, help="All keys that start with KEY; without KEY, the whole namespace.")
 @click.option("--at", "at_revision", type=click.IntRange(0), default=0, help="The value as it was at this revision.")
+@consistency_option
 @output_option
 @connection_options
-def get_command(target: Target, output: str, namespace: str, key: str | None, prefix: bool, at_revision: int) -> int:
+def get_command(
+    target: Target,
+    output: str,
+    namespace: str,
+    key: str | None,
+    prefix: bool,
+    at_revision: int,
+    consistency: Consistency,
+) -> int:
     """Print a key's value, exactly as it is; without KEY, all keys of the namespace. Exit code 3 if it isn't there."""
     if prefix or key is None:
 
         async def ask_all(client: AsyncClient) -> list[Mapping[str, Any]]:
-            items = await client.config(namespace).range(key or "", at_revision=at_revision)
+            space = client.config(namespace)
+            items = await space.range(key or "", at_revision=at_revision, consistency=consistency)
             return [item_row(item) for item in items]
 
         rows = with_client(target, ask_all)
@@ -70,7 +82,7 @@ def get_command(target: Target, output: str, namespace: str, key: str | None, pr
         return OK
 
     async def ask(client: AsyncClient) -> Item | None:
-        return await client.config(namespace).get(key, at_revision=at_revision)
+        return await client.config(namespace).get(key, at_revision=at_revision, consistency=consistency)
 
     item = with_client(target, ask)
     if item is None:

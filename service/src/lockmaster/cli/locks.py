@@ -13,6 +13,7 @@ import click
 
 from lockmaster import AsyncClient, LockLost
 from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.consistency import consistency_option
 from lockmaster.cli.exit_codes import LOCK_LOST, OK, USAGE
 from lockmaster.cli.output import (
     Row,
@@ -26,6 +27,7 @@ from lockmaster.cli.output import (
 )
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.run import granted, until_lost
+from lockmaster.client.consistency import Consistency
 from lockmaster.client.locks import LockStatus, QueuedWaiter
 
 T = TypeVar("T")
@@ -95,13 +97,14 @@ async def hold(target: Target, output: str, name: str, timeout: float | None, tt
 
 @lock.command("inspect")
 @click.argument("name")
+@consistency_option
 @output_option
 @connection_options
-def inspect_command(target: Target, output: str, name: str) -> None:
+def inspect_command(target: Target, output: str, name: str, consistency: Consistency) -> None:
     """Show who holds a lock, since when, with which token, and who waits."""
 
     async def ask(client: AsyncClient) -> LockStatus:
-        return await client.locks.inspect(name)
+        return await client.locks.inspect(name, consistency=consistency)
 
     found = with_client(target, ask)
     row = {**row_of(found), "queue": [waiter_row(waiter) for waiter in found.queue]}
@@ -116,13 +119,14 @@ def inspect_command(target: Target, output: str, name: str) -> None:
 
 @lock.command("list")
 @click.argument("prefix", default="")
+@consistency_option
 @output_option
 @connection_options
-def list_command(target: Target, output: str, prefix: str) -> None:
+def list_command(target: Target, output: str, prefix: str, consistency: Consistency) -> None:
     """List the locks that are held or waited for, with names that start with PREFIX."""
 
     async def ask(client: AsyncClient) -> list[Row]:
-        return [row_of(found) for found in await client.locks.list(prefix)]
+        return [row_of(found) for found in await client.locks.list(prefix, consistency=consistency)]
 
     print_rows(with_client(target, ask), COLUMNS, output, empty="no locks are held")
 

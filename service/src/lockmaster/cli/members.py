@@ -6,16 +6,19 @@ No session is opened: a cluster that admits no writes, because too few full memb
 from __future__ import annotations
 
 import functools
+import secrets
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 import grpc
+from google.protobuf.message import Message
 
 from lockmaster.api import admin_pb2, admin_pb2_grpc
-from lockmaster.cli.cluster import list_members, why_not_read
+from lockmaster.cli.cluster import Walk, list_members, why_not_read
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
@@ -34,6 +37,8 @@ RETRY_SECONDS: Final = 2.0
 WAIT_HELP: Final = "Wait so long for the change to be complete, else only until it has begun."
 
 Complete = Callable[[admin_pb2.MemberInfo | None], bool]
+Terms = dict[str, Any]
+"""The fields that every change has besides what it is about."""
 
 
 class ListingGroup(click.Group):
@@ -63,6 +68,8 @@ def list_command(target: Target, output: str) -> None:
     listed = list_members(target)
     rows: list[Row] = [_row(member) for member in listed.members]
     print_rows(rows, COLUMNS, output, empty="the cluster has no members")
+    if listed.reduced_commit and output != "json":
+        stdout.print("half of the voters commits (reduced-commit is on)")
 
 
 def _row(member: admin_pb2.MemberInfo) -> dict[str, Any]:
@@ -88,11 +95,23 @@ def _row(member: admin_pb2.MemberInfo) -> dict[str, Any]:
 
 
 def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --expected-epoch and how to reach the cluster."""
-    option = click.option(
+    """Adds --expected-epoch, --idempotency-key (the command gets both as `terms`) and how to reach the cluster."""
+
+    @click.option(
         "--expected-epoch", type=click.IntRange(0), help="Refuse if the configuration's epoch is another one."
     )
-    return functools.wraps(command)(option(output_option(connection_options(command))))
+    @click.option(
+        "--idempotency-key",
+        default="",
+        metavar="TEXT",
+        help="1 to 128 bytes: the leader that made this change answers it again as it did. Default: drawn.",
+    )
+    @functools.wraps(command)
+    def with_terms(expected_epoch: int | None, idempotency_key: str, **others: Any) -> Any:
+        terms = {"expected_epoch": expected_epoch, "idempotency_key": idempotency_key or secrets.token_hex(16)}
+        return command(terms=terms, **others)
+
+    return output_option(connection_options(with_terms))
 
 
 def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,9 +124,7 @@ def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--learner", is_flag=True, help="It stays one until `replace` puts it in another's place.")
 @_wait_option
 @_change_options
-def add_command(
-    target: Target, output: str, address: str, learner: bool, wait: float, expected_epoch: int | None
-) -> None:
+def add_command(target: Target, output: str, address: str, learner: bool, wait: float, terms: Terms) -> None:
     """Add the blank member that serves clients at HOST:PORT; it votes once it has caught up.
 
     What it is called and whether it is a witness it says itself: --name and --role of its `serve`.
@@ -127,9 +144,9 @@ def add_command(
         learner=learner,
         level_max=blank.level_max,
         member_role=ROLES[blank.member_role],
-        expected_epoch=expected_epoch,
+        **terms,
     )
-    added = ask_leader(target, lambda stub, timeout: stub.AddMember(request, timeout=timeout))
+    added = ask_leader(target, "AddMember", request)
     _told(target, output, added.member_id, wait, lambda m: m is not None and (learner or m.voter), "added")
 
 
@@ -137,12 +154,11 @@ def add_command(
 @click.argument("member")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @_change_options
-def remove_command(target: Target, output: str, member: str, yes: bool, expected_epoch: int | None) -> None:
+def remove_command(target: Target, output: str, member: str, yes: bool, terms: Terms) -> None:
     """Remove a member for good: its data directory can never come back, only a wiped one as a new member."""
     member_id = member_id_of(target, member)
     _confirm(f"Remove member {member_id} for good?", yes)
-    request = admin_pb2.RemoveMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-    ask_leader(target, lambda stub, timeout: stub.RemoveMember(request, timeout=timeout))
+    ask_leader(target, "RemoveMember", admin_pb2.RemoveMemberRequest(member_id=member_id, **terms))
     if output == "json":
         print_json({"member_id": member_id, "removed": True})
     else:
@@ -155,53 +171,94 @@ def remove_command(target: Target, output: str, member: str, yes: bool, expected
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @_wait_option
 @_change_options
-def replace_command(
-    target: Target, output: str, old: str, new: str, yes: bool, wait: float, expected_epoch: int | None
-) -> None:
+def replace_command(target: Target, output: str, old: str, new: str, yes: bool, wait: float, terms: Terms) -> None:
     """Put the learner NEW in the place of the voter OLD, which is removed, by one joint change.
 
     For a member lost for good: start a new one with --join and --learner, then replace. Both have one role.
     """
     old_id, new_id = member_id_of(target, old), member_id_of(target, new)
     _confirm(f"Put member {new_id} in the place of member {old_id}, and remove that for good?", yes)
-    request = admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, expected_epoch=expected_epoch)
-    ask_leader(target, lambda stub, timeout: stub.ReplaceMember(request, timeout=timeout))
+    ask_leader(target, "ReplaceMember", admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, **terms))
     _told(target, output, new_id, wait, lambda m: m is not None and m.voter and m.phase == "steady", "votes")
 
 
-@members.command("promote")
-@click.argument("member")
-@_wait_option
+@dataclass(frozen=True, slots=True)
+class _RoleChange:
+    """A command that asks for a change of one member's role."""
+
+    name: str
+    method: str
+    request: Callable[..., Message]
+    text: str
+    complete: Complete
+    words: str
+    """Said of the member once it is so."""
+
+
+def _steady(role: str, member: admin_pb2.MemberInfo | None) -> bool:
+    return member is not None and member.voter and member.member_role == role and member.phase == "steady"
+
+
+_ROLE_CHANGES: Final = (
+    _RoleChange(
+        "promote",
+        "PromoteMember",
+        admin_pb2.PromoteMemberRequest,
+        "Make a witness a full member: it builds a state beside its log while it goes on voting.",
+        functools.partial(_steady, "full"),
+        "is full",
+    ),
+    _RoleChange(
+        "demote",
+        "DemoteMember",
+        admin_pb2.DemoteMemberRequest,
+        "Make a full member a witness: it keeps its log and removes its state. Not the leader; transfer first.",
+        functools.partial(_steady, "witness"),
+        "is a witness",
+    ),
+    _RoleChange(
+        "abort",
+        "AbortRoleChange",
+        admin_pb2.AbortRoleChangeRequest,
+        "End a promotion or demotion that runs: the member is again what it was. Where none runs it says what it is.",
+        lambda member: member is not None and member.phase == "steady",
+        "",
+    ),
+)
+
+
+def _changing_role(change: _RoleChange) -> None:
+    """Adds its command."""
+
+    @members.command(change.name, help=change.text)
+    @click.argument("member")
+    @_wait_option
+    @_change_options
+    def command(target: Target, output: str, member: str, wait: float, terms: Terms) -> None:
+        member_id = member_id_of(target, member)
+        ask_leader(target, change.method, change.request(member_id=member_id, **terms))
+        _told(target, output, member_id, wait, change.complete, change.words)
+
+
+for _change in _ROLE_CHANGES:
+    _changing_role(_change)
+
+
+@members.command("reduced-commit")
+@click.argument("state", type=click.Choice(["on", "off"]))
 @_change_options
-def promote_command(target: Target, output: str, member: str, wait: float, expected_epoch: int | None) -> None:
-    """Make a witness a full member: it builds a state beside its log while it goes on voting."""
-    member_id = member_id_of(target, member)
-    request = admin_pb2.PromoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-    ask_leader(target, lambda stub, timeout: stub.PromoteMember(request, timeout=timeout))
-    _told(target, output, member_id, wait, functools.partial(_steady, "full"), "is full")
+def reduced_commit_command(target: Target, output: str, state: str, terms: Terms) -> None:
+    """Let half of an even number of voters commit, four or more of them and all full; off: a majority again.
 
-
-@members.command("demote")
-@click.argument("member")
-@_wait_option
-@_change_options
-def demote_command(target: Target, output: str, member: str, wait: float, expected_epoch: int | None) -> None:
-    """Make a full member a witness: it keeps its log and removes its state. Not the leader; transfer first."""
-    member_id = member_id_of(target, member)
-    request = admin_pb2.DemoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-    ask_leader(target, lambda stub, timeout: stub.DemoteMember(request, timeout=timeout))
-    _told(target, output, member_id, wait, functools.partial(_steady, "witness"), "is a witness")
-
-
-@members.command("abort")
-@click.argument("member")
-@_change_options
-def abort_command(target: Target, output: str, member: str, expected_epoch: int | None) -> None:
-    """End a promotion or demotion that runs: the member is again what it was."""
-    member_id = member_id_of(target, member)
-    request = admin_pb2.AbortRoleChangeRequest(member_id=member_id, expected_epoch=expected_epoch)
-    ask_leader(target, lambda stub, timeout: stub.AbortRoleChange(request, timeout=timeout))
-    _told(target, output, member_id, 0.0, lambda m: m is not None and m.phase == "steady", "is what it was")
+    A leader is still elected by a majority. Commits then wait for one member less; see the documentation for what it
+    costs. It rests at an odd number and below four. Refused (exit code 4) beside a witness.
+    """
+    enabled = state == "on"
+    changed = ask_leader(target, "SetReducedCommit", admin_pb2.SetReducedCommitRequest(enabled=enabled, **terms))
+    if output == "json":
+        print_json({"reduced_commit": enabled, "configuration_epoch": changed.configuration_epoch})
+    else:
+        stdout.print(f"{'half' if enabled else 'a majority'} of the voters commits")
 
 
 @members.command("transfer")
@@ -210,8 +267,10 @@ def abort_command(target: Target, output: str, member: str, expected_epoch: int 
 @connection_options
 def transfer_command(target: Target, output: str, member: str) -> None:
     """Hand leadership over to MEMBER, or to the full voter that has caught up best."""
-    request = admin_pb2.TransferLeadershipRequest(target=member_id_of(target, member) if member else 0)
-    answer = ask_leader(target, lambda stub, timeout: stub.TransferLeadership(request, timeout=timeout))
+    request = admin_pb2.TransferLeadershipRequest(
+        target=member_id_of(target, member) if member else 0, idempotency_key=secrets.token_hex(16)
+    )
+    answer = ask_leader(target, "TransferLeadership", request)
     if output == "json":
         print_json({"leader_id": answer.leader_id})
     else:
@@ -236,7 +295,7 @@ def member_id_of(target: Target, member: str) -> int:
     raise Refused(f"no member is named {member!r}; there are {names}", NOT_FOUND)
 
 
-def ask_leader(target: Target, call: Callable[[Any, float], Any]) -> Any:
+def ask_leader(target: Target, method: str, request: Message) -> Any:
     """The answer of the leader, through the first member that answers. Raises the last error if none does.
 
     A change is asked of the next member only if this one has not taken it, or can't be reached; all of them may be
@@ -245,35 +304,26 @@ def ask_leader(target: Target, call: Callable[[Any, float], Any]) -> Any:
     deadline = time.monotonic() + min(RETRY_SECONDS, target.timeout)
     while True:
         try:
-            return _ask_once(target, call)
+            return _ask_once(target, method, request)
         except Unavailable:  # also: another change is about to commit
             if time.monotonic() >= deadline:
                 raise
         time.sleep(POLL_SECONDS)
 
 
-def _ask_once(target: Target, call: Callable[[Any, float], Any]) -> Any:
+def _ask_once(target: Target, method: str, request: Message) -> Any:
     last: LockmasterError = Unavailable("no member answered")
-    waiting, asked = list(target.endpoints), set[str]()
-    while waiting:  # ends: each address is asked once, and a member names one other at most
-        endpoint = waiting.pop(0)
-        if endpoint in asked:
-            continue
-        asked.add(endpoint)
-        with target.channel(endpoint) as channel:
-            try:
-                return call(admin_pb2_grpc.AdminStub(channel), target.timeout)
-            except grpc.RpcError as error:
-                last = error_of_rpc(error)
-        if isinstance(last, NotLeader) and last.leader_hint:
-            waiting.insert(0, last.leader_hint)
-        elif not isinstance(last, (NotLeader, Unavailable)):
+    walk = Walk(target)
+    for stub in walk:
+        try:
+            return getattr(stub, method)(request, timeout=target.timeout)
+        except grpc.RpcError as error:
+            last = error_of_rpc(error)
+        if isinstance(last, NotLeader):
+            walk.turn_to(last.leader_hint)
+        elif not isinstance(last, Unavailable):
             break
     raise last
-
-
-def _steady(role: str, member: admin_pb2.MemberInfo | None) -> bool:
-    return member is not None and member.voter and member.member_role == role and member.phase == "steady"
 
 
 def _told(target: Target, output: str, member_id: int, wait: float, complete: Complete, words: str) -> None:
@@ -298,7 +348,8 @@ def _told(target: Target, output: str, member_id: int, wait: float, complete: Co
         facts = _row(member) if member is not None else {"member_id": member_id}
         print_json({**facts, "complete": done, "configuration_epoch": listed.configuration_epoch})
     else:
-        stdout.print(f"member {member_id} {words}" if done else f"begun: member {member_id} is {now}")
+        after = words or f"is {now}"
+        stdout.print(f"member {member_id} {after}" if done else f"begun: member {member_id} is {now}")
 
 
 def _confirm(question: str, yes: bool) -> None:

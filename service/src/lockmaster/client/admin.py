@@ -1,8 +1,13 @@
-"""What operators ask of members: unary calls, to the leader or to one named member."""
+"""What operators ask of members: unary calls, to the leader or to one named member.
+
+A change is repeated by policy, so every one has an idempotency key: the member that did it answers a repeat as it did
+the first time. Give one of your own (1 to 128 bytes) to repeat a call yourself; by default each call draws one.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import secrets
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -52,6 +57,7 @@ class Admin:
         member_role: admin_pb2.MemberRole = admin_pb2.MEMBER_ROLE_FULL,
         level_max: int = 0,
         expected_epoch: int | None = None,
+        idempotency_key: str = "",
     ) -> admin_pb2.AddMemberResponse:
         """Adds a blank member; repeating it changes nothing. Its incarnation, role and level are in its status."""
         request = admin_pb2.AddMemberRequest(
@@ -64,78 +70,80 @@ class Admin:
             level_max=level_max,
             expected_epoch=expected_epoch,
         )
-        return await self._client.unary(
-            SERVICE + "AddMember", request, admin_pb2.AddMemberResponse, timeout=CHANGE_SECONDS_MAX
-        )
+        return await self._change("AddMember", request, admin_pb2.AddMemberResponse, idempotency_key)
 
     async def remove_member(
-        self, member_id: int, *, expected_epoch: int | None = None
+        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.RemoveMemberResponse:
         """Takes a member out of the configuration for good."""
         request = admin_pb2.RemoveMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-        return await self._client.unary(
-            SERVICE + "RemoveMember", request, admin_pb2.RemoveMemberResponse, timeout=CHANGE_SECONDS_MAX
-        )
+        return await self._change("RemoveMember", request, admin_pb2.RemoveMemberResponse, idempotency_key)
 
     async def replace_member(
-        self, old_id: int, new_id: int, *, expected_epoch: int | None = None
+        self, old_id: int, new_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.ReplaceMemberResponse:
         """Puts a caught-up learner in a voter's place by one joint change. Returns once that has begun, durably."""
         request = admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, expected_epoch=expected_epoch)
-        return await self._change("ReplaceMember", request, admin_pb2.ReplaceMemberResponse)
+        return await self._change("ReplaceMember", request, admin_pb2.ReplaceMemberResponse, idempotency_key)
 
     async def promote_member(
-        self, member_id: int, *, expected_epoch: int | None = None
+        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.PromoteMemberResponse:
         """Begins to make a witness a full member; `members` tells how far it is.
 
         Raises PreconditionFailed naming the member and the number in the way, as all changes here do.
         """
         request = admin_pb2.PromoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-        return await self._change("PromoteMember", request, admin_pb2.PromoteMemberResponse)
+        return await self._change("PromoteMember", request, admin_pb2.PromoteMemberResponse, idempotency_key)
 
     async def demote_member(
-        self, member_id: int, *, expected_epoch: int | None = None
+        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.DemoteMemberResponse:
         """Begins to make a full member, not the leader, a witness."""
         request = admin_pb2.DemoteMemberRequest(member_id=member_id, expected_epoch=expected_epoch)
-        return await self._change("DemoteMember", request, admin_pb2.DemoteMemberResponse)
+        return await self._change("DemoteMember", request, admin_pb2.DemoteMemberResponse, idempotency_key)
 
     async def abort_role_change(
-        self, member_id: int, *, expected_epoch: int | None = None
+        self, member_id: int, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.AbortRoleChangeResponse:
-        """Ends a promotion or demotion: the member is what it was before."""
+        """Ends a promotion or demotion: the member is what it was before. The answer's member_role says what that is.
+
+        Where neither runs nothing changes: it was aborted before, or had ended.
+        """
         request = admin_pb2.AbortRoleChangeRequest(member_id=member_id, expected_epoch=expected_epoch)
-        return await self._change("AbortRoleChange", request, admin_pb2.AbortRoleChangeResponse)
+        return await self._change("AbortRoleChange", request, admin_pb2.AbortRoleChangeResponse, idempotency_key)
 
     async def set_reduced_commit(
-        self, enabled: bool, *, expected_epoch: int | None = None
+        self, enabled: bool, *, expected_epoch: int | None = None, idempotency_key: str = ""
     ) -> admin_pb2.SetReducedCommitResponse:
         """Half of an even number of at least four full voters commits, or a majority again."""
         request = admin_pb2.SetReducedCommitRequest(enabled=enabled, expected_epoch=expected_epoch)
-        return await self._change("SetReducedCommit", request, admin_pb2.SetReducedCommitResponse)
+        return await self._change("SetReducedCommit", request, admin_pb2.SetReducedCommitResponse, idempotency_key)
 
-    async def _change(self, method: str, request: Message, answer: type[M]) -> M:
+    async def _change(self, method: str, request: Any, answer: type[M], idempotency_key: str) -> M:
+        request.idempotency_key = idempotency_key or secrets.token_hex(16)
         return await self._client.unary(SERVICE + method, request, answer, timeout=CHANGE_SECONDS_MAX)
 
     async def change_gate(
-        self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None
+        self,
+        operation: admin_pb2.GateOperation,
+        level: int,
+        *,
+        expected_epoch: int | None = None,
+        idempotency_key: str = "",
     ) -> admin_pb2.ChangeGateResponse:
         """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
 
         Raises PreconditionFailed naming the members in the way and their numbers.
         """
         request = admin_pb2.ChangeGateRequest(operation=operation, level=level, expected_epoch=expected_epoch)
-        return await self._client.unary(
-            SERVICE + "ChangeGate", request, admin_pb2.ChangeGateResponse, timeout=CHANGE_SECONDS_MAX
-        )
+        return await self._change("ChangeGate", request, admin_pb2.ChangeGateResponse, idempotency_key)
 
-    async def transfer(self, target: int = 0) -> admin_pb2.TransferLeadershipResponse:
+    async def transfer(self, target: int = 0, *, idempotency_key: str = "") -> admin_pb2.TransferLeadershipResponse:
         """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
         request = admin_pb2.TransferLeadershipRequest(target=target)
-        return await self._client.unary(
-            SERVICE + "TransferLeadership", request, admin_pb2.TransferLeadershipResponse, timeout=CHANGE_SECONDS_MAX
-        )
+        answer = admin_pb2.TransferLeadershipResponse
+        return await self._change("TransferLeadership", request, answer, idempotency_key)
 
     async def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
         """Live sessions by id, a page of at most 1,000."""

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lockmaster.api import config_pb2
+from lockmaster.client.consistency import LINEARIZABLE, Consistency, read_options
 from lockmaster.client.watching import Change, Item, Watching, change_of, item_of
 from lockmaster.errors import Compacted, CompareFailed
 
@@ -126,12 +127,13 @@ class Config:
         self._client = client
         self.namespace = namespace
 
-    async def get(self, key: str, *, at_revision: int = 0) -> Item | None:
-        """The key's value now (linearizable) or as it was at a revision; None if it does not exist.
+    async def get(self, key: str, *, at_revision: int = 0, consistency: Consistency = LINEARIZABLE) -> Item | None:
+        """The key's value now, as fresh as `consistency` says, or as it was at a revision; None if it does not exist.
 
-        Raises Compacted if history at that revision is gone.
+        Raises Compacted if history at that revision is gone, Unavailable if no member meets the bound in time.
         """
-        request = config_pb2.GetRequest(namespace=self.namespace, key=key, at_revision=at_revision)
+        read = read_options(consistency)
+        request = config_pb2.GetRequest(namespace=self.namespace, key=key, at_revision=at_revision, read=read)
         answer = await self._client.read("get", request)
         return item_of(answer.item) if answer.HasField("item") else None
 
@@ -218,9 +220,16 @@ class Config:
         deleted: bool = (await self._client.mutate("delete", request)).deleted
         return deleted
 
-    async def range(self, prefix: str = "", *, limit: int | None = None, at_revision: int = 0) -> list[Item]:
+    async def range(
+        self,
+        prefix: str = "",
+        *,
+        limit: int | None = None,
+        at_revision: int = 0,
+        consistency: Consistency = LINEARIZABLE,
+    ) -> list[Item]:
         """The keys that start with `prefix`, in order, all from one revision; at most `limit` if given."""
-        items, _ = await self.scan(prefix, at_revision=at_revision, limit=limit)
+        items, _ = await self.scan(prefix, at_revision=at_revision, limit=limit, consistency=consistency)
         return items
 
     async def scan(
@@ -231,10 +240,12 @@ class Config:
         keys_only: bool = False,
         at_revision: int = 0,
         limit: int | None = None,
+        consistency: Consistency = LINEARIZABLE,
     ) -> tuple[list[Item], int]:
         """Like range, with the revision that all of it is from. `exact`: only the key that equals `prefix`."""
+        read = read_options(consistency)
         if exact:
-            request = config_pb2.GetRequest(namespace=self.namespace, key=prefix, at_revision=at_revision)
+            request = config_pb2.GetRequest(namespace=self.namespace, key=prefix, at_revision=at_revision, read=read)
             answer = await self._client.read("get", request)
             return ([item_of(answer.item)] if answer.HasField("item") else []), answer.revision
         items: list[Item] = []
@@ -249,6 +260,7 @@ class Config:
                 limit=page,
                 keys_only=keys_only,
                 at_revision=revision,
+                read=read,
             )
             answer = await self._client.read("range", range_request)
             items.extend(item_of(item) for item in answer.items)
@@ -257,13 +269,15 @@ class Config:
                 return items, revision
             after = answer.items[-1].key
 
-    async def history(self, key: str = "", *, limit: int = 100, before: int = 0) -> list[Change]:
+    async def history(
+        self, key: str = "", *, limit: int = 100, before: int = 0, consistency: Consistency = LINEARIZABLE
+    ) -> list[Change]:
         """Past writes and deletions of a key ("": of the namespace), newest first, from below revision `before`."""
         changes: list[Change] = []
+        read = read_options(consistency)
         while len(changes) < limit:
-            request = config_pb2.HistoryRequest(
-                namespace=self.namespace, key=key, before=before, limit=min(PAGE, limit - len(changes))
-            )
+            page = min(PAGE, limit - len(changes))
+            request = config_pb2.HistoryRequest(namespace=self.namespace, key=key, before=before, limit=page, read=read)
             answer = await self._client.read("history", request)
             changes.extend(change_of(change) for change in answer.changes)
             if not answer.more or not answer.changes:

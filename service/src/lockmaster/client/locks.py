@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from lockmaster.api import lock_pb2, status_pb2
+from lockmaster.api import lock_pb2
 from lockmaster.client.calls import AcquireCall, ReleaseCall
+from lockmaster.client.consistency import LINEARIZABLE, Consistency, read_options
 from lockmaster.client.holds import Hold
 from lockmaster.client.telemetry import LOCK_NAME
 from lockmaster.errors import LockBusy, LockJeopardy, LockLost, LockmasterError, NotHeld
@@ -349,12 +350,15 @@ class Locks:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    async def inspect(self, name: str) -> LockStatus:
-        """Holder, token and queue of a lock; linearizable."""
-        answer = await self._client.read("inspect_lock", lock_pb2.InspectLockRequest(name=name))
+    async def inspect(self, name: str, *, consistency: Consistency = LINEARIZABLE) -> LockStatus:
+        """Holder, token and queue of a lock, as fresh as `consistency` says."""
+        request = lock_pb2.InspectLockRequest(name=name, read=read_options(consistency))
+        answer = await self._client.read("inspect_lock", request)
         return status_of(answer.lock)
 
-    async def list(self, prefix: str = "", limit: int | None = None) -> list[LockStatus]:
+    async def list(
+        self, prefix: str = "", limit: int | None = None, *, consistency: Consistency = LINEARIZABLE
+    ) -> list[LockStatus]:
         """The locks that exist, by name; all of them, in pages of 1,000, unless `limit` is given."""
         found: list[LockStatus] = []
         after = ""
@@ -364,7 +368,7 @@ class Locks:
                 prefix=prefix,
                 after=after,
                 limit=page,
-                read=status_pb2.ReadOptions(consistency=status_pb2.CONSISTENCY_LINEARIZABLE),
+                read=read_options(consistency),
             )
             answer: lock_pb2.ListLocksResponse = await self._client.unary(
                 "/lockmaster.v1.Locks/List", request, lock_pb2.ListLocksResponse

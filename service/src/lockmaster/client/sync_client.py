@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar, overload
 
-from lockmaster.api import admin_pb2, session_pb2
-from lockmaster.client import admin as async_admin
 from lockmaster.client import config as async_config
 from lockmaster.client import locks as async_locks
 from lockmaster.client import typed as async_typed
 from lockmaster.client.async_client import OPERATION_SECONDS_DEFAULT, TTL_SECONDS_DEFAULT, AsyncClient
+from lockmaster.client.consistency import LINEARIZABLE, Consistency
 from lockmaster.client.endpoints import TLS
 from lockmaster.client.locks import LockStatus
+from lockmaster.client.sync_admin import Admin
 from lockmaster.client.sync_parts import Lock, Portal, TypedWatch, Watch, leave
 from lockmaster.client.typed import SETTINGS_KEY, Versioned
 from lockmaster.client.watching import Change, Item
@@ -118,13 +118,15 @@ class Locks:
         self._portal = portal
         self._inner = inner
 
-    def inspect(self, name: str) -> LockStatus:
-        """Holder, token and queue of a lock; linearizable."""
-        return self._portal.run(self._inner.inspect(name))
+    def inspect(self, name: str, *, consistency: Consistency = LINEARIZABLE) -> LockStatus:
+        """Holder, token and queue of a lock, as fresh as `consistency` says."""
+        return self._portal.run(self._inner.inspect(name, consistency=consistency))
 
-    def list(self, prefix: str = "", limit: int | None = None) -> list[LockStatus]:
+    def list(
+        self, prefix: str = "", limit: int | None = None, *, consistency: Consistency = LINEARIZABLE
+    ) -> list[LockStatus]:
         """The locks that exist, by name; all of them, in pages of 1,000, unless `limit` is given."""
-        return self._portal.run(self._inner.list(prefix, limit))
+        return self._portal.run(self._inner.list(prefix, limit, consistency=consistency))
 
     def force_release(self, name: str, reason: str, token_max: int = 0) -> int:
         """Takes a lock from its holder, whose token must not be above `token_max` (0: any); audited with `reason`.
@@ -146,12 +148,12 @@ class Config:
         """See the async client."""
         return self._inner.namespace
 
-    def get(self, key: str, *, at_revision: int = 0) -> Item | None:
-        """The key's value now (linearizable) or as it was at a revision; None if it does not exist.
+    def get(self, key: str, *, at_revision: int = 0, consistency: Consistency = LINEARIZABLE) -> Item | None:
+        """The key's value now, as fresh as `consistency` says, or as it was at a revision; None if it does not exist.
 
-        Raises Compacted if history at that revision is gone.
+        Raises Compacted if history at that revision is gone, Unavailable if no member meets the bound in time.
         """
-        return self._portal.run(self._inner.get(key, at_revision=at_revision))
+        return self._portal.run(self._inner.get(key, at_revision=at_revision, consistency=consistency))
 
     def put(
         self,
@@ -228,9 +230,18 @@ class Config:
             )
         )
 
-    def range(self, prefix: str = "", *, limit: int | None = None, at_revision: int = 0) -> list[Item]:
+    def range(
+        self,
+        prefix: str = "",
+        *,
+        limit: int | None = None,
+        at_revision: int = 0,
+        consistency: Consistency = LINEARIZABLE,
+    ) -> list[Item]:
         """The keys that start with `prefix`, in order, all from one revision; at most `limit` if given."""
-        return self._portal.run(self._inner.range(prefix, limit=limit, at_revision=at_revision))
+        return self._portal.run(
+            self._inner.range(prefix, limit=limit, at_revision=at_revision, consistency=consistency)
+        )
 
     def scan(
         self,
@@ -240,15 +251,20 @@ class Config:
         keys_only: bool = False,
         at_revision: int = 0,
         limit: int | None = None,
+        consistency: Consistency = LINEARIZABLE,
     ) -> tuple[list[Item], int]:
         """Like range, with the revision that all of it is from. `exact`: only the key that equals `prefix`."""
         return self._portal.run(
-            self._inner.scan(prefix, exact=exact, keys_only=keys_only, at_revision=at_revision, limit=limit)
+            self._inner.scan(
+                prefix, exact=exact, keys_only=keys_only, at_revision=at_revision, limit=limit, consistency=consistency
+            )
         )
 
-    def history(self, key: str = "", *, limit: int = 100, before: int = 0) -> list[Change]:
+    def history(
+        self, key: str = "", *, limit: int = 100, before: int = 0, consistency: Consistency = LINEARIZABLE
+    ) -> list[Change]:
         """Past writes and deletions of a key ("": of the namespace), newest first, from below revision `before`."""
-        return self._portal.run(self._inner.history(key, limit=limit, before=before))
+        return self._portal.run(self._inner.history(key, limit=limit, before=before, consistency=consistency))
 
     def watch(
         self, key: str = "", *, prefix: str | None = None, from_revision: int = 0, previous: bool = False
@@ -294,13 +310,13 @@ class TypedConfig(Generic[T]):
         """True while `current` is kept up to date: from `start()` until the end of this object or of the client."""
         return self._inner.following
 
-    def get(self, *, at_revision: int = 0) -> Versioned[T]:
-        """The value now (linearizable) or as it was at a revision; the model's defaults if the key does not exist.
+    def get(self, *, at_revision: int = 0, consistency: Consistency = LINEARIZABLE) -> Versioned[T]:
+        """The value now, as fresh as `consistency` says, or as it was at a revision; the model's defaults if no key is.
 
         Raises ConfigMismatch if it does not fit the model, NotFound if there is no key and a field has no default,
         Compacted if history at that revision is gone.
         """
-        return self._portal.run(self._inner.get(at_revision=at_revision))
+        return self._portal.run(self._inner.get(at_revision=at_revision, consistency=consistency))
 
     def put(
         self,
@@ -373,102 +389,6 @@ class TypedConfig(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Admin:
-    """Status, members and changes of the cluster. Answers are the protocol's own messages (lockmaster.api)."""
-
-    def __init__(self, portal: Portal, inner: async_admin.Admin) -> None:
-        self._portal = portal
-        self._inner = inner
-
-    def status(self, endpoint: str | None = None) -> admin_pb2.StatusResponse:
-        """How one member sees itself and the cluster: the named one, else any that answers."""
-        return self._portal.run(self._inner.status(endpoint))
-
-    def members(self) -> admin_pb2.ListMembersResponse:
-        """The configuration, with each member's progress as the leader knows it."""
-        return self._portal.run(self._inner.members())
-
-    def bootstrap(self, full_min: int = 2, *, endpoint: str | None = None) -> admin_pb2.BootstrapResponse:
-        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank."""
-        return self._portal.run(self._inner.bootstrap(full_min, endpoint=endpoint))
-
-    def add_member(
-        self,
-        name: str,
-        peer_address: str,
-        client_address: str,
-        incarnation: bytes,
-        *,
-        learner: bool = False,
-        member_role: admin_pb2.MemberRole = admin_pb2.MEMBER_ROLE_FULL,
-        level_max: int = 0,
-        expected_epoch: int | None = None,
-    ) -> admin_pb2.AddMemberResponse:
-        """Adds a blank member; repeating it changes nothing. Its incarnation, role and level are in its status."""
-        return self._portal.run(
-            self._inner.add_member(
-                name,
-                peer_address,
-                client_address,
-                incarnation,
-                learner=learner,
-                member_role=member_role,
-                level_max=level_max,
-                expected_epoch=expected_epoch,
-            )
-        )
-
-    def remove_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.RemoveMemberResponse:
-        """Takes a member out of the configuration for good."""
-        return self._portal.run(self._inner.remove_member(member_id, expected_epoch=expected_epoch))
-
-    def replace_member(
-        self, old_id: int, new_id: int, *, expected_epoch: int | None = None
-    ) -> admin_pb2.ReplaceMemberResponse:
-        """Puts a caught-up learner in a voter's place by one joint change. Returns once that has begun, durably."""
-        return self._portal.run(self._inner.replace_member(old_id, new_id, expected_epoch=expected_epoch))
-
-    def promote_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.PromoteMemberResponse:
-        """Begins to make a witness a full member; `members` tells how far it is.
-
-        Raises PreconditionFailed naming the member and the number in the way, as all changes here do.
-        """
-        return self._portal.run(self._inner.promote_member(member_id, expected_epoch=expected_epoch))
-
-    def demote_member(self, member_id: int, *, expected_epoch: int | None = None) -> admin_pb2.DemoteMemberResponse:
-        """Begins to make a full member, not the leader, a witness."""
-        return self._portal.run(self._inner.demote_member(member_id, expected_epoch=expected_epoch))
-
-    def abort_role_change(
-        self, member_id: int, *, expected_epoch: int | None = None
-    ) -> admin_pb2.AbortRoleChangeResponse:
-        """Ends a promotion or demotion: the member is what it was before."""
-        return self._portal.run(self._inner.abort_role_change(member_id, expected_epoch=expected_epoch))
-
-    def set_reduced_commit(
-        self, enabled: bool, *, expected_epoch: int | None = None
-    ) -> admin_pb2.SetReducedCommitResponse:
-        """Half of an even number of at least four full voters commits, or a majority again."""
-        return self._portal.run(self._inner.set_reduced_commit(enabled, expected_epoch=expected_epoch))
-
-    def change_gate(
-        self, operation: admin_pb2.GateOperation, level: int, *, expected_epoch: int | None = None
-    ) -> admin_pb2.ChangeGateResponse:
-        """FENCE, ACTIVATE, CANCEL or DEACTIVATE a level; asking for what is so already changes nothing.
-
-        Raises PreconditionFailed naming the members in the way and their numbers.
-        """
-        return self._portal.run(self._inner.change_gate(operation, level, expected_epoch=expected_epoch))
-
-    def transfer(self, target: int = 0) -> admin_pb2.TransferLeadershipResponse:
-        """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
-        return self._portal.run(self._inner.transfer(target))
-
-    def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        return self._portal.run(self._inner.sessions(after, limit))
 
 
 class Client:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lockmaster.client.config import Config, Watch
+from lockmaster.client.consistency import LINEARIZABLE, Consistency
 from lockmaster.client.watching import Change
 from lockmaster.errors import ConfigMismatch, LockmasterError, NotFound, Unavailable
 
@@ -182,13 +183,15 @@ class TypedConfig(Generic[T]):
         """True while `current` is kept up to date: from `start()` until the end of this object or of the client."""
         return self._follower is not None and not self._follower.done()
 
-    async def get(self, *, at_revision: int = 0) -> Versioned[T]:
-        """The value now (linearizable) or as it was at a revision; the model's defaults if the key does not exist.
+    async def get(self, *, at_revision: int = 0, consistency: Consistency = LINEARIZABLE) -> Versioned[T]:
+        """The value now, as fresh as `consistency` says, or as it was at a revision; the model's defaults if no key is.
 
         Raises ConfigMismatch if it does not fit the model, NotFound if there is no key and a field has no default,
         Compacted if history at that revision is gone.
         """
-        items, revision = await self._config.scan(self.key, exact=True, at_revision=at_revision)
+        items, revision = await self._config.scan(
+            self.key, exact=True, at_revision=at_revision, consistency=consistency
+        )
         if items:
             found = Versioned(self._schema.decode(items[0].value, items[0].revision), items[0].revision)
         else:

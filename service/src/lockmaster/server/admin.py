@@ -13,16 +13,20 @@ from lockmaster_raft.membership import MemberRole
 
 from lockmaster.api import admin_pb2
 from lockmaster.server.backups import Backups
+from lockmaster.server.repeats import Repeats
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
 from lockmaster.storage.snapshot import Snapshot
 
 _Expecting = (
-    admin_pb2.ReplaceMemberRequest
+    admin_pb2.AddMemberRequest
+    | admin_pb2.RemoveMemberRequest
+    | admin_pb2.ReplaceMemberRequest
     | admin_pb2.PromoteMemberRequest
     | admin_pb2.DemoteMemberRequest
     | admin_pb2.AbortRoleChangeRequest
     | admin_pb2.SetReducedCommitRequest
+    | admin_pb2.ChangeGateRequest
 )
 LEADER_KNOWN_S: Final = 2.0
 """After leadership left this member: how long the next leader may take to make itself known."""
@@ -34,6 +38,7 @@ class AdminCalls:
     def __init__(self, engine: Engine, counts: Callable[[], tuple[int, int, int]]) -> None:
         self._engine = engine
         self._backups = Backups(engine)
+        self.repeats = Repeats()
         self._counts = counts
         """(sessions, watches, streams) of this member."""
         self._version = version("lockmaster")
@@ -114,7 +119,7 @@ class AdminCalls:
             request.incarnation,
             learner=request.learner,
             role=MemberRole(request.member_role or MemberRole.FULL),  # the proto's numbers are the log's
-            expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
+            expected_epoch=_expected(request),
             level_min=request.level_min or 1,
             level_max=request.level_max or 1,
         )
@@ -122,8 +127,7 @@ class AdminCalls:
 
     async def remove_member(self, request: admin_pb2.RemoveMemberRequest) -> admin_pb2.RemoveMemberResponse:
         """Returns once the removal is committed."""
-        expected = request.expected_epoch if request.HasField("expected_epoch") else None
-        await self._engine.remove_member(request.member_id, expected_epoch=expected)
+        await self._engine.remove_member(request.member_id, expected_epoch=_expected(request))
         return admin_pb2.RemoveMemberResponse()
 
     async def replace_member(self, request: admin_pb2.ReplaceMemberRequest) -> admin_pb2.ReplaceMemberResponse:
@@ -142,9 +146,9 @@ class AdminCalls:
         return admin_pb2.DemoteMemberResponse(configuration_epoch=self._epoch())
 
     async def abort_role_change(self, request: admin_pb2.AbortRoleChangeRequest) -> admin_pb2.AbortRoleChangeResponse:
-        """Returns once the abort is committed."""
-        await self._engine.abort_role_change(request.member_id, expected_epoch=_expected(request))
-        return admin_pb2.AbortRoleChangeResponse(configuration_epoch=self._epoch())
+        """Returns once the abort is committed, at once where nothing runs any more."""
+        role = await self._engine.abort_role_change(request.member_id, expected_epoch=_expected(request))
+        return admin_pb2.AbortRoleChangeResponse(configuration_epoch=self._epoch(), member_role=role.name.lower())
 
     async def set_reduced_commit(
         self, request: admin_pb2.SetReducedCommitRequest
@@ -159,8 +163,7 @@ class AdminCalls:
     async def change_gate(self, request: admin_pb2.ChangeGateRequest) -> admin_pb2.ChangeGateResponse:
         """Returns once the gate entry is committed, with the gate state then."""
         operation = GateOperation(request.operation)  # the proto's numbers are the log's; admission refused others
-        expected = request.expected_epoch if request.HasField("expected_epoch") else None
-        await self._engine.change_gate(operation, request.level, expected_epoch=expected)
+        await self._engine.change_gate(operation, request.level, expected_epoch=_expected(request))
         now = self._engine.status()
         return admin_pb2.ChangeGateResponse(
             level_active=now.level_active, level_fence=now.level_fence, gate_epoch=now.gate_epoch

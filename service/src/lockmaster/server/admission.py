@@ -44,6 +44,9 @@ PAGE_LIMIT_DEFAULT: Final = 100
 PAGE_LIMIT_MAX: Final = 1_000
 NUMBER_MAX: Final = (1 << 63) - 1
 FULL_MIN_MAX: Final = 9
+AGE_MS_MAX: Final = 86_400_000
+REVISION_WAIT_MS_MAX: Final = 10_000
+IDEMPOTENCY_KEY_BYTES_MAX: Final = 128
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -143,6 +146,10 @@ COMMENT: Final = Text(0, COMMENT_BYTES_MAX, lines=True)
 INCARNATION: Final = Bytes(16, 16)
 
 
+_AGE: Final = Number(1, AGE_MS_MAX)
+_WAIT: Final = Number(1, REVISION_WAIT_MS_MAX, zero=True)
+
+
 def _consistency(value: int) -> str | None:
     return None if value in status_pb2.Consistency.values() else f"is {value}, which this version does not know"
 
@@ -152,9 +159,13 @@ def _read(options: status_pb2.ReadOptions) -> str | None:
         return f"consistency {why}"
     if (why := POSITION(options.revision_min)) is not None:
         return f"revision_min {why}"
-    if options.revision_min and options.consistency != status_pb2.CONSISTENCY_EVENTUAL:
-        return "revision_min needs consistency EVENTUAL: a linearizable read is never older"
-    return None
+    if (why := _WAIT(options.wait_ms_max)) is not None:
+        return f"wait_ms_max {why}"
+    if options.consistency != status_pb2.CONSISTENCY_EVENTUAL and (options.revision_min or options.wait_ms_max):
+        return f"{'revision_min' if options.revision_min else 'wait_ms_max'} needs consistency EVENTUAL"
+    if options.consistency == status_pb2.CONSISTENCY_BOUNDED:
+        return None if (why := _AGE(options.age_ms_max)) is None else f"age_ms_max {why}"
+    return "age_ms_max needs consistency BOUNDED" if options.age_ms_max else None
 
 
 def _guard(guard: config_pb2.Guard) -> str | None:
@@ -211,7 +222,8 @@ _CONDITIONS: Final = (
     ("header", _header),
 )
 
-MEMBER_CHANGE: Final = Rules((("member_id", IDENTIFIER), ("expected_epoch", POSITION)))
+IDEMPOTENCY_KEY: Final = ("idempotency_key", Text(0, IDEMPOTENCY_KEY_BYTES_MAX))
+MEMBER_CHANGE: Final = Rules((("member_id", IDENTIFIER), ("expected_epoch", POSITION), IDEMPOTENCY_KEY))
 MEMBER_ROLE_MAX: Final = admin_pb2.MEMBER_ROLE_WITNESS
 RULES: Final[dict[type[Message], Rules]] = {
     # sessions
@@ -315,25 +327,27 @@ RULES: Final[dict[type[Message], Rules]] = {
             ("member_role", Number(0, MEMBER_ROLE_MAX)),
             ("level_min", Number(0, LEVEL_LIMIT)),
             ("level_max", Number(0, LEVEL_LIMIT)),
+            IDEMPOTENCY_KEY,
         )
     ),
     admin_pb2.RemoveMemberRequest: MEMBER_CHANGE,
     admin_pb2.ReplaceMemberRequest: Rules(
-        (("old_id", IDENTIFIER), ("new_id", IDENTIFIER), ("expected_epoch", POSITION))
+        (("old_id", IDENTIFIER), ("new_id", IDENTIFIER), ("expected_epoch", POSITION), IDEMPOTENCY_KEY)
     ),
     admin_pb2.PromoteMemberRequest: MEMBER_CHANGE,
     admin_pb2.DemoteMemberRequest: MEMBER_CHANGE,
     admin_pb2.AbortRoleChangeRequest: MEMBER_CHANGE,
-    admin_pb2.SetReducedCommitRequest: Rules((("enabled", any_value), ("expected_epoch", POSITION))),
+    admin_pb2.SetReducedCommitRequest: Rules((("enabled", any_value), ("expected_epoch", POSITION), IDEMPOTENCY_KEY)),
     admin_pb2.ChangeGateRequest: Rules(
         (
             ("operation", Number(GateOperation.FENCE, GateOperation.DEACTIVATE)),
             ("level", Number(2, LEVEL_LIMIT)),
             ("expected_epoch", POSITION),
+            IDEMPOTENCY_KEY,
         )
     ),
-    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION),)),
-    admin_pb2.MakeSnapshotRequest: Rules((("index_min", POSITION),)),
+    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION), IDEMPOTENCY_KEY)),
+    admin_pb2.MakeSnapshotRequest: Rules((("index_min", POSITION), IDEMPOTENCY_KEY)),
     admin_pb2.ListSnapshotsRequest: Rules(),
     admin_pb2.VerifySnapshotRequest: Rules((("index", POSITION),)),
     admin_pb2.BackupRequest: Rules(),

@@ -51,6 +51,8 @@ class Applier:
         self.operations = 0
         self.installing = False
         """A snapshot is being switched in: nothing is applied or stored meanwhile."""
+        self.hold_at = 0
+        """> 0: applying waits once it stands there, until this is 0 again (a snapshot is cut at that index)."""
         self.serving = True
         """Clients are served from this state: what happens in it is told to them."""
         self._directory = directory
@@ -79,6 +81,8 @@ class Applier:
         queue = self._queue
         stop = time.perf_counter_ns() + APPLY_SLICE_NS
         while queue:
+            if self.hold_at and self.applied >= self.hold_at:
+                return False
             self._apply(queue.popleft(), keeper)
             if queue and time.perf_counter_ns() > stop:
                 return True
@@ -119,11 +123,14 @@ class Applier:
         else:
             keeper.applied()
         if self.serving and (applied.events or commands):
-            for listener in self._listeners:
-                try:
-                    listener(applied.events, machine.revision)
-                except Exception:
-                    LOG.exception("a listener failed")
+            self._tell(applied.events, machine.revision)
+
+    def _tell(self, events: Sequence[Event], revision: int) -> None:
+        for listener in self._listeners:
+            try:
+                listener(events, revision)
+            except Exception:
+                LOG.exception("a listener failed")
 
     def _lost(self, batch: Batch) -> None:
         for done in batch.dones:
@@ -134,6 +141,7 @@ class Applier:
     def dropped(self) -> None:
         """This member has no state any more: nothing that was handed out is applied."""
         self.machine = None
+        self.hold_at = 0
         self._queue.clear()
         for index in list(self.own):
             self._lost(self.own.pop(index))
@@ -141,7 +149,10 @@ class Applier:
     def installed(self, machine: StateMachine) -> None:
         """A snapshot's state was switched in; the core hands out again what follows its index."""
         self.machine = machine
+        self.hold_at = 0
         self._queue.clear()
         for index in [i for i in self.own if i <= machine.applied]:
             self._lost(self.own.pop(index))
         self.installing = False
+        if self.serving:
+            self._tell((), machine.revision)  # who waits for a revision may have it now; watches read up the rest

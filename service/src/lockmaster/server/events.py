@@ -15,7 +15,6 @@ from lockmaster.statemachine import commands
 from lockmaster.statemachine.commands import Event
 
 REVISION_WAITERS_MAX: Final = 10_000
-REVISION_WAIT_S: Final = 10.0
 ACQUIRE_WAITERS_MAX: Final = 100_000
 
 
@@ -114,21 +113,20 @@ class EventHub:
 class RevisionWaiters:
     """Reads that wait until this member has applied a revision; bounded in number and time."""
 
-    def __init__(self, wait_s: float = REVISION_WAIT_S) -> None:
-        self._wait_s = wait_s
+    def __init__(self) -> None:
         self._heap: list[tuple[int, int, Callable[[LockmasterError | None], None]]] = []
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._next = 0
 
-    def wait(self, revision: int, ready: Callable[[LockmasterError | None], None]) -> None:
-        """ready(None) once the revision is applied; ready(Unavailable) after the longest wait."""
+    def wait(self, revision: int, ready: Callable[[LockmasterError | None], None], wait_s: float) -> None:
+        """ready(None) once the revision is applied; ready(Unavailable) after so many seconds."""
         if len(self._heap) >= REVISION_WAITERS_MAX:
             raise Overloaded(f"{REVISION_WAITERS_MAX} reads wait for a later revision on this member")
         number = self._next
         self._next += 1
         heapq.heappush(self._heap, (revision, number, ready))
         self._timers[number] = asyncio.get_running_loop().call_later(
-            self._wait_s, self._expire, revision, number, ready
+            wait_s, self._expire, revision, number, ready, wait_s
         )
 
     def reached(self, revision: int) -> None:
@@ -140,9 +138,11 @@ class RevisionWaiters:
                 timer.cancel()
                 ready(None)
 
-    def _expire(self, revision: int, number: int, ready: Callable[[LockmasterError | None], None]) -> None:
+    def _expire(
+        self, revision: int, number: int, ready: Callable[[LockmasterError | None], None], wait_s: float
+    ) -> None:
         if self._timers.pop(number, None) is None:
             return
         self._heap.remove((revision, number, ready))
         heapq.heapify(self._heap)
-        ready(Unavailable(f"revision {revision} was not applied here within {self._wait_s:g} s; ask another member"))
+        ready(Unavailable(f"revision {revision} was not applied here within {wait_s:g} s; ask another member"))

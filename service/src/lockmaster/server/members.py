@@ -162,10 +162,28 @@ class Administration(Questions):
             return False
         return member.phase is phase or (member.voter and member.role is role and member.phase is MemberPhase.STEADY)
 
-    async def abort_role_change(self, member_id: int, *, expected_epoch: int | None = None) -> None:
-        """Returns once the member is again what it was before its promotion or demotion began."""
+    async def abort_role_change(self, member_id: int, *, expected_epoch: int | None = None) -> MemberRole:
+        """Returns once the member is again what it was before its promotion or demotion began, and what that is.
+
+        At once where neither runs: the abort was asked for before, or came too late. The role tells which.
+        """
         member = NodeId(member_id)
-        await self._administer(lambda proposal_id: events.AbortRoleChange(proposal_id, member, expected_epoch))
+        if not (self._leading and self._is_steady(member)):
+            await self._administer(lambda proposal_id: events.AbortRoleChange(proposal_id, member, expected_epoch))
+        now = self.node.committed_configuration.member(member)
+        if now is None:
+            raise public.PreconditionFailed(f"member {member} is none any more")
+        return now.role
+
+    def _is_steady(self, member_id: NodeId) -> bool:
+        """No change of this member runs, by a configuration that is committed and in force."""
+        configuration = self.node.committed_configuration
+        member = configuration.member(member_id)
+        return (
+            member is not None
+            and member.phase is MemberPhase.STEADY
+            and configuration.epoch == self.node.configuration.epoch
+        )
 
     async def set_reduced_commit(self, enabled: bool, *, expected_epoch: int | None = None) -> None:
         """Half of an even number of at least four full voters commits (raft.md §5), or a majority again. Idempotent."""
@@ -174,7 +192,9 @@ class Administration(Questions):
         await self._administer(lambda proposal_id: events.SetReducedCommit(proposal_id, enabled, expected_epoch))
 
     async def transfer(self, target: int = 0) -> int:
-        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known."""
+        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known. Idempotent."""
+        if self._leading and target == self.member_id:
+            return target
         await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
         return self.leader_id
 

@@ -20,7 +20,14 @@ from lockmaster_raft.errors import RaftError
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest, LockmasterError, Overloaded, PermissionDenied, Unavailable
 from lockmaster.server import admission, reads, translate
-from lockmaster.server.admission import TIMEOUT_MS_MAX, admit, admit_name, need_sequence, need_session
+from lockmaster.server.admission import (
+    REVISION_WAIT_MS_MAX,
+    TIMEOUT_MS_MAX,
+    admit,
+    admit_name,
+    need_sequence,
+    need_session,
+)
 from lockmaster.server.events import RevisionWaiters
 from lockmaster.server.reads import Reply
 from lockmaster.server.runtime import Engine
@@ -315,13 +322,35 @@ class Operations:
 
         A read pinned at a revision that another member gave out waits until it is applied here as well.
         """
+        consistency = options.consistency
+        if consistency in (status_pb2.CONSISTENCY_LINEARIZABLE, status_pb2.CONSISTENCY_LEADER_LEASE):
+            self._engine.read_index(ready, by_lease=consistency == status_pb2.CONSISTENCY_LEADER_LEASE)
+            return
+        if consistency == status_pb2.CONSISTENCY_BOUNDED and not self._young(options.age_ms_max):
+            self._engine.read_index(_or_too_old(options.age_ms_max, ready))
+            return
         revision_min = max(options.revision_min, at_revision)
-        if options.consistency == status_pb2.CONSISTENCY_LINEARIZABLE:
-            self._engine.read_index(ready)
-        elif self._engine.revision >= revision_min:
+        if self._engine.revision >= revision_min:
             ready(None)
         else:
-            self._waiters.wait(revision_min, ready)
+            self._waiters.wait(revision_min, ready, (options.wait_ms_max or REVISION_WAIT_MS_MAX) / 1000)
+
+    def _young(self, age_ms_max: int) -> bool:
+        age = self._engine.state_age_ns()
+        return age is not None and age <= age_ms_max * MILLISECOND
+
+
+def _or_too_old(
+    age_ms_max: int, ready: Callable[[LockmasterError | None], None]
+) -> Callable[[LockmasterError | None], None]:
+    """Why a BOUNDED read cannot be answered: the bound, and why no newer state was to be had."""
+
+    def confirmed(error: LockmasterError | None) -> None:
+        if isinstance(error, Unavailable):
+            error = Unavailable(f"the state here may be older than {age_ms_max / 1000:g} s: {error}")
+        ready(error)
+
+    return confirmed
 
 
 def run_query(query: Callable[[Any], None], argument: Any) -> LockmasterError | None:

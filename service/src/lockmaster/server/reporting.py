@@ -24,6 +24,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
     counters |= {"syncs": syncs, "syncs_inline": inline, "sync_average_ns": engine.sync_average_ns}
     if node is not None:
         counters |= {"entries_applied": engine.applier.entries, "operations_applied": engine.applier.operations}
+        counters |= node.fetch_counts
     return StatusSnapshot(
         cluster_id=engine.cluster_id,
         member_id=engine.member_id,
@@ -63,6 +64,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         alarms=tuple(f"{code}: {text}" for code, text in sorted(engine.alarms.items()) if not _over(engine, code)),
         snapshot_progress=engine.snapshot_progress,
         counters=counters,
+        refusals=node.refusals if node is not None else {},
     )
 
 

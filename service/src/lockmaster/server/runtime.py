@@ -246,20 +246,25 @@ class Engine(Peering):
             self._loop.call_soon(self._keep_alives.fail, session_ids, full)
         self._arm()
 
-    def read_index(self, done: ReadDone) -> None:
+    def read_index(self, done: ReadDone, *, by_lease: bool = False) -> None:
         """done(None) once this member has applied everything that was acknowledged before the call.
 
+        `by_lease`: a leader whose lease holds asks nobody (lockmaster_raft.lease says at what price).
         Errors: Unavailable (no leader, stepped down, blank), Overloaded.
         """
         if self._node is None or self._stopping:
             self._loop.call_soon(done, public.Unavailable("this member is not part of a running cluster"))
         elif self.is_witness:
             self._loop.call_soon(done, self.refusal())
-        elif not self._reads.add(done):
+        elif not self._reads.add(done, by_lease=by_lease):
             self._loop.call_soon(done, public.Overloaded("too many reads wait"))
         elif not self._pump_scheduled:
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
+
+    def state_age_ns(self) -> int | None:
+        """At most how old the applied state is now; None: not known, or not to be served."""
+        return None if self._node is None or self._stopping else self._node.state_age_ns(boot_clock())
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """listener(events, revision) after each applied entry; returns the unsubscribe."""
@@ -285,9 +290,10 @@ class Engine(Peering):
         self._pump_scheduled = False
         if self._node is None:
             return
-        request_id = self._reads.ask()
-        if request_id is not None:
-            self._step(events.RequestRead(request_id))
+        for by_lease in (False, True):
+            request_id = self._reads.ask(by_lease=by_lease)
+            if request_id is not None:
+                self._step(events.RequestRead(request_id, by_lease=by_lease))
         self._form()
 
     def _form(self) -> None:

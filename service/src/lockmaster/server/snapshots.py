@@ -2,7 +2,8 @@
 
 One snapshot is made, and one fetched, at a time. The state store is held (keeper.exclusive) from the cut to the
 checkpoint and during the switch; heartbeats, commits and applying go on while one is made, and stop being applied
-while one is switched in.
+while one is switched in. A snapshot of the state at an index that the leader has named (so that its chunks can be had
+here, too) makes applying wait at that index until the store can be held, HOLD_TIMEOUT at most.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lockmaster_raft import events, ready
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import LEVEL_MIN
-from lockmaster_raft.messages import FetchPieceReply, Header
+from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
 
 from lockmaster.statemachine.apply import StateMachine
 from lockmaster.storage.errors import StorageFailed
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("lockmaster.server")
 CUT_TIMEOUT: Final = 30.0
 """Seconds that a cut waits for the own log to be durable up to it; then the attempt is given up."""
+HOLD_TIMEOUT: Final = 2.0
+"""Seconds that applying waits for the cut at a named index; then there is no snapshot of it here."""
 PIECES_WAITING_MAX: Final = 64
 """Most chunk reads and writes that wait; more are not begun (the asker asks again at its deadline)."""
 
@@ -94,10 +97,16 @@ class SnapshotHost:
             )
         )
 
-    def perform(self, piece: ready.ServePiece | ready.StorePiece | ready.InstallPieces | ready.MakeSnapshot) -> None:
+    def perform(self, piece: ready.Piece) -> None:
         """Do what the core asks, off the loop's thread where it takes long."""
         if isinstance(piece, ready.MakeSnapshot):
-            self.make(piece.index_min)
+            if piece.exact:
+                self._make_at(piece.index_min)
+            else:
+                self.make(piece.index_min)
+        elif isinstance(piece, ready.BeginPieces):
+            self._writer = None
+            self._start(self._begin(piece.snapshot))
         elif isinstance(piece, ready.InstallPieces):
             self._start(self._install(piece))
         elif len(self._tasks) >= PIECES_WAITING_MAX:
@@ -134,24 +143,44 @@ class SnapshotHost:
             self._making = self._start(self._make(index_min))
         return self._making
 
-    async def _make(self, index_min: int) -> None:
+    def _make_at(self, index: int) -> None:
+        """Make one of the state at this very index, unless it has passed it, or another one is being made."""
+        applier = self._engine.applier
+        if applier.applied <= index and (self._making is None or self._making.done()):
+            applier.hold_at = index
+            self._loop.call_later(HOLD_TIMEOUT, self._let_apply, index)
+            self._making = self._start(self._make(index, exact=True))
+
+    def _let_apply(self, index: int) -> None:
+        """Applying waits at this index no longer."""
+        applier = self._engine.applier
+        if applier.hold_at == index:
+            applier.hold_at = 0
+            self._engine.state_moved()
+
+    async def _make(self, index_min: int, *, exact: bool = False) -> None:
         engine = self._engine
-        directory, keeper = engine.directory, engine.keeper
-        patience = self._loop.time() + CUT_TIMEOUT
-        while engine.applier.applied < index_min and self._loop.time() < patience:
+        directory, keeper, applier = engine.directory, engine.keeper, engine.applier
+        patience = self._loop.time() + (HOLD_TIMEOUT if exact else CUT_TIMEOUT)
+        while applier.applied < index_min and self._loop.time() < patience:
             await asyncio.sleep(0.01)  # a promotion's must know of it: P1 is committed, but not applied here yet
         async with keeper.exclusive:
             state = directory.store
-            if state is None or engine.applier.machine is None:
+            if state is None or applier.machine is None or (exact and applier.applied != index_min):
+                self._let_apply(index_min)
                 return
             cut = state.cut()
+            if exact:
+                self._let_apply(index_min)
+            else:
+                engine.step(events.SnapshotCut(cut))
             stop = self._loop.time() + CUT_TIMEOUT
             while state.applied_stored < cut:  # ends: CUT_TIMEOUT
                 if not state.store(directory.journal.durable_index) and state.applied_stored < cut:
                     await asyncio.sleep(0.01)
                 else:
                     await asyncio.sleep(0)
-                if self._loop.time() > stop or engine.applier.installing or engine.applier.machine is None:
+                if self._loop.time() > stop or applier.installing or applier.machine is None:
                     state.release()
                     return
             at, configuration = engine.node.configuration_at(cut)
@@ -192,21 +221,30 @@ class SnapshotHost:
 
     def writer_for(self, last_index: Index) -> SnapshotWriter | None:
         """What holds the chunks of the snapshot being fetched; None if that is another one."""
-        if self._writer is not None and self._writer_index == last_index:
-            return self._writer
-        offer = self._engine.node.fetching
-        if offer is None or offer.last_index != last_index:
-            return None
+        return self._writer if self._writer is not None and self._writer_index == last_index else None
+
+    def _wants(self, offer: InstallSnapshot) -> bool:
+        now = None if self._engine.is_blank else self._engine.node.fetching
+        return now is not None and (now.last_index, now.chunk_digests) == (offer.last_index, offer.chunk_digests)
+
+    async def _begin(self, offer: InstallSnapshot) -> None:
+        """Say which chunks of this snapshot are here; those of any other one go."""
+        if not self._wants(offer):
+            return
         base = ready.Base(
             offer.last_index, offer.last_term, offer.configuration, offer.configuration_index, offer.levels
         )
-        if self._writer is not None:
-            self._writer.discard()
-        self._writer = SnapshotWriter(self._engine.directory, base, offer.chunk_digests, offer.bytes_total)
-        self._writer_index = last_index
-        for number in sorted(self._writer.held):
-            self._loop.call_soon(self._engine.step, events.PieceStored(last_index, number))
-        return self._writer
+        writer = SnapshotWriter(self._engine.directory, base, offer.chunk_digests, offer.bytes_total)
+        held = await self.in_thread(writer.resume)
+        if not self._wants(offer):
+            await self.in_thread(writer.discard)
+            return
+        self._writer, self._writer_index = writer, offer.last_index
+        if held:
+            LOG.info(
+                "snapshot at index %d: %d of %d chunks are here", offer.last_index, len(held), len(offer.chunk_digests)
+            )
+        self._engine.step(events.PiecesHeld(offer.last_index, tuple(sorted(held))))
 
     async def _store(self, piece: ready.StorePiece) -> None:
         writer = self.writer_for(piece.last_index)

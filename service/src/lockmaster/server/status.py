@@ -126,3 +126,5 @@ class StatusSnapshot:
     snapshot_progress: float
     counters: dict[str, int]
     """Monotonic counts for telemetry: entries, operations, syncs, frames refused, messages dropped, …"""
+    refusals: dict[str, int]
+    """Messages that the core refused or ignored since the start, by reason (a fixed set of texts)."""

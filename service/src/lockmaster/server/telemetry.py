@@ -145,6 +145,12 @@ class Telemetry:
         meter.create_observable_counter(
             "lockmaster.events", [self._observe_counters], "{event}", "Things counted since the start, by kind."
         )
+        meter.create_observable_counter(
+            "lockmaster.raft.refusals",
+            [self._observe_refusals],
+            "{message}",
+            "Messages of other members that were refused or came too late, by reason.",
+        )
         meter.create_observable_gauge(
             "lockmaster.raft.role", [self._observe_role], "1", "1 for the role that this member has."
         )
@@ -195,6 +201,10 @@ class Telemetry:
 
     def _observe_counters(self, options: CallbackOptions) -> Iterable[Observation]:
         return [Observation(count, {"kind": kind}) for kind, count in sorted(self._latest_counters.items())]
+
+    def _observe_refusals(self, options: CallbackOptions) -> Iterable[Observation]:
+        refusals = self._latest.refusals if self._latest is not None else {}
+        return [Observation(count, {"lockmaster.reason": reason}) for reason, count in sorted(refusals.items())]
 
     def _observe_role(self, options: CallbackOptions) -> Iterable[Observation]:
         latest = self._latest

@@ -106,6 +106,14 @@ def _admin(method: Callable[[admin.AdminCalls, Any], Awaitable[Message]]) -> Cal
     return call
 
 
+def _change(method: Callable[[admin.AdminCalls, Any], Awaitable[Message]]) -> Row:
+    async def call(unary: Unary, request: Any, context: Context) -> Message:
+        calls = unary.admin
+        return await calls.repeats.once(request.idempotency_key, request, lambda: method(calls, request))
+
+    return Row(call=call, write=True)
+
+
 ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Sessions.Connect": Row(streams=True),
     "lockmaster.v1.Sessions.Open": Row("open_session", write=True),
@@ -128,16 +136,16 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.Status": Row(call=_admin(admin.AdminCalls.status)),
     "lockmaster.v1.Admin.Bootstrap": Row(call=_admin(admin.AdminCalls.bootstrap)),
     "lockmaster.v1.Admin.ListMembers": Row(call=_admin(admin.AdminCalls.list_members)),
-    "lockmaster.v1.Admin.AddMember": Row(call=_admin(admin.AdminCalls.add_member), write=True),
-    "lockmaster.v1.Admin.RemoveMember": Row(call=_admin(admin.AdminCalls.remove_member), write=True),
-    "lockmaster.v1.Admin.ReplaceMember": Row(call=_admin(admin.AdminCalls.replace_member), write=True),
-    "lockmaster.v1.Admin.PromoteMember": Row(call=_admin(admin.AdminCalls.promote_member), write=True),
-    "lockmaster.v1.Admin.DemoteMember": Row(call=_admin(admin.AdminCalls.demote_member), write=True),
-    "lockmaster.v1.Admin.AbortRoleChange": Row(call=_admin(admin.AdminCalls.abort_role_change), write=True),
-    "lockmaster.v1.Admin.SetReducedCommit": Row(call=_admin(admin.AdminCalls.set_reduced_commit), write=True),
-    "lockmaster.v1.Admin.ChangeGate": Row(call=_admin(admin.AdminCalls.change_gate), write=True),
-    "lockmaster.v1.Admin.TransferLeadership": Row(call=_admin(admin.AdminCalls.transfer_leadership), write=True),
-    "lockmaster.v1.Admin.MakeSnapshot": Row(call=_admin(admin.AdminCalls.make_snapshot), write=True),
+    "lockmaster.v1.Admin.AddMember": _change(admin.AdminCalls.add_member),
+    "lockmaster.v1.Admin.RemoveMember": _change(admin.AdminCalls.remove_member),
+    "lockmaster.v1.Admin.ReplaceMember": _change(admin.AdminCalls.replace_member),
+    "lockmaster.v1.Admin.PromoteMember": _change(admin.AdminCalls.promote_member),
+    "lockmaster.v1.Admin.DemoteMember": _change(admin.AdminCalls.demote_member),
+    "lockmaster.v1.Admin.AbortRoleChange": _change(admin.AdminCalls.abort_role_change),
+    "lockmaster.v1.Admin.SetReducedCommit": _change(admin.AdminCalls.set_reduced_commit),
+    "lockmaster.v1.Admin.ChangeGate": _change(admin.AdminCalls.change_gate),
+    "lockmaster.v1.Admin.TransferLeadership": _change(admin.AdminCalls.transfer_leadership),
+    "lockmaster.v1.Admin.MakeSnapshot": _change(admin.AdminCalls.make_snapshot),
     "lockmaster.v1.Admin.ListSnapshots": Row(call=_admin(admin.AdminCalls.list_snapshots)),
     "lockmaster.v1.Admin.VerifySnapshot": Row(call=_admin(admin.AdminCalls.verify_snapshot), write=True),
     "lockmaster.v1.Admin.Backup": Row(streams=True),

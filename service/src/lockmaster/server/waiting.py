@@ -15,7 +15,7 @@ KeepAliveDone = Callable[[tuple[int, ...] | LockmasterError], None]
 READS_MAX: Final = 65_536
 """Most reads that wait, in all stages."""
 READ_ROUNDS_MAX: Final = 4
-"""Most read indexes asked for and not yet told; reads that arrive meanwhile share the next one."""
+"""Most read indexes of each kind asked for and not yet told; reads that arrive meanwhile share the next one."""
 KEEP_ALIVES_MAX: Final = 200_000
 """Most sessions whose keepalive waits for the next coalesced entry."""
 ADMIN_CALLS_MAX: Final = 64
@@ -25,31 +25,38 @@ class ReadBarrier:
     """Reads through their three stages: waiting to ask, waiting for the index, waiting for apply to reach it."""
 
     def __init__(self) -> None:
-        self._fresh: list[ReadDone] = []
+        self._fresh: dict[bool, list[ReadDone]] = {False: [], True: []}
+        """By whether a lease will do."""
         self._asked: dict[int, list[ReadDone]] = {}
+        self._by_lease: set[int] = set()
+        """Those of `_asked` that would do with a lease: it did not hold, so they wait for a round of their own."""
         self._known: list[tuple[int, list[ReadDone]]] = []
         self._next_id = 0
         self._count = 0
 
-    def add(self, done: ReadDone) -> bool:
+    def add(self, done: ReadDone, *, by_lease: bool = False) -> bool:
         """Wait; False when the maximum is reached."""
         if self._count >= READS_MAX:
             return False
         self._count += 1
-        self._fresh.append(done)
+        self._fresh[by_lease].append(done)
         return True
 
-    def ask(self) -> int | None:
-        """The id of a read index to request now for all fresh reads, or None."""
-        if not self._fresh or len(self._asked) >= READ_ROUNDS_MAX:
+    def ask(self, *, by_lease: bool = False) -> int | None:
+        """The id of a read index to request now for all fresh reads of this kind, or None."""
+        on_their_way = len(self._by_lease) if by_lease else len(self._asked) - len(self._by_lease)
+        if not self._fresh[by_lease] or on_their_way >= READ_ROUNDS_MAX:
             return None
         self._next_id += 1
-        self._asked[self._next_id], self._fresh = self._fresh, []
+        self._asked[self._next_id], self._fresh[by_lease] = self._fresh[by_lease], []
+        if by_lease:
+            self._by_lease.add(self._next_id)
         return self._next_id
 
     def told(self, request_id: int, index: int | None, applied: int) -> tuple[list[ReadDone], bool]:
         """(the reads to answer now, whether they failed)."""
         dones = self._asked.pop(request_id, [])
+        self._by_lease.discard(request_id)
         if index is None or index <= applied:
             self._count -= len(dones)
             return dones, index is None
@@ -69,11 +76,13 @@ class ReadBarrier:
     def drain(self) -> list[ReadDone]:
         """Every waiting read, to be failed."""
         dones = [
-            *self._fresh,
+            *self._fresh[False],
+            *self._fresh[True],
             *(d for ds in self._asked.values() for d in ds),
             *(d for _, ds in self._known for d in ds),
         ]
-        self._fresh, self._asked, self._known, self._count = [], {}, [], 0
+        self._fresh, self._asked, self._known, self._count = {False: [], True: []}, {}, [], 0
+        self._by_lease.clear()
         return dones
 
 

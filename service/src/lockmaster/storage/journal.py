@@ -58,6 +58,7 @@ class Write:
         "done",
         "hard_state",
         "journal",
+        "kept",
         "level",
         "number",
         "offset",
@@ -66,7 +67,7 @@ class Write:
         "segment",
     )
 
-    def __init__(self, journal: Journal, hard_state: HardState | None, level: int | None) -> None:
+    def __init__(self, journal: Journal, hard_state: HardState | None, level: int | None, kept: Index) -> None:
         self.journal = journal
         self.hard_state = hard_state
         self.level = level
@@ -79,6 +80,8 @@ class Write:
         """(segment, opening bytes, segment size) if this frame is the first of a new segment."""
         self.records: list[Record] = []
         self.done = False
+        self.kept = kept
+        """The log up to here stays as it is."""
 
     def run(self) -> None:
         """Make it durable: hard state, level in both guard slots, then the frame. Raises StorageFailed: exit then."""
@@ -146,8 +149,11 @@ class Journal:
 
     @property
     def durable_index(self) -> Index:
-        """The same: entries up to here are on this disk."""
-        return self._index.last_index
+        """Up to here the log is on this disk and no begun write supersedes any of it: the state may hold that much.
+
+        An entry of the same index that waits to be superseded is not the one that was committed and applied.
+        """
+        return Index(min((write.kept for write in self._pending), default=self._index.last_index))
 
     @property
     def last_term(self) -> Term:
@@ -219,15 +225,16 @@ class Journal:
         """Encode one Persist and give it its place. Raises InvariantViolation for one that breaks a law of the log."""
         if self._failed is not None:
             raise self._failed
-        write = Write(self, persist.hard_state, persist.level)
+        write = Write(self, persist.hard_state, persist.level, self._begun_last)
         records, parts = write.records, list[bytes]()
         if persist.truncate_from is not None and persist.truncate_from <= self._begun_last:
             self._check_supersede(persist.truncate_from)
             records.append(Truncate(persist.truncate_from))
             parts.append(encode_truncate(persist.truncate_from))
-            self._begun_last = Index(persist.truncate_from - 1)
+            self._begun_last = write.kept = Index(persist.truncate_from - 1)
         if persist.entries:
             self._begin_entries(persist.entries)
+            write.kept = min(write.kept, Index(persist.entries[0].index - 1))
             records += persist.entries
             encode_entries(persist.entries, parts)
         if persist.base is not None and persist.base.index > self._begun_base.index:
@@ -237,6 +244,7 @@ class Journal:
                     records.append(Truncate(Index(base.index + 1)))
                     parts.append(encode_truncate(Index(base.index + 1)))
                 self._begun_last = base.index  # LogIndex.set_base empties the log there
+                write.kept = min(write.kept, self._begun_base.index)
             records.append(base)
             parts.append(encode_base(base))
             self._begun_base = base

@@ -220,7 +220,7 @@ def _finish_manifest(files: RealFiles, side: str, final: str, base: Base) -> Sna
 class SnapshotWriter:
     """A snapshot on its way in: chunks in a side directory, then a state built of them, then the switch.
 
-    The same (index, digests) after a restart finds the chunks it has: the fetch resumes.
+    The same (index, digests) after a restart finds the chunks it has (`resume`): the fetch goes on with them.
     """
 
     def __init__(self, directory: DataDirectory, base: Base, digests: Sequence[bytes], bytes_total: int) -> None:
@@ -240,11 +240,19 @@ class SnapshotWriter:
         address = chunk_digest(encode_base_body(base) + b"".join(self._digests)).hex()[:16]
         self._path = f"{directory.path}/{SNAPSHOTS_NAME}/{INCOMING_PREFIX}{address}"
         self._files.make_dir(self._path)
+        self._held: set[int] = set()
+
+    def resume(self) -> frozenset[int]:
+        """Take up what is here from before, verified, and remove chunks of other snapshots; the numbers now held.
+
+        Blocks, for it reads every chunk: call it in a thread, before anything is stored.
+        """
         for name in self._files.list_dir(os.path.dirname(self._path)):  # one at a time: chunks of another are left over
             if name.startswith(INCOMING_PREFIX) and name != os.path.basename(self._path):
                 self._files.remove_tree(f"{os.path.dirname(self._path)}/{name}")
         names = set(self._files.list_dir(self._path))
-        self._held = {n for n in range(len(digests)) if chunk_name(n) in names and self._is_good(n)}
+        self._held = {n for n in range(len(self._digests)) if chunk_name(n) in names and self._is_good(n)}
+        return self.held
 
     @property
     def held(self) -> frozenset[int]:

@@ -23,10 +23,12 @@ from lockmaster_raft.testing.invariants.i12_incarnations import Incarnations
 from lockmaster_raft.testing.invariants.i13_gates import Gates
 from lockmaster_raft.testing.invariants.i13_level import WitnessLevel
 from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
+from lockmaster_raft.testing.invariants.range_sources import RangeSources
 from lockmaster_raft.testing.invariants.rare_events import RareEvents
 from lockmaster_raft.testing.invariants.s1_no_regress import NoRegress
 from lockmaster_raft.testing.invariants.s2_effect_order import EffectOrder
 from lockmaster_raft.testing.invariants.s3_acknowledged import AcknowledgedStays
+from lockmaster_raft.testing.invariants.s4_ages import AgesAndLeases
 from lockmaster_raft.testing.invariants.s4_reads import ReadsAreFresh
 from lockmaster_raft.testing.invariants.s5_exactly_once import ExactlyOnce
 from lockmaster_raft.testing.invariants.s6_tokens import Tokens
@@ -55,11 +57,13 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     WitnessLevel,
     CheckQuorumFirst,
     NewerSnapshot,
+    RangeSources,
     RareEvents,
     NoRegress,
     EffectOrder,
     AcknowledgedStays,
     ReadsAreFresh,
+    AgesAndLeases,
     ExactlyOnce,
     Tokens,
     SessionLife,

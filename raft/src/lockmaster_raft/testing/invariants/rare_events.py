@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import MemberPhase, MemberRole, decode_configuration
-from lockmaster_raft.messages import Coverage, InstallAnchor
+from lockmaster_raft.messages import Coverage, FetchRangeReply, InstallAnchor
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 from lockmaster_raft.testing.invariants.i4_caretaker import is_witness_leader
@@ -49,6 +49,32 @@ RARE: Final = (
     "witness moved its log's start",
     "configuration rolled back in a role change",
     "alarm:witness_log",
+    "torn frame cut at boot",
+    "torn guard slot mended at boot",
+    "stopped: EIO at a write",
+    "stopped: ENOSPC at a write",
+    "stopped: EIO at a read",
+    "stopped: EIO in the state store",
+    "stopped: corrupt entry read",
+    "stopped: corrupt block read",
+    "stopped: own chunk damaged",
+    "stopped: scrub found damage",
+    "damaged chunk thrown away",
+    "no start on a full disk",
+    "refused on a nearly full disk",
+    "refused to start: amnesia",
+    "refused to start: corrupt journal",
+    "refused to start: corrupt state",
+    "refused member replaced",
+    "fault:slow_sync",
+    "disk:hang",
+    "quorum healed alone",
+    "range served by a follower",
+    "range served by a witness",
+    "ranges_resumed",
+    "ranges_fallen_back",
+    "fetches_resumed",
+    "fetches_of_several_sources",
 )
 """Every one must happen: `make sim` counts them, CI's list of seeds meets each."""
 HELD_BACK_ENTRIES: Final = 20
@@ -79,6 +105,13 @@ class RareEvents(Invariant):
         """Where is a promotion cut?"""
         if node.promotion is not None:
             self.checker.cluster.count(f"crashed at {node.promotion[1]}")
+        self.checker.cluster.counts.update(node.fetch_counts)
+
+    def finished(self) -> None:
+        """What fetches did in the boots that go on; those of the others were counted when they ended."""
+        for host in self.checker.cluster.hosts:
+            if host.node is not None:
+                self.checker.cluster.counts.update(host.node.fetch_counts)
 
     def led(self, host: Host, node: Node) -> None:
         """Who leads?"""
@@ -116,6 +149,10 @@ class RareEvents(Invariant):
             count("joint entered")
         elif before.outgoing and not after.outgoing:
             count("joint left")
+            here = {m.member_id for m in after.members}
+            gone = {m.member_id for m in before.members} - here
+            if any(host.refused and host.member_id in gone for host in self.checker.cluster.hosts):
+                count("refused member replaced")
         old, new = before.changing, after.changing
         if old is None and new is not None:
             count("P1 appended" if new.phase is MemberPhase.PROMOTING else "D1 appended")
@@ -143,5 +180,8 @@ class RareEvents(Invariant):
         if isinstance(message, Coverage):
             if message.index + HELD_BACK_ENTRIES < node.commit_index:
                 self.checker.cluster.count("witness truncation held back by I6")
+        elif isinstance(message, FetchRangeReply) and message.entries and node.role is not LEADER:
+            kind = "follower" if host.state is not None else "witness"
+            self.checker.cluster.count(f"range served by a {kind}")
         elif isinstance(message, InstallAnchor):
             self.checker.cluster.count("anchor sent")

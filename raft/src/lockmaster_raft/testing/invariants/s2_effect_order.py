@@ -1,10 +1,13 @@
-"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal."""
+"""S2: nothing leaves before what it depends on is durable: votes, levels in both guard slots, acks in the journal.
+
+And nothing leaves after a write has failed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import AppendEntriesReply, HeartbeatReply, RequestVote, RequestVoteReply
+from lockmaster_raft.messages import AppendEntriesReply, CatchUpReply, HeartbeatReply, RequestVote, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ class EffectOrder(Invariant):
         message, disk = send.message, host.disk
         if disk is None:
             return
+        if disk.failed:
+            self.fail(f"host {host.number} sends {type(message).__name__} after a write of its disk failed")
         hard = disk.surely_hard_state
         term = message.header.term
         if term > hard.term:
@@ -37,7 +42,7 @@ class EffectOrder(Invariant):
             if disk.surely_level <= node.levels.active:
                 text = f"host {host.number} reports FENCE {message.fence_index}; its disk promises {disk.surely_level}"
                 self.fail(text)
-        elif isinstance(message, AppendEntriesReply) and message.success:
+        elif isinstance(message, CatchUpReply) or (isinstance(message, AppendEntriesReply) and message.success):
             match = message.match_index
             shadow = self.checker.shadow[host.number]
             if match > disk.store.last_index:

@@ -10,8 +10,8 @@ Laws.
    missing or left over, an entry whose checksum does not hold. The transport counts it and closes the connection.
 3. Side messages, between hosts and not for the core, have kinds from SIDE_KIND_MIN on. An unknown one of them is
    counted and ignored: a later release may add some, and a member that does not know them goes on.
-4. Kinds 17 to 19 are level 2: the core sends them to and from witnesses only, which there are only once every member
-   has promised that level (raft.md §6). A binary of level 1 would find them Malformed.
+4. Kinds 17 to 25 are level 2: the core sends them only once that level is active, and to members that have promised it
+   (raft.md §6). A binary of level 1 would find them Malformed.
 5. A whole entry of a kind that this binary does not know raises LevelUnsupported: the member stops, it never skips.
 """
 
@@ -35,7 +35,10 @@ BULK_FRAME_MAX: Final = 10 << 20
 """Most bytes of one frame on the bulk channel: a batch plus one entry of the largest payload, or a chunk."""
 ENTRIES_MAX: Final = 4096
 """Most entries of one AppendEntries."""
+ANCHORS_MAX: Final = 1025
+"""Most anchors of one CatchUp."""
 DIGESTS_MAX: Final = 100_000
+DIGEST_BYTES: Final = 32
 SOURCES_MAX: Final = 32
 SIDE_KIND_MIN: Final = 128
 HASHES_MAX: Final = 64
@@ -48,6 +51,10 @@ _APPEND: Final = struct.Struct(">QQQQQI")
 _ENTRY: Final = struct.Struct(">QQBQII")
 _SNAPSHOT: Final = struct.Struct(">QQQQHHQQIIH")
 _ANCHOR: Final = struct.Struct(">QQQQHHQ")
+_CATCH_UP: Final = struct.Struct(">QHH")
+_PAIR: Final = struct.Struct(">QQ")
+_SOURCE_REPORT: Final = struct.Struct(">QQQ")
+_RANGE: Final = struct.Struct(">QQI")
 _FETCH: Final = struct.Struct(">QQ")
 _PIECE: Final = struct.Struct(">QQ?")
 _HASH: Final = struct.Struct(">QQ")
@@ -105,12 +112,18 @@ _PLAIN: Final = (
     _plain(16, m.Removed, "Q"),
     _plain(17, m.Coverage, "Q"),
     _plain(18, m.WitnessReport, "QQQQQQQ"),
+    _plain(20, m.Retain, "QQ"),
+    _plain(23, m.CatchUpReply, "QQQQQ"),
+    _plain(24, m.FetchRange, "QQQQ"),
 )
 _APPEND_ENTRIES: Final = 5
 _INSTALL_SNAPSHOT: Final = 11
 _FETCH_PIECE: Final = 13
 _FETCH_PIECE_REPLY: Final = 14
 _INSTALL_ANCHOR: Final = 19
+_SOURCE_REPORT_KIND: Final = 21
+_CATCH_UP_KIND: Final = 22
+_FETCH_RANGE_REPLY: Final = 25
 _STATE_HASHES: Final = 128
 _BY_CLASS: Final = {plain.cls: plain for plain in _PLAIN}
 _BY_KIND: Final = {plain.kind: plain for plain in _PLAIN}
@@ -134,14 +147,21 @@ def _head(kind: int, header: m.Header, body_size: int) -> bytes:
     return _HEAD.pack(_BODY_HEAD.size + body_size, kind, header.term, header.level_min, header.level_max)
 
 
-def _encode_append(message: m.AppendEntries) -> list[bytes]:
+def _encode_entries(entries: tuple[Entry, ...]) -> tuple[list[bytes], int]:
+    """An empty buffer, then header and payload of each entry; and their bytes together."""
     parts: list[bytes] = [b""]
-    size = _APPEND.size
-    for entry in message.entries:
+    size = 0
+    for entry in entries:
         payload = entry.payload
         parts.append(_ENTRY.pack(entry.index, entry.term, entry.kind, entry.leader_time, entry.crc32, len(payload)))
         parts.append(payload)
         size += _ENTRY.size + len(payload)
+    return parts, size
+
+
+def _encode_append(message: m.AppendEntries) -> list[bytes]:
+    parts, size = _encode_entries(message.entries)
+    size += _APPEND.size
     parts[0] = _head(_APPEND_ENTRIES, message.header, size) + _APPEND.pack(
         message.stream_epoch,
         message.request_id,
@@ -191,6 +211,20 @@ def _encode_large(message: PeerMessage) -> list[bytes]:
     if isinstance(message, m.FetchPieceReply):
         fixed = _PIECE.pack(message.last_index, message.number, message.found)
         return [_head(_FETCH_PIECE_REPLY, message.header, len(fixed) + len(message.data)) + fixed, message.data]
+    if isinstance(message, m.FetchRangeReply):
+        parts, size = _encode_entries(message.entries)
+        fixed = _RANGE.pack(message.prev_index, message.last_index, len(message.entries))
+        parts[0] = _head(_FETCH_RANGE_REPLY, message.header, size + len(fixed)) + fixed
+        return parts
+    if isinstance(message, m.CatchUp):
+        fixed = _CATCH_UP.pack(message.stream_epoch, len(message.anchors), len(message.sources))
+        sources = struct.pack(f">{len(message.sources)}Q", *message.sources)
+        body = fixed + b"".join([_PAIR.pack(*anchor) for anchor in message.anchors]) + sources
+        return [_head(_CATCH_UP_KIND, message.header, len(body)) + body]
+    if isinstance(message, m.SourceReport):
+        fixed = _SOURCE_REPORT.pack(message.log_first, message.snapshot_index, message.snapshot_term)
+        body = fixed + message.manifest
+        return [_head(_SOURCE_REPORT_KIND, message.header, len(body)) + body]
     if isinstance(message, StateHashes):
         body = b"".join([_HASH.pack(*pair) for pair in message.hashes])
         return [_head(_STATE_HASHES, message.header, len(body)) + body]
@@ -202,7 +236,7 @@ def decode(frame: bytes, peering: Peering) -> m.Message:
     try:
         kind, term, level_min, level_max = _BODY_HEAD.unpack_from(frame)
         if term > INDEX_MAX:
-            raise Malformed("term out of range")
+            raise Malformed("term out of range", "range")
         header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
         if kind == _APPEND_ENTRIES:
             return _decode_append(frame, header)
@@ -232,7 +266,7 @@ def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
     except struct.error as error:
         raise Malformed(f"frame of {len(frame)} bytes: {error}") from error
     if len(pairs) > HASHES_MAX or term > INDEX_MAX or any(index > INDEX_MAX for index, _ in pairs):
-        raise Malformed("a number of StateHashes is out of range")
+        raise Malformed("a number of StateHashes is out of range", "range")
     header = m.Header(peering.cluster_id, peering.sender, peering.receiver, Term(term), level_min, level_max)
     return StateHashes(header, pairs)
 
@@ -240,12 +274,12 @@ def decode_side(frame: bytes, peering: Peering) -> StateHashes | None:
 def _decode_plain(frame: bytes, header: m.Header, plain: _Plain) -> m.Message:
     values = plain.layout.unpack_from(frame, _BODY_HEAD.size)
     if values and max(values) > INDEX_MAX:
-        raise Malformed(f"a number of {plain.cls.__name__} is out of range")
+        raise Malformed(f"a number of {plain.cls.__name__} is out of range", "range")
     rest = frame[_BODY_HEAD.size + plain.layout.size :]
     named = dict(zip(plain.names, values))
     if plain.has_reason:
         if len(rest) > REASON_BYTES_MAX:
-            raise Malformed("reason too long")
+            raise Malformed("reason too long", "length")
         named["reason"] = rest.decode(errors="replace")
     elif rest:
         raise Malformed(f"{len(rest)} bytes left over")
@@ -257,8 +291,13 @@ def _decode_append(frame: bytes, header: m.Header) -> m.AppendEntries:
     at = _BODY_HEAD.size
     stream_epoch, request_id, prev_index, prev_term, commit, count = _APPEND.unpack_from(frame, at)
     if count > ENTRIES_MAX or max(stream_epoch, request_id, prev_index, prev_term, commit) > INDEX_MAX:
-        raise Malformed("a number of AppendEntries is out of range")
-    at += _APPEND.size
+        raise Malformed("a number of AppendEntries is out of range", "range")
+    entries = _decode_entries(frame, at + _APPEND.size, count)
+    return m.AppendEntries(header, stream_epoch, request_id, Index(prev_index), Term(prev_term), entries, Index(commit))
+
+
+def _decode_entries(frame: bytes, at: int, count: int) -> tuple[Entry, ...]:
+    """The `count` entries that fill the rest of the frame."""
     entries = []
     for _ in range(count):
         index, term, kind, leader_time, crc32, size = _ENTRY.unpack_from(frame, at)
@@ -266,16 +305,14 @@ def _decode_append(frame: bytes, header: m.Header) -> m.AppendEntries:
         payload = frame[at : at + size]
         at += size
         if len(payload) != size or max(index, term, leader_time) > INDEX_MAX:
-            raise Malformed(f"entry {index} is cut short or out of range")
+            raise Malformed(f"entry {index} is cut short or out of range", "range")
         if entry_crc32(Index(index), Term(term), kind, Nanos(leader_time), payload) != crc32:
-            raise Malformed(f"entry {index} does not match its checksum")
+            raise Malformed(f"entry {index} does not match its checksum", "checksum")
         known = known_kind(Index(index), kind)
         entries.append(Entry(Index(index), Term(term), known, Nanos(leader_time), payload, crc32))
     if at != len(frame):
         raise Malformed(f"{len(frame) - at} bytes left over")
-    return m.AppendEntries(
-        header, stream_epoch, request_id, Index(prev_index), Term(prev_term), tuple(entries), Index(commit)
-    )
+    return tuple(entries)
 
 
 def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
@@ -288,21 +325,48 @@ def _decode_large(frame: bytes, header: m.Header, kind: int) -> m.Message:
         last_index, number = _FETCH.unpack_from(frame, at)
         digest = frame[at + _FETCH.size :]
         if len(digest) != 32 or max(last_index, number) > INDEX_MAX:
-            raise Malformed("fetch of a piece is out of range")
+            raise Malformed("fetch of a piece is out of range", "range")
         return m.FetchPiece(header, Index(last_index), number, digest)
     if kind == _FETCH_PIECE_REPLY:
         last_index, number, found = _PIECE.unpack_from(frame, at)
         if max(last_index, number) > INDEX_MAX:
-            raise Malformed("piece is out of range")
+            raise Malformed("piece is out of range", "range")
         return m.FetchPieceReply(header, Index(last_index), number, found, frame[at + _PIECE.size :])
-    raise Malformed(f"unknown kind {kind}")
+    if kind == _FETCH_RANGE_REPLY:
+        prev_index, last_index, count = _RANGE.unpack_from(frame, at)
+        if count > ENTRIES_MAX or max(prev_index, last_index) > INDEX_MAX:
+            raise Malformed("range is out of range", "range")
+        entries = _decode_entries(frame, at + _RANGE.size, count)
+        return m.FetchRangeReply(header, Index(prev_index), Index(last_index), entries)
+    if kind == _CATCH_UP_KIND:
+        return _decode_catch_up(frame, header)
+    if kind == _SOURCE_REPORT_KIND:
+        log_first, index, index_term = _SOURCE_REPORT.unpack_from(frame, at)
+        manifest = frame[at + _SOURCE_REPORT.size :]
+        if len(manifest) != DIGEST_BYTES or max(log_first, index, index_term) > INDEX_MAX:
+            raise Malformed("source report is out of range", "range")
+        return m.SourceReport(header, Index(log_first), Index(index), Term(index_term), manifest)
+    raise Malformed(f"unknown kind {kind}", "kind")
+
+
+def _decode_catch_up(frame: bytes, header: m.Header) -> m.CatchUp:
+    at = _BODY_HEAD.size
+    epoch, count, sources = _CATCH_UP.unpack_from(frame, at)
+    at += _CATCH_UP.size
+    if count > ANCHORS_MAX or sources > SOURCES_MAX or at + _PAIR.size * count + 8 * sources != len(frame):
+        raise Malformed("lengths of CatchUp do not add up")
+    numbers = struct.unpack_from(f">{2 * count + sources}Q", frame, at)
+    if max(epoch, *numbers) > INDEX_MAX:
+        raise Malformed("a number of CatchUp is out of range", "range")
+    anchors = tuple((Index(numbers[2 * n]), Term(numbers[2 * n + 1])) for n in range(count))
+    return m.CatchUp(header, epoch, anchors, tuple(NodeId(source) for source in numbers[2 * count :]))
 
 
 def _decode_anchor(frame: bytes, header: m.Header) -> m.InstallAnchor:
     values = _ANCHOR.unpack_from(frame, _BODY_HEAD.size)
     epoch, index, index_term, configuration_index, active, fence, gate_index = values
     if max(values) > INDEX_MAX:
-        raise Malformed("a number of InstallAnchor is out of range")
+        raise Malformed("a number of InstallAnchor is out of range", "range")
     return m.InstallAnchor(
         header,
         epoch,
@@ -319,7 +383,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     values = _SNAPSHOT.unpack_from(frame, at)
     epoch, last_index, last_term, configuration_index, *levels, total, config_size, digests, sources = values
     if max(values) > INDEX_MAX or digests > DIGESTS_MAX or sources > SOURCES_MAX:
-        raise Malformed("a number of InstallSnapshot is out of range")
+        raise Malformed("a number of InstallSnapshot is out of range", "range")
     at += _SNAPSHOT.size
     if at + config_size + 32 * digests + 8 * sources != len(frame):
         raise Malformed("lengths of InstallSnapshot do not add up")
@@ -328,7 +392,7 @@ def _decode_snapshot(frame: bytes, header: m.Header) -> m.InstallSnapshot:
     digest_list = tuple(frame[at + 32 * i : at + 32 * i + 32] for i in range(digests))
     source_list = struct.unpack_from(f">{sources}Q", frame, at + 32 * digests)
     if any(source > INDEX_MAX for source in source_list):
-        raise Malformed("a source is out of range")
+        raise Malformed("a source is out of range", "range")
     return m.InstallSnapshot(
         header,
         epoch,

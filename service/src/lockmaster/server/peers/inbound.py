@@ -138,6 +138,7 @@ class InboundConnection(asyncio.Protocol):
                     return
         except Malformed as error:
             self.acceptor.count("peer_frames_refused")
+            self.acceptor.count(f"peer_frames_refused_{error.reason}")
             self.close(str(error))
         except LevelUnsupported as error:
             self.close(str(error))

@@ -67,6 +67,7 @@ class Lane(asyncio.Protocol):
         self._welcomed: asyncio.Future[Verdict] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._queue_bytes_max = QUEUE_BYTES_MAX[channel]
+        self._bytes_to = f"peer_bytes_to_{member_id}"
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{member_id}-{channel.name}")
 
     def send(self, message: PeerMessage) -> None:
@@ -79,9 +80,12 @@ class Lane(asyncio.Protocol):
             self._count("peer_dropped_full")
             return
         parts = codec.encode(message)
+        size = sum(map(len, parts))
+        counters = self.owner.counters
+        counters[self._bytes_to] = counters.get(self._bytes_to, 0) + size
         if len(parts) == 1:
             transport.write(parts[0])
-        elif sum(map(len, parts)) <= JOIN_BYTES_MAX:
+        elif size <= JOIN_BYTES_MAX:
             transport.write(b"".join(parts))
         else:
             transport.writelines(parts)

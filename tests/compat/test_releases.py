@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from lockmaster import AsyncClient
 from lockmaster.cli.local_cluster import LocalCluster
 
-from tests.integration.workload import Load, check
+from tests.integration.workload import Load, ended_well
 
 from .rolling import THIS, restart
 
@@ -18,8 +17,5 @@ async def test_a_rolling_upgrade_and_its_way_back_lose_nothing(cluster: LocalClu
             await load.progress(10, 30.0)
             await restart(cluster, member, environment)
     await load.progress(10, 30.0)
-    record = await load.stop()
-    async with AsyncClient(cluster.endpoints, insecure=True) as client:
-        await check(client, record)
-    assert record.errors == []
+    record = await ended_well(load, cluster.endpoints)
     assert record.sessions_lost == 0

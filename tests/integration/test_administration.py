@@ -22,8 +22,8 @@ CALM = ("--promote-after-s", "3600")
 
 
 @pytest.fixture(scope="module")
-def shape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, DiskFaults | None]]:
-    """Two full members and a witness in which nothing happens by itself; each test leaves it so.
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, DiskFaults | None]]:
+    """Two full members and a witness in which nothing happens by itself.
 
     The witness's disk can be made slow where there is a C compiler.
     """
@@ -36,6 +36,15 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalClust
         cluster.start(timeout=WAIT)
         cluster.wait_for_roles({member.name: member.role for member in cluster.members}, WAIT)
         yield cluster, faults
+
+
+@pytest.fixture
+def shape(running: tuple[LocalCluster, DiskFaults | None]) -> tuple[LocalCluster, DiskFaults | None]:
+    """The same, in shape whatever the test before has left."""
+    cluster, witness = running[0], running[0].witnesses[0].name
+    changed(cluster, "abort", witness, "--wait", WAIT)
+    changed(cluster, "demote", witness, "--wait", WAIT)
+    return running
 
 
 def changed(cluster: LocalCluster, *arguments: object, at: Member | None = None) -> dict[str, Any]:
@@ -60,17 +69,19 @@ def test_a_promotion_is_aborted_while_it_runs(shape: tuple[LocalCluster, DiskFau
         pytest.skip(f"an abort while a promotion runs: no C compiler ({', '.join(COMPILERS)}) to build the shim")
     witness = cluster.witnesses[0]
     _, other = leader_and_follower(cluster)
-    faults.arm(Fault.SLOW, "/side-", delay_us=500_000)
+    faults.arm(Fault.SLOW, "/side-", delay_us=2_000_000)
     try:
         begun = changed(cluster, "promote", witness.name)
         assert (begun["complete"], begun["phase"]) == (False, "promoting")
         while getattr(cluster.status(witness), "promotion", "") != "opening":  # ends: the test run has a timeout
             pass
+        cluster.pause(witness)  # it can't come to an end before these have been asked, however slow they start
         meanwhile = run("members", "demote", other.name, "-e", cluster.endpoints)
         refused(meanwhile, CONFLICT, f"member {begun['member_id']} is PROMOTING")
         aborted = changed(cluster, "abort", witness.name, "--wait", WAIT)
     finally:
         faults.disarm()
+        cluster.resume(witness)
     assert (aborted["complete"], aborted["role"], aborted["phase"]) == (True, "witness voter", "steady")
     assert aborted["configuration_epoch"] == begun["configuration_epoch"] + 1
     again = changed(cluster, "abort", witness.name)

@@ -7,7 +7,7 @@ import asyncio
 from lockmaster import AsyncClient
 from lockmaster.cli.local_cluster import LocalCluster
 
-from .workload import Load, check
+from .workload import Load, ended_well
 
 
 async def test_kill_9_of_each_member_in_turn_under_load(cluster: LocalCluster) -> None:
@@ -20,10 +20,7 @@ async def test_kill_9_of_each_member_in_turn_under_load(cluster: LocalCluster) -
         await asyncio.to_thread(cluster.start_member, member)
         await asyncio.to_thread(cluster.wait_until_whole, 30.0)
     await load.progress(10, 30.0)
-    record = await load.stop()
-    async with AsyncClient(cluster.endpoints, insecure=True) as client:
-        await check(client, record)
-    assert record.errors == []
+    record = await ended_well(load, cluster.endpoints)
     assert record.sessions_lost == 0
     assert len(record.holds) > 20
     assert len(record.reads) > 20
@@ -39,10 +36,7 @@ async def test_kill_9_of_all_members_at_once_under_load(cluster: LocalCluster) -
         await asyncio.to_thread(cluster.start_member, member)
     await asyncio.to_thread(cluster.wait_until_whole, 30.0)
     await load.progress(20, 60.0)
-    record = await load.stop()
-    async with AsyncClient(cluster.endpoints, insecure=True) as client:
-        await check(client, record)
-    assert record.errors == []
+    await ended_well(load, cluster.endpoints)
 
 
 async def test_a_lock_outlives_its_leader_under_the_same_token(cluster: LocalCluster) -> None:

@@ -19,7 +19,7 @@ from lockmaster.cli.exit_codes import CONFLICT
 from lockmaster.cli.local_cluster import LocalCluster, Member
 
 from .founding import done, place, refused, run
-from .workload import Load, check
+from .workload import Load, ended_well
 
 SHAPE = ("full", "full", "witness")
 WAIT = 60.0
@@ -87,10 +87,7 @@ async def test_full_and_witness_go_on_when_the_other_full_member_is_killed(shape
     await asyncio.to_thread(shape.start_member, victim)
     await asyncio.to_thread(shape.wait_until_whole, WAIT)
     await load.progress(30, 30.0)
-    record = await load.stop()
-    async with AsyncClient(shape.endpoints, insecure=True) as client:
-        await check(client, record)
-    assert record.errors == []
+    record = await ended_well(load, shape.endpoints)
     assert record.sessions_lost == 0
 
 

@@ -84,10 +84,15 @@ def alarms_of(status: admin_pb2.StatusResponse, code: str) -> list[str]:
 
 
 async def leader_status(cluster: LocalCluster) -> admin_pb2.StatusResponse:
-    """What the leader says of itself."""
-    leader = await asyncio.to_thread(cluster.leader)
-    assert leader is not None
-    return await status_when(cluster, leader, lambda status: status.role == "leader")
+    """What the leader says of itself, once there is one."""
+    deadline = time.monotonic() + WAIT
+    while True:
+        leader = await asyncio.to_thread(cluster.leader)
+        status = None if leader is None else await asyncio.to_thread(cluster.status, leader)
+        if status is not None and status.role == "leader":
+            return status
+        assert time.monotonic() < deadline, "nobody leads"
+        await asyncio.sleep(0.05)
 
 
 async def blocked(attempt: Callable[[], Awaitable[object]]) -> None:
@@ -155,7 +160,7 @@ async def test_alarm_the_log_grows_above_its_budget_and_what_the_full_member_lac
 async def test_block_writes_wait_and_locks_live_on_until_the_full_member_is_back(tmp_path: Path) -> None:
     async with pressed(tmp_path, "block") as (cluster, victim, load):
         witness = cluster.witnesses[0]
-        async with AsyncClient(cluster.endpoints, insecure=True, ttl=5.0, operation_timeout=2.0) as client:
+        async with AsyncClient(cluster.endpoints, insecure=True, ttl=10.0, operation_timeout=2.0) as client:
             held = await client.lock("held-through-it-all", timeout=10).acquire()
             free = await client.lock("to-be-released", timeout=10).acquire()
             await blocked(lambda: fill(cluster, 64 * BUDGET))
@@ -164,7 +169,7 @@ async def test_block_writes_wait_and_locks_live_on_until_the_full_member_is_back
             count, leading = await quiet(load), await leader_status(cluster)
             assert await client.config("fill").get("k") is not None  # reads go on
             await free.release()  # what keeps the cluster alive too
-            await asyncio.sleep(7.0)  # longer than the session's life: it is kept by keepalives, which are reserved
+            await asyncio.sleep(12.0)  # longer than the session's life: it is kept by keepalives, which are reserved
             assert held.valid
             if (await leader_status(cluster)).term == leading.term:  # a new leader has yet to hear of the pressure
                 assert len(load.record.acknowledged) == count, (leading, await leader_status(cluster))

@@ -181,6 +181,15 @@ async def check(client: AsyncClient, record: Record) -> None:
     assert report.ok, "\n".join(report.lines())
 
 
+async def ended_well(load: Load, endpoints: str) -> Record:
+    """Ends the load and checks all of it against the cluster; nothing that its workers met may be an error."""
+    record = await load.stop()
+    async with AsyncClient(endpoints, insecure=True) as client:
+        await check(client, record)
+    assert record.errors == []
+    return record
+
+
 def operations(record: Record) -> Iterator[Operation]:
     """The record as the checkers want it (lockmaster.testing.history)."""
     for number, write in enumerate(record.writes):

@@ -5,6 +5,10 @@ and everything up to it committed here: OPENING. Open: REPLAYING, the log's entr
 Nearly caught up: FINISHING, and with `sm_ready` durable READY, which the leader needs to append P4. P4 committed: the
 side state is the state. Every arrow may be cut by a crash: without `sm_ready` it begins again at FETCHING.
 
+A boot commits its log anew, step by step, and the log may begin in the middle of a promotion that is long over: P1 at
+its base, then P4, D1 and D2. The state was deleted for D2; so P4 finds none, which is no fault when the log goes on to
+say that this member is a witness again. What was begun anew for that P1 is dropped when D2 is committed once more.
+
 Laws: no BASE is written from P1's append to the end (witness.truncate, snapshot.retain); nothing of the promotion is
 believed but for the epoch of its own committed P1; what is dropped was a witness's by a *committed* CONFIG (I9).
 """
@@ -27,16 +31,22 @@ def settle(core: Core, *, at_boot: bool = False) -> None:
     if own is None:
         pass
     elif own.is_full:
-        if side is not None:
-            if side.stage is not SideStage.READY:
-                raise InvariantViolation(f"member {core.node_id} is full, its side state is only {side.stage.value}")
+        if side is not None and side.stage is SideStage.READY:
             core.side = None
             core.state_actions.append(AdoptSide(side.epoch))
+        elif side is not None and not _is_full_no_more(core):
+            raise InvariantViolation(f"member {core.node_id} is full, its side state is only {side.stage.value}")
     elif own.phase is MemberPhase.PROMOTING:
         _begin(core, at_boot=at_boot)
     elif core.machine or side is not None:
         drop(core)
     core.refresh_standing()
+
+
+def _is_full_no_more(core: Core) -> bool:
+    """Whether the own log says later, above the commit index, that this member holds no state."""
+    later = (c.member(core.node_id) for at, c in core.log.configurations if at > core.commit_index)
+    return any(own is not None and not own.is_full for own in later)
 
 
 def _begin(core: Core, *, at_boot: bool) -> None:

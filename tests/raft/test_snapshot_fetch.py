@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lockmaster_raft.config import SECOND
-from lockmaster_raft.events import PiecesHeld, PieceStored, SnapshotInstalled
+from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, SnapshotInstalled
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
 from lockmaster_raft.ready import InstallPieces
 
-from .rig import Rig, configuration, header
+from .rig import Rig, append, configuration, entries, header
 from .test_elections import elect
 
 DIGEST = b"d" * 32
@@ -78,3 +78,16 @@ def test_a_leader_goes_on_from_the_cluster_time_of_the_snapshot_that_it_installe
     (noop,) = rig.store.log
     assert noop.index == 21
     assert noop.leader_time >= 50 * SECOND
+
+
+def test_a_snapshot_that_the_log_overtook_while_its_last_piece_turned_out_damaged_is_not_installed() -> None:
+    """Seed 5021 of the registers: the piece was fetched again and the snapshot installed over a newer state."""
+    rig = fetching()
+    rig.receive(FetchPieceReply(header(2, 2), Index(20), 0, True, b"data"))
+    rig.step(PieceStored(Index(20), 0))
+    rig.receive(append(2, 2, (1, 1), entries(2, *[1] * 21), commit=22))
+    assert not rig.ready.apply  # the state is being switched
+    rig.step(PieceRefused(Index(20), 0, "damaged"))
+    assert [e.index for e in rig.ready.apply] == list(range(2, 23))
+    assert rig.node.fetching is None
+    assert not rig.sent(FetchPiece)

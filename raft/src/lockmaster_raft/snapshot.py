@@ -275,12 +275,13 @@ def on_piece_stored(core: Core, e: PieceStored) -> None:
 
 
 def on_piece_refused(core: Core, e: PieceRefused) -> None:
-    """The chunk was damaged or could not be used: ask for it again."""
+    """The chunk was damaged or could not be used: ask for it again, unless the log got as far in the meantime."""
     fetch = core.fetch
     if fetch is None or fetch.snapshot.last_index != e.last_index:
         return
     core.refuse("snapshot piece refused by the host")
     fetch.installing = False
+    drop_overtaken_fetch(core)  # now, for the next chance would be the next commit: the state must not go back
     side.reopen(core)
     fetch.pieces.refused(e.number)
     pump(core)

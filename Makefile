@@ -51,9 +51,10 @@ spec-mutants: setup ## only the known bugs: each must violate its invariant
 spec-traces: setup ## fifty traces of the simulator must be behaviours of the specification
 	@$(RUN) raft/spec/validate.py --seeds 50
 
-generate: setup ## the stubs from service/proto, and the sync client from the async one
+generate: setup ## the stubs, the sync client from the async one, the CRDs from the models
 	@$(RUN) service/proto/generate.py
 	@if [ -f service/generate_sync.py ]; then $(RUN) service/generate_sync.py; fi
+	@$(RUN) operator/generate_crds.py
 
 lock: setup ## refresh constraints.txt to the newest versions
 	@$(PYTHON) tools/setup.py --lock

@@ -1,0 +1,1 @@
+"""What the operator will do next: `plan(spec, observed, now) -> Plan`. Pure and total."""

@@ -62,6 +62,7 @@ PARTS = (
     Part("operator", (tests("tests/operator"),), "tests/operator"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
     Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
+    Part("bed", (tests("tests/e2e/bed"),), "tests/e2e/bed"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
 )
 

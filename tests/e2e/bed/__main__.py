@@ -71,6 +71,7 @@ VERBS: dict[str, tuple[str, Verb, Arguments]] = {
         (*PAIR, ("--one-way", {"action": "store_true", "help": "only FIRST no longer hears SECOND"})),
     ),
     "heal": ("undo it", lambda bed, a: bed.heal(a.first, a.second), PAIR),
+    "mend": ("undo every fault", lambda bed, _: bed.mend(), ()),
     "stop": ("kill a program and keep it down", lambda bed, a: bed.stop(a.program, a.machine), PROGRAM),
     "start": ("let it run again", lambda bed, a: bed.start(a.program, a.machine), PROGRAM),
     "restart": ("kill it; it is back at once", lambda bed, a: bed.restart(a.program, a.machine), PROGRAM),

@@ -68,25 +68,18 @@ class Bed:
         return self.places.kubeconfig.exists() and machines.is_on(self.places, CONTROL)
 
     def up(self) -> None:
-        """Brings the cluster up, ready for pods; where there is one, powers its nodes on. Raises Cannot, Failed."""
+        """Brings the cluster up, ready for pods; where there is one, mends it. Raises Cannot, Failed."""
         host.require_root_and_linux()
         host.require_tools(host.CLUSTER_TOOLS, cni=True)
         programs = builds.ensure(self.places.cache)
         with host.locked(self.places.cache / f"{self.layout.name}.lock", "this cluster"):
             started = time.monotonic()
             if self.is_up():
-                self._boot_nodes()
+                self.mend()
             else:
                 self._remove()
                 self._bring_up(programs)
             host.say(f"up in {time.monotonic() - started:.1f} s: {len(self.layout.nodes)} nodes")
-
-    def _boot_nodes(self) -> None:
-        for node in self.layout.nodes:
-            if not machines.is_on(self.places, node.name):
-                host.say(f"{node.name} had no power")
-                self._power_on(node)
-        self.wait_ready()
 
     def _bring_up(self, programs: Mapping[str, str]) -> None:
         self._check_routes()
@@ -332,6 +325,20 @@ class Bed:
         identity = status["containerID"].removeprefix("containerd://")
         kill = ("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", identity)
         host.run(machines.entered(self.places, found["spec"]["nodeName"], *kill))
+
+    def mend(self) -> None:
+        """Undoes every fault: power, cables, cuts, stopped programs; back once the cluster is ready."""
+        for node in self.layout.nodes:
+            if not machines.is_on(self.places, node.name):
+                self._power_on(node)
+            self.plug(node.name)
+        for machine in self.layout.machines:
+            host.run_all(network.heal_all(self.layout, machine))
+            for program, state in machines.programs(self.places, machine).items():
+                if state["held"]:
+                    self.start(program, machine)
+        self._wait_for_api(API_SECONDS)
+        self.wait_ready()
 
     def shell(self, machine: str, *command: str) -> str:
         """Runs a command on a machine, in all its namespaces; what it printed."""

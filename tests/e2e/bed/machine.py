@@ -51,6 +51,7 @@ class Running:
 
     spec: ProgramSpec
     pid: int = 0
+    held: bool = False
     starts: int = 0
     not_before: float = 0.0
 
@@ -62,9 +63,6 @@ class Machine:
     directory: Path
     spec: Spec
     running: list[Running] = field(default_factory=list)
-
-    def held(self, name: str) -> bool:
-        return (self.directory / "hold" / name).exists()
 
     def log_of(self, name: str) -> Path:
         return self.directory / "log" / f"{name}.log"
@@ -94,7 +92,8 @@ class Machine:
         """Brings every program to where it should be. Returns the seconds until the next thing to do."""
         wait = LOOK_SECONDS
         for program in self.running:
-            if self.held(program.spec["name"]):
+            program.held = (self.directory / "hold" / program.spec["name"]).exists()
+            if program.held:
                 if program.pid:
                     os.kill(program.pid, signal.SIGKILL)
             elif not program.pid:
@@ -120,7 +119,7 @@ class Machine:
 
     def publish(self) -> None:
         """Writes programs.json in one step: a reader sees the old or the new one."""
-        state = {p.spec["name"]: {"running": p.pid != 0, "starts": p.starts} for p in self.running}
+        state = {p.spec["name"]: {"running": p.pid != 0, "held": p.held, "starts": p.starts} for p in self.running}
         draft = self.directory / "programs.json.new"
         draft.write_text(json.dumps(state))
         draft.replace(self.directory / "programs.json")

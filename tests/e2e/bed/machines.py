@@ -120,7 +120,7 @@ def entered(places: Places, machine: str, *command: str) -> tuple[str, ...]:
 
 
 def programs(places: Places, machine: str) -> dict[str, dict[str, int]]:
-    """What runs on the machine: name → {"running": 0 or 1, "starts": count}."""
+    """What runs on the machine: name → {"running": bool, "held": bool, "starts": count}."""
     state: dict[str, dict[str, int]] = json.loads((places.machine(machine) / "programs.json").read_text())
     return state
 
@@ -138,7 +138,10 @@ def hold(layout: Layout, places: Places, machine: str, program: str, held: bool)
     if not first:
         raise host.Failed(f"{machine} has no power")
     os.kill(first, signal.SIGUSR1)
-    stopped = "stopped" if held else "started"
-    host.wait_until(
-        f"{program} {stopped}", START_SECONDS, lambda: bool(programs(places, machine)[program]["running"]) != held, 0.02
-    )
+
+    def is_so() -> bool:
+        # "held" tells that the supervisor has seen the note: a program that is just being restarted is no stopped one.
+        state = programs(places, machine)[program]
+        return bool(state["held"]) == held and bool(state["running"]) != held
+
+    host.wait_until(f"{program} {'stopped' if held else 'started'}", START_SECONDS, is_so, 0.02)

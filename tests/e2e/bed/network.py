@@ -92,6 +92,12 @@ def heal(layout: Layout, deaf: str, mute: str) -> list[Command]:
     ]
 
 
+def heal_all(layout: Layout, deaf: str) -> list[Command]:
+    """`deaf` hears everybody again."""
+    table = f"inet {FAULTS_TABLE}"
+    return [inside(layout, deaf, f"nft add table {table}"), inside(layout, deaf, f"nft delete table {table}")]
+
+
 def chain_of(mute: str) -> str:
     return f"from_{mute}"
 

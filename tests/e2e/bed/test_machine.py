@@ -43,7 +43,7 @@ class Supervised:
         try:
             found: dict[str, int] = json.loads((self.directory / "programs.json").read_text())["p"]
         except FileNotFoundError:
-            return {"running": 0, "starts": 0}
+            return {"running": False, "held": False, "starts": 0}
         return found
 
     def hold(self, held: bool) -> None:
@@ -64,7 +64,7 @@ def supervised(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Super
     one = Supervised(tmp_path, request.param)
     yield one
     one.hold(held=True)
-    host.wait_until("the program's end", SECONDS, lambda: not one.state()["running"], 0.01)
+    host.wait_until("the end", SECONDS, lambda: bool(one.state()["held"]) and not one.state()["running"], 0.01)
     one.process.kill()
     one.process.wait()
 
@@ -84,11 +84,12 @@ def test_a_held_program_is_killed_and_stays_down_until_released(supervised: Supe
     host.wait_until("the first start", SECONDS, lambda: "pid" in supervised.log(), 0.01)
     pid = int(supervised.log().split()[1])
     supervised.hold(held=True)
-    host.wait_until("the stop", SECONDS, lambda: not supervised.state()["running"], 0.01)
+    stopped = {"running": False, "held": True, "starts": 1}
+    host.wait_until("the stop", SECONDS, lambda: supervised.state() == stopped, 0.01)
     assert not Path("/proc", str(pid)).exists(), "reaped, not left as a zombie"
-    assert supervised.state()["starts"] == 1
     supervised.hold(held=False)
-    host.wait_until("the start", SECONDS, lambda: supervised.state() == {"running": 1, "starts": 2}, 0.01)
+    again = {"running": True, "held": False, "starts": 2}
+    host.wait_until("the start", SECONDS, lambda: supervised.state() == again, 0.01)
 
 
 @pytest.mark.parametrize("supervised", ["yes x | head -c 3000; exec sleep 600"], indirect=True)

@@ -110,6 +110,8 @@ def kube_proxy(layout: Layout) -> Json:
 def containerd(cni_programs: str) -> str:
     """containerd 1.6 or 1.7, as the kubelet's runtime."""
     return f"""version = 2
+# It would make /opt/containerd on the host.
+disabled_plugins = ["io.containerd.internal.v1.opt"]
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
 # Without CAP_SYS_RESOURCE: else "can't get final child's PID from pipe: EOF".

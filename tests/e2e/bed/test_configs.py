@@ -40,6 +40,7 @@ def test_nodes_carry_their_zone() -> None:
 
 def test_containerds_file_is_toml_and_finds_the_plugins() -> None:
     config = tomllib.loads(configs.containerd("/opt/cni/bin"))
+    assert config["disabled_plugins"] == ["io.containerd.internal.v1.opt"]
     runtime = config["plugins"]["io.containerd.grpc.v1.cri"]
     assert runtime["restrict_oom_score_adj"] is True
     assert runtime["cni"] == {"bin_dir": "/opt/cni/bin", "conf_dir": "/run/bed/cni"}

@@ -115,7 +115,9 @@ def test_flapping_brings_at_most_one_role_change_per_cool_down() -> None:
 
 
 def test_with_mode_disabled_nobody_is_promoted() -> None:
-    found = settled(witness={"mode": "Disabled"})
+    found = settled()
+    found.change(witness={"mode": "Disabled"})
+    found.settle()
     before = len(found.log)
     found.stop_pod(1, 500)
     found.run(400)

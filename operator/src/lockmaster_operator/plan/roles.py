@@ -27,6 +27,7 @@ from lockmaster_operator.models.lock_cluster import WitnessMode
 from lockmaster_operator.models.lock_cluster_status import Phase
 from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.models.timestamps import seconds_at
+from lockmaster_operator.plan.gate import WITNESS_LEVEL
 from lockmaster_operator.plan.steps import DemoteMember, PromoteMember, ReplaceMember, Step, TransferLeadership
 from lockmaster_operator.plan.view import MemberView, View
 
@@ -56,7 +57,8 @@ def role_step(view: View) -> Step | None:
 def _policy(view: View) -> RolePolicy:
     witness = view.cluster.spec.witness
     wait = int(seconds_of(witness.promote_after) * NS)
-    places = frozenset(member.seen.name for member in view.members if view.wants_witness(member.ordinal))
+    names = (member.seen.name for member in view.members if view.wants_witness(member.ordinal))
+    places = frozenset(names if view.level >= WITNESS_LEVEL else ())  # (4) of gate.py: nobody becomes one before
     return RolePolicy(
         mode=RoleMode.OPERATED,
         promote_after_ns=wait,

@@ -69,7 +69,7 @@ def dns_pod() -> Json:
         "name": "coredns",
         "image": DNS_IMAGE,
         "imagePullPolicy": "Never",
-        "args": ["-conf", "/etc/coredns/Corefile"],
+        "command": ["/coredns", "-conf", "/etc/coredns/Corefile"],
         "ports": ports,
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},

@@ -51,6 +51,8 @@ def _context(names: dict[str, Json]) -> cel.Context:
     for name, value in names.items():
         context.add_variable(name, value)
     context.add_function("split", _split)
+    context.add_function("substring", lambda text, start: text[start:])
+    context.add_function("lastIndexOf", lambda text, part: text.rindex(part))
     context.add_function("quantity", amount_of)
     context.add_function("compareTo", _compare)
     return context

@@ -21,10 +21,8 @@ from lockmaster_operator.models.part import (
 
 KEYS_MAX: Final = 1024
 VALUE_BYTES_MAX: Final = 262_144
+KEY_SIZE_MAX: Final = 512
 KEY: Final = r"^[^\x00-\x1f\x7f]+$"
-
-Key = Annotated[str, Field(min_length=1, max_length=512, pattern=KEY)]
-"""A key of the configuration."""
 
 
 class FileSource(Part):
@@ -163,9 +161,18 @@ class ConfigSetSpec(Part):
     """Configuration namespace in the cluster (not one of Kubernetes)."""
     prefix: Annotated[str, Field(max_length=256)] = ""
     """Put before every key. Two ConfigSets must not own one key: the younger is refused with a conflict."""
-    data: Annotated[dict[Key, Annotated[str, Field(max_length=VALUE_BYTES_MAX)]], Field(max_length=KEYS_MAX)] = Field(
-        default_factory=dict
-    )
+    data: Annotated[
+        dict[str, Annotated[str, Field(max_length=VALUE_BYTES_MAX)]],
+        Field(
+            max_length=KEYS_MAX,
+            json_schema_extra=extra(
+                Rule(
+                    f"self.all(key, key.size() > 0 && key.size() <= {KEY_SIZE_MAX})",
+                    f"data has a key that is empty or longer than {KEY_SIZE_MAX} characters",
+                )
+            ),
+        ),
+    ] = Field(default_factory=dict)
     """Keys and their values."""
     files: Annotated[
         tuple[FileSource, ...], Field(max_length=16, json_schema_extra=extra(x_kubernetes_list_type="atomic"))

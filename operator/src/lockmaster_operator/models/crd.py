@@ -15,9 +15,8 @@ from lockmaster_operator.models.part import GROUP, RULES, VERSION, Part, Rule
 DEPTH_MAX: Final = 24
 """Nesting of a schema; a model that refers to itself is refused, not followed for ever."""
 _KEPT: Final = (
-    "type", "format", "description", "default", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
-    "minItems", "maxItems", "minProperties", "maxProperties", "properties", "required", "items",
-    "additionalProperties",
+    "type", "format", "description", "properties", "default", "enum", "pattern", "minimum", "maximum", "minLength",
+    "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "required", "items", "additionalProperties",
 )  # fmt: skip
 
 
@@ -181,8 +180,8 @@ def _convert(schema: dict[str, Any], definitions: dict[str, Any], defaults: bool
         elif key == "default":
             if not defaults:
                 continue
-            if "properties" in schema:
-                value = {}  # the parts' own defaults fill it in: each stands in one place
+            if "properties" in found:
+                value = _filled(found)
         found[key] = value
     if found.get("additionalProperties") in (True, False):
         del found["additionalProperties"]
@@ -192,6 +191,11 @@ def _convert(schema: dict[str, Any], definitions: dict[str, Any], defaults: bool
         found["description"] = " ".join(str(found["description"]).split())
     found.update({key: value for key, value in schema.items() if key.startswith("x-kubernetes-")})
     return found
+
+
+def _filled(schema: dict[str, Any]) -> dict[str, Any]:
+    """The default of a part, out of those of its fields: the API server runs the part's rules on it as it stands."""
+    return {name: inner["default"] for name, inner in schema["properties"].items() if "default" in inner}
 
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class QuorumRecoverySpec(Part):
     model_config = rules(
         Rule("self == oldSelf", "spec can't change: make another QuorumRecovery"),
         Rule(
-            "self.confirmation == 'recover ' + self.clusterRef.name + ' from member ' + string(self.survivor.memberId)",
+            "self.confirmation.startsWith('recover ' + self.clusterRef.name + ' from member ') && "
+            "int(self.confirmation.substring(self.confirmation.lastIndexOf(' ') + 1)) == self.survivor.memberId",
             "confirmation must be the words 'recover CLUSTER from member ID': writes that this member has not seen "
             "are lost, and all sessions end",
             ".confirmation",
@@ -37,7 +38,7 @@ class QuorumRecoverySpec(Part):
     """The LockCluster that has lost its majority, in the same namespace."""
     survivor: Survivor
     """The member to go on from: of those left, the one with the highest last index."""
-    confirmation: Annotated[str, Field(min_length=1, max_length=512)]
+    confirmation: Annotated[str, Field(max_length=320, pattern=r"^recover [-a-z0-9]+ from member [0-9]{1,18}$")]
     """recover CLUSTER from member ID, typed out."""
     requested_by: ShortText = ""
     """Who decided it, for the record."""

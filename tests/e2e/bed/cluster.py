@@ -308,14 +308,15 @@ class Bed:
         machines.hold(self.layout, self.places, machine, program, held=True)
 
     def start(self, program: str, machine: str = CONTROL) -> None:
+        """Lets a program run again; back once the API server answers where it is one that the API server needs."""
         machines.hold(self.layout, self.places, machine, program, held=False)
+        if program in ("kube-apiserver", "etcd"):
+            self._wait_for_api(API_SECONDS)
 
     def restart(self, program: str, machine: str = CONTROL) -> None:
-        """Kills a program; it is back at once, and for the API server this waits until it answers."""
+        """Kills a program; it is back at once."""
         self.stop(program, machine)
         self.start(program, machine)
-        if program == "kube-apiserver":
-            self._wait_for_api(API_SECONDS)
 
     def kill_container(self, namespace: str, pod: str, container: str = "") -> None:
         """SIGKILL to the first process of a pod's container, as from a kernel out of memory."""
@@ -336,7 +337,7 @@ class Bed:
             host.run_all(network.heal_all(self.layout, machine))
             for program, state in machines.programs(self.places, machine).items():
                 if state["held"]:
-                    self.start(program, machine)
+                    machines.hold(self.layout, self.places, machine, program, held=False)
         self._wait_for_api(API_SECONDS)
         self.wait_ready()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import builds, host, machines, oci
 from .configs import PAUSE_IMAGE
-from .layout import Places
+from .layout import BadName, Places
 from .manifests import DNS_IMAGE
 
 NAME = re.compile(r"localhost/[a-z0-9]+(?:[._/-][a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -66,9 +66,9 @@ def architecture() -> str:
 
 
 def checked(name: str) -> str:
-    """The name, or Failed where a kubelet would try to pull it."""
+    """The name, or BadName where a kubelet would try to pull it."""
     if not NAME.fullmatch(name) or name.endswith(":latest"):
-        raise host.Failed(f"image name {name!r}: must be localhost/PATH:TAG in small letters, the tag not latest")
+        raise BadName(f"image name {name!r}: must be localhost/PATH:TAG in small letters, the tag not latest")
     return name
 
 
@@ -125,18 +125,22 @@ def python_base(places: Places) -> Path:
     return tar
 
 
-def buildah(places: Places, *arguments: str) -> str:
-    """One buildah command on the cache's store; in a mount namespace of its own, so nothing stays mounted."""
+def buildah(places: Places, *arguments: str, network: bool = True) -> str:
+    """One buildah command on the cache's store; in a mount namespace of its own, so nothing stays mounted.
+
+    Its chroot isolation knows only the network around it: without `network` that is an empty namespace.
+    """
     host.require_tools(("buildah",))
     store = places.cache / "buildah"
     places_ = ("--root", str(store / "root"), "--runroot", str(store / "run"), "--storage-driver", "overlay")
-    return host.run(("unshare", "--mount", "buildah", *places_, *arguments), seconds=BUILD_SECONDS)
+    unshare = ("unshare", "--mount", *(() if network else ("--net",)))
+    return host.run((*unshare, "buildah", *places_, *arguments), seconds=BUILD_SECONDS)
 
 
 def build_command(name: str, source: Dockerfile, trusted: str | None) -> list[str]:
     """The arguments of buildah. `trusted`: the host's CA bundle, for RUN steps with a network that ends TLS itself."""
     command = ["bud", "--isolation", "chroot", "--pull-never", "--layers", "--timestamp", SOURCE_DATE]
-    command += ["--network", "host" if source.network else "none", "--tag", name]
+    command += ["--network", "host", "--tag", name]
     if source.network and trusted:
         command += ["--volume", f"{trusted}:{CA_BUNDLE}:ro"]
     for key, value in sorted(source.arguments.items()):
@@ -147,17 +151,22 @@ def build_command(name: str, source: Dockerfile, trusted: str | None) -> list[st
 
 
 def build(places: Places, name: str, source: Rootfs | Dockerfile) -> Path:
-    """The tar of an image, made anew. A Dockerfile may start FROM PYTHON_IMAGE. Raises Failed with the last lines."""
+    """The tar of an image, made anew. A Dockerfile may start FROM PYTHON_IMAGE.
+
+    Raises BadName where there is no such file, Failed with the build's last lines.
+    """
     tar = places.cache / "images" / (re.sub(r"[/:]", "_", checked(name)) + ".tar")
     tar.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, Rootfs):
         image = oci.Image(name, source.command, source.environment, source.user, architecture())
         oci.write_image(image, source.tar.read_bytes(), tar)
         return tar
+    if not (source.context / source.file).is_file():
+        raise BadName(f"no {source.context / source.file}: a directory with a Dockerfile is wanted")
     with host.locked(places.cache / "buildah.lock", "images"):
         ensure_python_base(places)
         trusted = CA_BUNDLE if Path(CA_BUNDLE).exists() else None
-        buildah(places, *build_command(name, source, trusted))
+        buildah(places, *build_command(name, source, trusted), network=source.network)
         tar.unlink(missing_ok=True)
         buildah(places, "push", name, f"docker-archive:{tar}:{name}")
     return tar

@@ -83,6 +83,8 @@ def image_files(image: Image, layer: bytes) -> dict[str, bytes]:
             "config": container,
             # Uncompressed, so the layer's own hash is also that of its content.
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+            # buildah takes an image as a base only if its history names as many layers as it has.
+            "history": [{"created_by": "lockmaster bed"}],
         }
     )
     manifest = packed(

@@ -6,11 +6,12 @@ import json
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .bed import host
+from .bed import host, images
 from .bed.cluster import Bed
 
 pytestmark = pytest.mark.e2e
@@ -37,7 +38,9 @@ def pod(name: str, image: str, **spec: Any) -> Json:
         "securityContext": security,
         "volumeMounts": spec.pop("volumeMounts", []),
     }
-    spec = {"containers": [container], "terminationGracePeriodSeconds": 0, **spec}
+    # Without this a node that is away for 300 s, as where this machine stands still, loses its pods for good.
+    stays = [{"operator": "Exists", "effect": "NoExecute"}]
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "tolerations": stays, **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "bed-smoke"}}, "spec": spec}
 
 
@@ -201,3 +204,15 @@ def test_a_killed_container_is_started_again(space: Space) -> None:
         return bool(status["restartCount"] >= 1 and status["ready"])
 
     host.wait_until("the restart", SECONDS, restarted)
+
+
+def test_an_image_from_a_dockerfile_runs(space: Space, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os; print(os.getuid(), open('/built').read().strip())")
+    steps = ["ARG BASE", "FROM ${BASE}", "COPY app.py /app.py", "RUN echo made > /built", "USER 10001:10001"]
+    (tmp_path / "Dockerfile").write_text("\n".join([*steps, 'CMD ["python3", "/app.py"]']) + "\n")
+    source = images.Dockerfile(tmp_path, arguments={"BASE": images.PYTHON_IMAGE})
+    app = pod("app", space.bed.load_image("localhost/bed/smoke:1", source), restartPolicy="Never")
+    del app["spec"]["containers"][0]["command"]
+    space.apply(app)
+    space.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/app", f"--timeout={SECONDS:g}s")
+    assert space.kubectl("logs", "app") == "10001 made\n"

@@ -1,6 +1,7 @@
 """The bed from a shell: `python -m tests.e2e.bed VERB ...` in the checkout; `--help` lists the verbs.
 
-Exit codes: 0 done, 1 a step failed, 2 wrong usage, 77 this machine can't hold a bed (one line says why).
+Exit codes: 0 done, 1 a step failed, 2 wrong usage, 77 this machine can't hold a bed (one line says why), 130
+interrupted. `kubectl` and `sh` end with the command's own.
 """
 
 from __future__ import annotations
@@ -36,31 +37,38 @@ def status(bed: Bed, _: argparse.Namespace) -> None:
 
 
 def load(bed: Bed, arguments: argparse.Namespace) -> None:
-    built = dict(pair.partition("=")[::2] for pair in arguments.build_arg)
+    built: dict[str, str] = {}
+    for pair in arguments.build_arg:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadName(f"--build-arg {pair!r}: KEY=VALUE is wanted")
+        built[key] = value
     source = images.Dockerfile(Path(arguments.context), arguments.file, built, arguments.target, arguments.network)
     print(bed.load_image(arguments.name, source))
 
 
 def kubectl(bed: Bed, arguments: argparse.Namespace) -> None:
-    print(bed.kubectl(*arguments.command), end="")
+    host.become(bed.kubectl_command(*arguments.command))
 
 
 def shell(bed: Bed, arguments: argparse.Namespace) -> None:
-    print(bed.shell(arguments.machine, *arguments.command), end="")
+    host.become(bed.shell_command(arguments.machine, *(arguments.command or ["sh"])))
 
 
 NODE: Arguments = (("node", {}),)
 PAIR: Arguments = (("first", {}), ("second", {"help": "cp is the API server's machine"}))
 PROGRAM: Arguments = (("program", {}), ("machine", {"nargs": "?", "default": CONTROL}))
-COMMAND: tuple[str, dict[str, Any]] = ("command", {"nargs": argparse.REMAINDER})
+FOREIGN = {"kubectl": 1, "sh": 2}
+"""Verb → how many words are ours: what follows is another program's, options too, and argparse doesn't see it."""
+WITHOUT_CLUSTER = ("up", "down", "build")
 
 VERBS: dict[str, tuple[str, Verb, Arguments]] = {
     "up": ("bring the cluster up (make cluster)", up, ()),
     "down": ("remove every trace of it (make cluster-down)", lambda bed, _: bed.down(), ()),
     "build": ("only fill the cache of programs", lambda bed, _: print(builds.ensure(bed.places.cache)), ()),
     "status": ("machines and their programs", status, ()),
-    "kubectl": ("kubectl as administrator", kubectl, (COMMAND,)),
-    "sh": ("a command on a machine", shell, (("machine", {}), COMMAND)),
+    "kubectl": ("kubectl as administrator: all that follows is its own", kubectl, ()),
+    "sh": ("a command on a machine, or a shell", shell, (("machine", {}),)),
     "off": ("cut a node's power", lambda bed, a: bed.power_off(a.node), NODE),
     "on": ("boot it again", lambda bed, a: bed.power_on(a.node), NODE),
     "unplug": ("pull a node's cable", lambda bed, a: bed.unplug(a.node), NODE),
@@ -105,10 +113,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def parsed(words: list[str]) -> argparse.Namespace:
+    """The arguments, or an exit with usage and code 2."""
+    ours = FOREIGN.get(words[0], len(words)) if words else 0
+    return parser().parse_args(words[:ours], argparse.Namespace(command=words[ours:]))
+
+
 def main(words: list[str]) -> int:
-    arguments = parser().parse_args(words)
+    arguments = parsed(words)
+    host.interrupt_on_terminate()
     try:
-        VERBS[arguments.verb][1](Bed.of(), arguments)
+        bed = Bed.of()
+        if arguments.verb not in WITHOUT_CLUSTER:
+            bed.require_up()
+        VERBS[arguments.verb][1](bed, arguments)
     except (BadSetting, BadName) as error:
         print(f"bed: {error}", file=sys.stderr)
         return host.EXIT_USAGE
@@ -118,6 +136,9 @@ def main(words: list[str]) -> int:
     except host.Failed as error:
         print(f"bed: {error}", file=sys.stderr)
         return host.EXIT_FAILED
+    except KeyboardInterrupt:
+        print("bed: interrupted", file=sys.stderr)
+        return host.EXIT_INTERRUPTED
     return 0
 
 

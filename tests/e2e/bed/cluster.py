@@ -19,7 +19,7 @@ from typing import Any
 
 from . import builds, cgroups, configs, host, images, machines, manifests, network, pki
 from .configs import Json
-from .layout import CONTROL, Layout, Node, Places, clashes, layout_from, places_from, routed_networks
+from .layout import CONTROL, BadName, Layout, Node, Places, clashes, layout_from, places_from, routed_networks
 
 RECORD = "bed.json"
 API_SECONDS = 60.0
@@ -67,8 +67,16 @@ class Bed:
         """Whether a cluster was brought up and its control plane has power: nodes may be in trouble."""
         return self.places.kubeconfig.exists() and machines.is_on(self.places, CONTROL)
 
+    def require_up(self) -> None:
+        """Raises Failed where there is no cluster, not even a half-done one."""
+        if not machines.is_on(self.places, CONTROL):
+            raise host.Failed(f"no cluster of the name {self.layout.name}: make cluster brings it up")
+
     def up(self) -> None:
-        """Brings the cluster up, ready for pods; where there is one, mends it. Raises Cannot, Failed."""
+        """Brings the cluster up, ready for pods; where there is one, mends it. Raises Cannot, Failed.
+
+        Interrupted (KeyboardInterrupt) or unable, it leaves nothing. A failure leaves everything, for its logs.
+        """
         host.require_root_and_linux()
         host.require_tools(host.CLUSTER_TOOLS, cni=True)
         programs = builds.ensure(self.places.cache)
@@ -78,8 +86,23 @@ class Bed:
                 self.mend()
             else:
                 self._remove()
-                self._bring_up(programs)
+                self._bring_up_or_back(programs)
             host.say(f"up in {time.monotonic() - started:.1f} s: {len(self.layout.nodes)} nodes")
+
+    def _bring_up_or_back(self, programs: Mapping[str, str]) -> None:
+        try:
+            self._bring_up(programs)
+        except host.Failed:
+            host.say(f"logs: {self.places.state}/machines/*/log/; make cluster-down removes what is there")
+            raise
+        except host.Cannot:
+            self._remove()
+            raise
+        except KeyboardInterrupt:
+            with host.uninterrupted():
+                host.say("interrupted: removing what is there")
+                self._remove()
+            raise
 
     def _bring_up(self, programs: Mapping[str, str]) -> None:
         self._check_routes()
@@ -188,7 +211,8 @@ class Bed:
 
     def traces(self) -> list[str]:
         """What is left of the bed on this machine, a line each."""
-        left = [f"namespace {path.name}" for path in NETNS.glob(self.layout.namespace("*"))]
+        left = [f"process {pid}" for pid in machines.processes_of(self.places)]
+        left += [f"namespace {path.name}" for path in NETNS.glob(self.layout.namespace("*"))]
         link = Path("/sys/class/net", self.layout.host_link)
         left += [f"link {link.name}"] if link.exists() else []
         groups = [one.mount / self.layout.name for one in cgroups.hierarchies()]
@@ -202,8 +226,11 @@ class Bed:
 
     def kubectl(self, *arguments: str, text_in: str | None = None, seconds: float = host.COMMAND_SECONDS) -> str:
         """What kubectl printed. Raises Failed with its message."""
-        program = str(self.program("kubectl"))
-        return host.run((program, f"--kubeconfig={self.places.draft_kubeconfig}", *arguments), text_in, seconds)
+        return host.run(self.kubectl_command(*arguments), text_in, seconds)
+
+    def kubectl_command(self, *arguments: str) -> tuple[str, ...]:
+        """kubectl as administrator of this bed."""
+        return (str(self.program("kubectl")), f"--kubeconfig={self.places.draft_kubeconfig}", *arguments)
 
     def program(self, name: str) -> Path:
         """A cached program, for the tests: kubectl, helm."""
@@ -264,6 +291,13 @@ class Bed:
 
     # Faults
 
+    def _powered(self, *names: str) -> None:
+        """Raises Failed where one of these machines has no power, BadName where it isn't of the bed."""
+        for name in names:
+            self.layout.programs_of(name)
+            if not machines.is_on(self.places, name):
+                raise host.Failed(f"{name} has no power")
+
     def _power_on(self, node: Node) -> None:
         host.run_all(network.node_up(self.layout, node))
         cgroups.make(configs.cgroup_root(self.layout, node.name))
@@ -272,6 +306,7 @@ class Bed:
     def power_off(self, name: str) -> None:
         """Cuts a node's power: every process on it ends at once, its link goes down; its disk stays."""
         node = self.layout.node(name)
+        self._powered(name)
         machines.kill(self.layout, self.places, name)
         host.run_all(network.node_down(self.layout, node))
         # Left behind, each would cost the next kubelet some seconds.
@@ -279,28 +314,38 @@ class Bed:
 
     def power_on(self, name: str) -> None:
         """Boots a node that has no power, with the disk it had; cuts of its links are healed by that."""
+        node = self.layout.node(name)
         if machines.is_on(self.places, name):
             raise host.Failed(f"{name} has power")
-        self._power_on(self.layout.node(name))
+        self._power_on(node)
 
     def unplug(self, name: str) -> None:
         """Pulls a node's cable: it runs on, and nothing reaches it."""
-        host.run_all(network.cable(self.layout, self.layout.node(name), plugged=False))
+        node = self.layout.node(name)
+        self._powered(name)
+        host.run_all(network.cable(self.layout, node, plugged=False))
 
     def plug(self, name: str) -> None:
-        host.run_all(network.cable(self.layout, self.layout.node(name), plugged=True))
+        """Puts it back."""
+        node = self.layout.node(name)
+        self._powered(name)
+        host.run_all(network.cable(self.layout, node, plugged=True))
 
     def cut(self, first: str, second: str, one_way: bool = False) -> None:
         """Cuts the link between two machines (`cp` is the API server) for them and their pods.
 
         `one_way`: only `first` no longer hears `second`.
         """
-        for deaf, mute in network.cut_pairs(first, second, one_way):
+        pairs = network.cut_pairs(first, second, one_way)
+        self._powered(first, second)
+        for deaf, mute in pairs:
             host.run_all(network.cut(self.layout, deaf, mute))
 
     def heal(self, first: str, second: str) -> None:
         """Undoes every cut between two machines."""
-        for deaf, mute in network.cut_pairs(first, second, one_way=False):
+        pairs = network.cut_pairs(first, second, one_way=False)
+        self._powered(first, second)
+        for deaf, mute in pairs:
             host.run_all(network.heal(self.layout, deaf, mute))
 
     def stop(self, program: str, machine: str = CONTROL) -> None:
@@ -319,10 +364,13 @@ class Bed:
         self.start(program, machine)
 
     def kill_container(self, namespace: str, pod: str, container: str = "") -> None:
-        """SIGKILL to the first process of a pod's container, as from a kernel out of memory."""
+        """SIGKILL to the first process of a pod's container, as from a kernel out of memory. Raises Failed, BadName."""
         found = self.get("pod", pod, "-n", namespace)
-        statuses = found["status"]["containerStatuses"]
-        status = next(one for one in statuses if not container or one["name"] == container)
+        statuses = found["status"].get("containerStatuses", [])
+        status = next((one for one in statuses if not container or one["name"] == container), None)
+        if status is None:
+            names = ", ".join(one["name"] for one in statuses) or "none yet"
+            raise BadName(f"no container {container!r} in pod {pod}: it has {names}")
         identity = status["containerID"].removeprefix("containerd://")
         kill = ("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", identity)
         host.run(machines.entered(self.places, found["spec"]["nodeName"], *kill))
@@ -343,8 +391,12 @@ class Bed:
 
     def shell(self, machine: str, *command: str) -> str:
         """Runs a command on a machine, in all its namespaces; what it printed."""
-        self.layout.programs_of(machine)
-        return host.run(machines.entered(self.places, machine, *command))
+        return host.run(self.shell_command(machine, *command))
+
+    def shell_command(self, machine: str, *command: str) -> tuple[str, ...]:
+        """What runs a command on a machine. Raises Failed where it has no power, BadName."""
+        self._powered(machine)
+        return machines.entered(self.places, machine, *command)
 
 
 def succeeds(command: tuple[str, ...]) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 EXIT_CANNOT = 77
 """This machine can't hold a bed (no Linux, no root, a tool that can't be had): a reason to skip, by convention."""
 COMMAND_SECONDS = 120.0
@@ -70,6 +73,28 @@ def run(
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
         raise Failed(f"{shown}: exit code {done.returncode}\n{tail}")
     return done.stdout
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """This process ends and the command takes its place: terminal, exit code and all."""
+    sys.stdout.flush()
+    os.execvp(command[0], command)
+
+
+def interrupt_on_terminate() -> None:
+    """From now on SIGTERM is what Ctrl-C is: KeyboardInterrupt."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Neither Ctrl-C nor SIGTERM ends what happens in here, which must be short. For the main thread."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_all(commands: Sequence[Sequence[str]]) -> None:

@@ -107,6 +107,20 @@ def kill(layout: Layout, places: Places, machine: str) -> None:
     (places.machine(machine) / KEEPER).unlink(missing_ok=True)
 
 
+def processes_of(places: Places) -> list[int]:
+    """The processes that keep or are the first of a machine, by its command line; the others end with those."""
+    mark = str(places.machine("x").parent).encode() + b"/"
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(INIT).encode() in words and any(word.startswith(mark) for word in words):
+            found.append(int(path.parent.name))
+    return found
+
+
 def is_on(places: Places, machine: str) -> bool:
     return keeper_of(places.machine(machine)) != 0
 
@@ -129,14 +143,14 @@ def hold(layout: Layout, places: Places, machine: str, program: str, held: bool)
     """Kills a program and keeps it down, or lets it run again; back once that is so. Raises Failed, BadName."""
     if program not in layout.programs_of(machine):
         raise BadName(f"no program {program!r} on {machine}: it has {', '.join(layout.programs_of(machine))}")
+    first = first_process(places.machine(machine))
+    if not first:
+        raise host.Failed(f"{machine} has no power")
     note = places.machine(machine) / "hold" / program
     if held:
         note.touch()
     else:
         note.unlink(missing_ok=True)
-    first = first_process(places.machine(machine))
-    if not first:
-        raise host.Failed(f"{machine} has no power")
     os.kill(first, signal.SIGUSR1)
 
     def is_so() -> bool:

@@ -5,7 +5,7 @@ The nodes' pods are reached by static routes, without masquerading: pods see rea
 
 from __future__ import annotations
 
-from .layout import CONTROL, Layout, Node
+from .layout import CONTROL, BadName, Layout, Node
 
 Command = tuple[str, ...]
 FAULTS_TABLE = "bed_faults"
@@ -103,5 +103,7 @@ def chain_of(mute: str) -> str:
 
 
 def cut_pairs(first: str, second: str, one_way: bool) -> list[tuple[str, str]]:
-    """The directions of a cut as (deaf, mute); one way: only `first` no longer hears `second`."""
+    """The directions of a cut as (deaf, mute); one way: only `first` no longer hears `second`. Raises BadName."""
+    if first == second:
+        raise BadName(f"{first} has no link to itself: two machines are wanted")
     return [(first, second)] if one_way else [(first, second), (second, first)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from . import network
-from .layout import layout_from
+from .layout import BadName, layout_from
 
 LAYOUT = layout_from({})
 
@@ -66,3 +68,8 @@ def test_a_cable_is_the_nodes_port_on_the_bridge() -> None:
     node = LAYOUT.node("n3")
     assert shown(network.cable(LAYOUT, node, plugged=False)) == ["ip -n lmbed-cp link set n3 down"]
     assert shown(network.cable(LAYOUT, node, plugged=True)) == ["ip -n lmbed-cp link set n3 up"]
+
+
+def test_a_machine_has_no_link_to_itself() -> None:
+    with pytest.raises(BadName, match="n1 has no link to itself"):
+        network.cut_pairs("n1", "n1", one_way=True)

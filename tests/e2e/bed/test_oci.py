@@ -8,9 +8,7 @@ import json
 import tarfile
 from pathlib import Path
 
-import pytest
-
-from . import host, images, oci
+from . import oci
 
 IMAGE = oci.Image("localhost/bed/x:1", ("/x",), {"B": "2", "A": "1"}, user="10001")
 
@@ -43,21 +41,3 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
         oci.write_image(IMAGE, oci.layer_of({"x": b"1", "y/z": b"2"}), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-@pytest.mark.parametrize("name", ["lockmaster:1", "localhost/x", "localhost/x:latest", "localhost/X:1", "x/y:1"])
-def test_a_name_that_a_kubelet_would_pull_is_refused(name: str) -> None:
-    with pytest.raises(host.Failed, match="localhost/PATH:TAG"):
-        images.checked(name)
-
-
-def test_a_build_has_no_network_unless_asked_and_trusts_the_host_only_then() -> None:
-    closed = images.build_command("localhost/x:1", images.Dockerfile(Path("/c")), "/etc/ca")
-    assert closed[closed.index("--network") + 1] == "host"  # of the empty namespace that buildah runs in then
-    assert "--volume" not in closed
-    source = images.Dockerfile(Path("/c"), "D", {"BASE": "b"}, "server", network=True)
-    opened = images.build_command("localhost/x:1", source, "/etc/ca")
-    assert opened[opened.index("--network") + 1] == "host"
-    assert "/etc/ca:/etc/ssl/certs/ca-certificates.crt:ro" in opened
-    assert opened[-7:-3] == ["--build-arg", "BASE=b", "--target", "server"]
-    assert opened[-3:] == ["--file", "/c/D", "/c"]

@@ -38,6 +38,8 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
+    if settings.log_level != "debug":
+        logging.getLogger("kopf").setLevel(logging.WARNING)  # a line for every event
     from lockmaster_operator.host.app import serve
 
     sys.exit(asyncio.run(serve(settings, os._exit)))

@@ -110,7 +110,7 @@ class Operator:
         self._resynced = self._clock()
         keeper = asyncio.create_task(self.lease.keep(), name="lease")
         watcher = asyncio.create_task(
-            watch(self.enqueue, self.settings.namespaces, self._watching, stop), name="watches"
+            watch(self.enqueue, self.settings.namespaces, self.identity, self._watching, stop), name="watches"
         )
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
         others = [*workers, asyncio.create_task(self._resync(), name="resync")]

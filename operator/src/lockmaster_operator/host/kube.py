@@ -87,8 +87,9 @@ class Kube:
         query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
         for _ in range(PAGES_MAX):
             page = await self.call("GET", path_of(kind, namespace), query)
-            # Items of a list carry no kind of their own.
-            found += [{"kind": kind, **item} for item in page.get("items") or ()]
+            # Items of a list don't say what they are: the list does.
+            version = page.get("apiVersion", "")
+            found += [{"apiVersion": version, "kind": kind, **item} for item in page.get("items") or ()]
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return found

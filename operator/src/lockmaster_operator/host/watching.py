@@ -104,10 +104,18 @@ def registry(enqueue: Callable[[Key], None]) -> kopf.OperatorRegistry:
 
 
 async def watch(
-    enqueue: Callable[[Key], None], namespaces: tuple[str, ...], ready: asyncio.Event, stop: asyncio.Event
+    enqueue: Callable[[Key], None],
+    namespaces: tuple[str, ...],
+    identity: Any,
+    ready: asyncio.Event,
+    stop: asyncio.Event,
 ) -> None:
-    """Watches until `stop` is set. `ready` is set once the watches run. Raises what ends a watch for good."""
+    """Watches until `stop` is set. `ready` is set once the watches run. Raises what ends a watch for good.
+
+    `identity`: a text (kopf's own type for it is not public); without it kopf asks for a user name that a pod has not.
+    """
     await kopf.operator(
+        identity=identity,
         registry=registry(enqueue),
         settings=settings(),
         standalone=True,

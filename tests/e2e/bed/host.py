@@ -78,7 +78,7 @@ def run(
 def become(command: Sequence[str]) -> NoReturn:
     """This process ends and the command takes its place: terminal, exit code and all."""
     sys.stdout.flush()
-    os.execvp(command[0], command)
+    os.execvp(command[0], tuple(command))
 
 
 def interrupt_on_terminate() -> None:

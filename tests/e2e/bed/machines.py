@@ -25,11 +25,13 @@ START_SECONDS = 10.0
 
 
 def start_time(pid: int) -> str:
-    """A process's start time in the kernel's ticks, "" where there is no such process."""
+    """A process's start time in the kernel's ticks, "" where none of that number lives."""
     try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    # One that has ended stays listed until its parent asks: a machine started by this very process.
+    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 def parent_of(pid: int) -> int:

@@ -66,7 +66,7 @@ cluster-down: setup ## remove every trace of it
 	@$(RUN) -m tests.e2e.bed down
 
 e2e: setup ## the tests on a real Kubernetes: on the cluster above, or on E2E_CONTEXT=your-context
-	@$(RUN) -m pytest -m e2e tests/e2e $(E2E)
+	@$(RUN) -m pytest -vv -m e2e tests/e2e $(E2E)
 
 clean: ## remove what setup and the tools made
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

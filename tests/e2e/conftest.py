@@ -27,13 +27,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def bed() -> Bed:
+def bed(request: pytest.FixtureRequest) -> Bed:
     """The bed, up and whole: for tests that cut power, links and programs. Skipped on a cluster of the user's."""
-    if os.environ.get("E2E_CONTEXT"):
-        pytest.skip("cuts power and links, which only a cluster of our own lets: unset E2E_CONTEXT")
-    try:
-        bed = Bed.of()
-        bed.up()
-    except host.Cannot as error:
-        pytest.skip(str(error))
+    why = ""
+    # The first time it builds for a quarter of an hour: its progress lines are for whoever waits.
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        if os.environ.get("E2E_CONTEXT"):
+            why = "power and links are cut only on a cluster of our own: unset E2E_CONTEXT"
+        else:
+            try:
+                bed = Bed.of()
+                bed.up()
+            except host.Cannot as error:
+                why = str(error)
+        if why:
+            host.say(why)
+    if why:
+        pytest.skip(why)
     return bed

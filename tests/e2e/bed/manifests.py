@@ -72,7 +72,8 @@ def dns_pod() -> Json:
         "command": ["/coredns", "-conf", "/etc/coredns/Corefile"],
         "ports": ports,
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        # The default of 1 s takes a busy machine for a dead server.
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1, "timeoutSeconds": 5},
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "170Mi"}},
     }
     spread = {

@@ -60,6 +60,7 @@ PARTS = (
     Part("simulator", (tests(SEEDS), tests("tests/sim", f"--ignore={SEEDS}")), "tests/sim"),
     Part("service", (tests("tests/service"),), "tests/service"),
     Part("operator", (tests("tests/operator"),), "tests/operator"),
+    Part("chart", (tests("tests/chart"),), "tests/chart"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
     Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
     Part("bed", (tests("tests/e2e/bed"),), "tests/e2e/bed"),

@@ -44,7 +44,7 @@ async def connect() -> ApiClient:
         config.load_incluster_config(client_configuration=found)
     except config.ConfigException:
         await config.load_kube_config(client_configuration=found)
-    found.retries = False  # the queue tries again, with its own back-off
+    found.retries = None  # the queue tries again, with its own back-off
     return ApiClient(found)
 
 

@@ -54,6 +54,10 @@ class Executor:
                 await self._delete("StatefulSet", self.cluster.name, step.uid, orphan=True)
             case steps.DeletePod():
                 await self._delete("Pod", pod_name(self.cluster, step.ordinal), step.uid)
+            case steps.WipeMember():
+                # The members have no call for it yet; a directory is never removed behind a running one's back.
+                name, claim = pod_name(self.cluster, step.ordinal), claim_name(self.cluster, step.ordinal)
+                raise StepRefused(f"{name} must begin blank ({step.why}): delete claim {claim}, then pod {name}")
             case steps.ReplaceVolume():
                 await self._delete("PersistentVolumeClaim", claim_name(self.cluster, step.ordinal), step.claim_uid)
                 if step.pod_uid:

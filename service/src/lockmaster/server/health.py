@@ -37,12 +37,13 @@ class Health:
         self._engine = engine
         self._told: dict[str, bool] = {}
         self._stopping = False
-        self._updated = 0.0
+        self.updated = 0.0
+        """When the loop came round last, by the monotonic clock; 0: not yet."""
         self.servicer = HealthServicer()
 
     async def update(self) -> None:
         """Tell what changed since the last time; cheap when nothing did."""
-        self._updated = time.monotonic()
+        self.updated = time.monotonic()
         ready = self._engine.ready and not self._stopping
         leads = self._engine.admits_writes and not self._stopping
         whole = self._engine.ready_for_role and not self._stopping
@@ -56,9 +57,9 @@ class Health:
                 )
                 await self.servicer.set(service, status)
 
-    def alive(self) -> bool:
+    def alive(self, now: float | None = None) -> bool:
         """The loop turns, whatever the quorum does: for the kubelet's liveness probe. From any thread."""
-        return self._updated > 0 and time.monotonic() - self._updated < STALLED_S
+        return self.updated > 0 and (time.monotonic() if now is None else now) - self.updated < STALLED_S
 
     def whole(self) -> bool:
         """As the health name lockmaster.member: for the readiness probe. From any thread."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import aiohttp
 import pytest
 from cryptography import x509
 from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
 from lockmaster_operator.host import issuing, watching
+from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
 from lockmaster_operator.host.issuing import issue, seen
 from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.page import start_page
+from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.queue import KEYS_MAX, Queue, backoff_s
 from lockmaster_operator.host.settings import SettingsError, described, load
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
@@ -166,3 +171,85 @@ def test_metrics_of_a_cluster_go_with_it() -> None:
     assert b'lockmaster_cluster_quorum_margin{cluster="a",namespace="ns"} 1.0' in metrics.page()
     metrics.forget(A)
     assert b'cluster="a"' not in metrics.page()
+
+
+async def test_every_watched_object_enqueues_the_lock_cluster_that_it_is_or_belongs_to() -> None:
+    keys: list[tuple[str, str]] = []
+    for handler in watching.registry(keys.append)._watching.get_all_handlers():
+        event: Any = {"name": "x", "namespace": "ns", "labels": {"app.kubernetes.io/instance": "locks"}}
+        await handler.fn(**event)  # type: ignore[misc]  # kopf's own protocol of its keywords
+        await handler.fn(**{**event, "namespace": None})  # type: ignore[misc]
+    assert keys == [("ns", "x"), *[("ns", "locks")] * len(watching.OWNED)]
+
+
+class NoMembers:
+    """Members that nobody asks."""
+
+    async def look(self, *_: Any) -> Any:
+        raise AssertionError
+
+    async def perform(self, *_: Any) -> None:
+        raise AssertionError
+
+    async def forget(self, uid: str) -> None:
+        """Nothing is open."""
+
+
+class Scripted:
+    """Passes that end as told."""
+
+    def __init__(self, *ends: float | Exception | None) -> None:
+        self.ends = list(ends)
+
+    async def make(self, key: tuple[str, str]) -> float | None:
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+def operator(*ends: float | Exception | None) -> tuple[Operator, Clock]:
+    kube: Any = None
+    one = Operator(load({"identity": "me"}), kube, NoMembers())
+    clock, passes = Clock(), Scripted(*ends)
+    one.queue = Queue(clock, draw=lambda: 1.0)
+    one.passes = passes  # type: ignore[assignment]
+    return one, clock
+
+
+@pytest.mark.parametrize("error", [PassFailed("503", 5.0), TimeoutError(), RuntimeError("a bug")])
+async def test_a_pass_that_fails_in_whatever_way_is_made_again_after_a_back_off(error: Exception) -> None:
+    one, clock = operator(error, None)
+    one.enqueue(A)
+    clock.now = 1.0
+    await one._one_pass(await one.queue.take())
+    wait = getattr(error, "retry_after_s", 1.0)
+    clock.now += wait - 0.01
+    assert await take(one.queue) is None
+    clock.now += 0.01
+    key = await take(one.queue)
+    assert key == A
+    await one._one_pass(key)
+    assert len(one.queue) == 0
+    page = one.page().decode()
+    assert 'lockmaster_operator_reconcile_seconds_count{outcome="failed"} 1.0' in page
+    assert 'lockmaster_operator_reconcile_seconds_count{outcome="gone"} 1.0' in page
+
+
+async def test_the_page_tells_who_waits_for_the_lease_and_whose_watches_run() -> None:
+    one, _ = operator()
+    assert (one.alive(), one.ready()) == ("", "another operator holds the Lease")
+    one.lease.held = True
+    assert one.ready() == "the watches have not begun"
+    one._watching.set()
+    assert one.ready() == ""
+    one._resynced -= RESYNC_AGE_MAX_S
+    assert one.alive() == "the API server has not answered for 300 s"
+    runner = await start_page("127.0.0.1:0", one.alive, one.ready, one.page)
+    try:
+        host, port = runner.addresses[0][:2]
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            heard = {path: (await session.get(path)).status for path in ("/livez", "/readyz", "/metrics", "/other")}
+    finally:
+        await runner.cleanup()
+    assert heard == {"/livez": 503, "/readyz": 200, "/metrics": 200, "/other": 404}

@@ -144,8 +144,8 @@ class Product:
         """Until the operator has ended so many passes. Raises Failed."""
         host.wait_until(f"{count} passes", READY_SECONDS, lambda: self.passes() >= count, every=0.5)
 
-    def run(self, name: str, code: str, secret: str) -> str:
-        """What a Python program printed in a pod of the members' image, with the Secret's files in /tls."""
+    def start(self, name: str, code: str, secret: str) -> None:
+        """A Python program in a pod of the members' image, with the Secret's files in /tls."""
         restricted = {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -166,11 +166,31 @@ class Product:
             "volumes": [{"name": "tls", "secret": {"secretName": secret}}],
         }
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+
+    def run(self, name: str, code: str, secret: str) -> str:
+        """What a program printed, once it has ended well. Raises Failed with its output."""
+        self.start(name, code, secret)
         try:
             self.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=60s")
         except (host.Failed, subprocess.SubprocessError) as error:
             raise host.Failed(f"{error}\n{self.kubectl('logs', name)}") from None
         return self.kubectl("logs", name)
+
+    def wait_log(self, name: str, word: str) -> str:
+        """The first line of a pod's log that begins with a word, once it is there. Raises Failed with the log."""
+
+        def found() -> str:
+            try:
+                lines = self.kubectl("logs", name).splitlines()
+            except host.Failed:
+                return ""
+            return next((line for line in lines if line.startswith(word)), "")
+
+        try:
+            host.wait_until(f"{word!r} in the log of {name}", READY_SECONDS, lambda: bool(found()), every=0.5)
+        except host.Failed as error:
+            raise host.Failed(f"{error}: {self.kubectl('logs', name)}") from None
+        return found()
 
 
 def condition(status: Json, kind: str) -> str:

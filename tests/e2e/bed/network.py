@@ -24,13 +24,22 @@ def sysctl(layout: Layout, machine: str, *settings: str) -> Command:
     return inside(layout, machine, f"sysctl -q -w {' '.join(settings)}")
 
 
+def hardware(address: str) -> str:
+    """A link address for an IPv4 address, the same at every boot: neighbours remember it, as of a network card.
+
+    Left to the kernel, a bridge takes the lowest of its ports', so that a node's boot would make everybody's memory
+    of the control plane wrong, for up to half a minute.
+    """
+    return ":".join(["02", "00", *(f"{int(octet):02x}" for octet in address.split("."))])
+
+
 def control_up(layout: Layout) -> list[Command]:
     """The control plane's namespace with the bridge, and the host's link and routes."""
     space = layout.namespace(CONTROL)
     return [
         words(f"ip netns add {space}"),
         words(f"ip -n {space} link set lo up"),
-        words(f"ip -n {space} link add br0 type bridge"),
+        words(f"ip -n {space} link add br0 address {hardware(layout.control_address)} type bridge"),
         words(f"ip -n {space} address add {layout.control_address}/24 dev br0"),
         words(f"ip -n {space} link set br0 up"),
         # Frames between nodes only pass the bridge: the control plane's kube-proxy must not see them.
@@ -46,11 +55,11 @@ def control_up(layout: Layout) -> list[Command]:
 
 def node_up(layout: Layout, node: Node) -> list[Command]:
     """A node's namespace, its link to the bridge, and the routes in both directions."""
-    control, space = layout.namespace(CONTROL), layout.namespace(node.name)
+    control, space, mac = layout.namespace(CONTROL), layout.namespace(node.name), hardware(node.address)
     commands = [
         words(f"ip netns add {space}"),
         words(f"ip -n {space} link set lo up"),
-        words(f"ip -n {control} link add {node.name} type veth peer name eth0 netns {space}"),
+        words(f"ip -n {control} link add {node.name} type veth peer name eth0 address {mac} netns {space}"),
         words(f"ip -n {control} link set {node.name} master br0 up"),
         words(f"ip -n {space} address add {node.address}/24 dev eth0"),
         words(f"ip -n {space} link set eth0 up"),

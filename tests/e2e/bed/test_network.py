@@ -73,3 +73,11 @@ def test_a_cable_is_the_nodes_port_on_the_bridge() -> None:
 def test_a_machine_has_no_link_to_itself() -> None:
     with pytest.raises(BadName, match="n1 has no link to itself"):
         network.cut_pairs("n1", "n1", one_way=True)
+
+
+def test_a_booted_node_and_the_control_plane_keep_the_link_address_that_others_remember() -> None:
+    bridge = [line for line in shown(network.control_up(LAYOUT)) if "type bridge" in line]
+    assert bridge == ["ip -n lmbed-cp link add br0 address 02:00:0a:5a:00:01 type bridge"]
+    first, second = (shown(network.node_up(LAYOUT, LAYOUT.node("n2"))) for _ in range(2))
+    assert first == second
+    assert any(line.endswith("peer name eth0 address 02:00:0a:5a:00:0c netns lmbed-n2") for line in first)

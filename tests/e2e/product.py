@@ -81,19 +81,26 @@ class Product:
             "members": {"imageRepository": "localhost/lockmaster/server"},
             "namespaces": [self.namespace],
         }
-        self.bed.kubectl("create", "namespace", self.namespace)
+        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+        for name in (SYSTEM, self.namespace):
+            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}
+            self.bed.kubectl("apply", "-f", "-", text_in=json.dumps(space))
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(values, file)
             file.flush()
             self.helm(
-                "upgrade", "--install", "e2e", str(OPERATOR_CHART), "-n", SYSTEM, "--create-namespace",
+                "upgrade", "--install", "e2e", str(OPERATOR_CHART), "-n", SYSTEM,
                 "-f", file.name, "--take-ownership", "--wait", f"--timeout={READY_SECONDS:g}s",
             )  # fmt: skip
+
+    def uninstall(self) -> None:
+        """The operator's chart is removed; LockClusters and the CRDs stay."""
+        self.helm("uninstall", "e2e", "-n", SYSTEM, "--ignore-not-found", "--wait")
 
     def remove(self) -> None:
         """Everything of it but the CRDs, which the chart keeps."""
         self.bed.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=100s")
-        self.helm("uninstall", "e2e", "-n", SYSTEM, "--ignore-not-found")
+        self.uninstall()
         self.bed.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=60s")
 
     def kubectl(self, *arguments: str, text_in: str | None = None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from .bed.cluster import Bed
-from .product import Json, Product, is_ready
+from .product import SYSTEM, Json, Product, condition, is_ready
 
 pytestmark = pytest.mark.e2e
 TAKE = """
@@ -77,6 +78,26 @@ def test_2_applied_again_unchanged_nothing_is_written(product: Product, ready: J
     assert changed <= {("StatefulSet", "locks")}  # the test's own annotation
 
 
+def paused(product: Product, value: bool) -> float:
+    """The seconds until the operator has followed a change of the spec."""
+    product.kubectl("patch", "lockcluster", "locks", "--type=merge", "-p", json.dumps({"spec": {"paused": value}}))
+    return product.wait("locks", "Paused", lambda status: condition(status, "Paused") == str(value))
+
+
+def test_68_the_api_server_restarts_and_its_watches_with_it(bed: Bed, product: Product, ready: Json) -> None:
+    bed.restart("kube-apiserver")
+    bed.wait_ready()
+    print(f"followed {paused(product, True):.1f} s after the API server was back")
+
+
+def test_the_operator_is_killed_and_goes_on_where_it_was(bed: Bed, product: Product, ready: Json) -> None:
+    paused(product, True)
+    pod = json.loads(bed.kubectl("-n", SYSTEM, "get", "pods", "-o", "json"))["items"][0]["metadata"]["name"]
+    bed.kill_container(SYSTEM, pod, "operator")
+    print(f"followed {paused(product, False):.1f} s after the kill")
+    product.wait("locks", "Ready", is_ready)
+
+
 def test_20_a_deleted_service_comes_back_and_no_pod_restarts(product: Product, ready: Json) -> None:
     pods = {one["metadata"]["uid"] for one in product.get("pods", "-l", "app.kubernetes.io/instance=locks")["items"]}
     product.kubectl("delete", "service", "locks-peers")
@@ -84,3 +105,15 @@ def test_20_a_deleted_service_comes_back_and_no_pod_restarts(product: Product, r
     product.wait("locks", "Ready", is_ready)
     again = {one["metadata"]["uid"] for one in product.get("pods", "-l", "app.kubernetes.io/instance=locks")["items"]}
     assert again == pods
+
+
+def test_88_an_uninstall_leaves_the_cluster_and_a_new_install_adopts_it(product: Product, ready: Json) -> None:
+    mine = ("pods", "-l", "app.kubernetes.io/instance=locks")
+    pods = {one["metadata"]["uid"] for one in product.get(*mine)["items"]}
+    product.uninstall()
+    assert product.status("locks")["clusterId"] == ready["clusterId"]
+    product.install()
+    assert paused(product, True) < 60
+    paused(product, False)
+    product.wait("locks", "Ready", is_ready)
+    assert {one["metadata"]["uid"] for one in product.get(*mine)["items"]} == pods

@@ -55,6 +55,9 @@ def load(bed: Bed, part: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         context = image_context.make(part, Path(folder, part), python)
         bed.load_image(name, images.Dockerfile(context, arguments={"BASE": images.PYTHON_IMAGE}))
+    # The tar is what is kept: layers of every state of the checkout would fill the disk.
+    images.buildah(bed.places, "rmi", "--force", name)
+    images.buildah(bed.places, "rmi", "--prune", "--force")
     return tag
 
 

@@ -215,6 +215,24 @@ async def test_a_disruptive_step_is_not_taken_when_a_second_look_does_not_ask_fo
     assert world.members.performed == []
 
 
+async def test_a_step_whose_reason_counts_seconds_is_the_same_a_second_later(world: World) -> None:
+    """Found on the bed: a slow second look never agreed with the first, and the witness was not promoted."""
+    await world.run()
+    assert world.members.engine is not None
+    gone = tuple(replace(row, reachable=row.member_id != 2) for row in world.members.engine.members)
+    world.members.engine = replace(world.members.engine, members=gone)
+
+    def later() -> None:
+        world.now += 1
+
+    world.members.on_look = later
+    world.api.objects.pop(("Pod", "ns", "locks-1"))
+    for _ in range(8):
+        await world.passes.make(KEY)
+        world.now += 15
+    assert [type(step).__name__ for step in world.members.performed][-1] == "PromoteMember"
+
+
 async def test_a_lock_cluster_that_is_gone_is_forgotten(world: World) -> None:
     await world.run(3)
     uid = world.api.objects.pop(("LockCluster", "ns", "locks"))["metadata"]["uid"]

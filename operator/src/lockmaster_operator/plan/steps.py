@@ -8,7 +8,7 @@ them when the configuration is another by then, so an operator that was stopped 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -211,5 +211,5 @@ Step = EngineStep | KubernetesStep
 
 def idempotency_key(cluster_id: str, step: EngineStep) -> str:
     """The same for every repetition of the same step, another for any other."""
-    fields = [f"{name}={getattr(step, name)}" for name in step.__dataclass_fields__ if name != "why"]
-    return "/".join([cluster_id, type(step).__name__, *fields])
+    values = [f"{field.name}={getattr(step, field.name)}" for field in fields(step) if field.name != "why"]
+    return "/".join([cluster_id, type(step).__name__, *values])

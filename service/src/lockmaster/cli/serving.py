@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import tempfile
@@ -11,11 +12,13 @@ from typing import Any
 
 import click
 
-from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.connection import Target
+from lockmaster.cli.exit_codes import OK, USAGE
 from lockmaster.cli.refusals import Refused
 
 DEFAULT_CLIENT = "127.0.0.1:7420"
 DEFAULT_PEER = "127.0.0.1:7421"
+HANDOVER_SECONDS = 10.0
 FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--data-dir", click.Path(path_type=Path), "Journal, guard file and state live here."),
     ("--name", str, "This member's name, for people and the member list."),
@@ -115,6 +118,37 @@ def serve(**values: Any) -> int:
         --listen-client 127.0.0.1:7430 --listen-peer 127.0.0.1:7431
     """
     return run_server(values)
+
+
+@click.command()
+def handover() -> int:
+    """Hand the lead over, if the member of this pod has it: the pre-stop hook on Kubernetes.
+
+    Settings are those of `serve`, from LOCKMASTER_*: the member is asked at the address that it advertises, with the
+    client port's own certificate. It takes at most 10 s, and never changes who is a member.
+    """
+    require_server_extra()
+    from lockmaster.server.settings import SettingsError, load
+
+    try:
+        settings = load({})
+    except SettingsError as error:
+        raise Refused(str(error), USAGE) from None
+    address = settings.advertise_client or settings.listen_client
+    files = (settings.client_tls_ca, settings.client_tls_cert, settings.client_tls_key)
+    target = Target((address,), *files, insecure=settings.insecure, timeout=HANDOVER_SECONDS / 2)
+    click.echo(asyncio.run(hand_over(target)))
+    return OK
+
+
+async def hand_over(target: Target) -> str:
+    """Transfer the lead away from the one member that `target` names; what happened, in a line. Raises its errors."""
+    async with target.client() as client, asyncio.timeout(HANDOVER_SECONDS):
+        status = await client.admin.status(target.endpoints[0])
+        if status.role != "leader":
+            return f"nothing to hand over: this member is {status.role}"
+        moved = await client.admin.transfer(0)
+        return f"member {moved.leader_id} leads now"
 
 
 @click.command()

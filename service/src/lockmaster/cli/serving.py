@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.ports import free_ports
 from lockmaster.cli.refusals import Refused
 
 DEFAULT_CLIENT = "127.0.0.1:7420"
@@ -135,7 +135,7 @@ def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
             "data_dir": path,
             "name": "dev",
             "listen_client": listen,
-            "listen_peer": f"127.0.0.1:{free_port()}",
+            "listen_peer": f"127.0.0.1:{free_ports(1)[0]}",
             "insecure": True,
             "bootstrap": True,
             "full_min": 1,
@@ -153,10 +153,3 @@ def directory(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="lockmaster-dev-") as path:
         yield Path(path, "data")
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

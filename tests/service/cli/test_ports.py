@@ -7,7 +7,6 @@ import random
 import socket
 
 import pytest
-
 from lockmaster.cli import ports
 
 
@@ -23,9 +22,7 @@ def test_the_kernel_gives_such_a_port_to_nobody_who_asks_for_any() -> None:
 
 def test_a_port_that_is_listened_on_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     taken, *free = ports.free_ports(3)
-    monkeypatch.setattr(
-        ports.random, "shuffle", lambda candidates: candidates.sort(key=lambda c: c not in (taken, *free))
-    )
+    monkeypatch.setattr(random, "shuffle", lambda candidates: candidates.sort(key=lambda c: c not in (taken, *free)))
     with socket.create_server(("127.0.0.1", taken)):
         assert set(ports.free_ports(2)) == set(free)
 

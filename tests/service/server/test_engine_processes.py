@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from lockmaster.cli.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("engine_process.py")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 
 from lockmaster.cli.connection import Target
 from lockmaster.cli.exit_codes import OK, USAGE
+from lockmaster.cli.ports import free_ports
 from lockmaster.cli.refusals import Refused
 
 DEFAULT_CLIENT = "127.0.0.1:7420"
@@ -169,7 +169,7 @@ def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
             "data_dir": path,
             "name": "dev",
             "listen_client": listen,
-            "listen_peer": f"127.0.0.1:{free_port()}",
+            "listen_peer": f"127.0.0.1:{free_ports(1)[0]}",
             "insecure": True,
             "bootstrap": True,
             "full_min": 1,
@@ -187,10 +187,3 @@ def directory(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="lockmaster-dev-") as path:
         yield Path(path, "data")
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -5,10 +5,10 @@ RUN := .venv/bin/python
 SEEDS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench compile sim mutants spec spec-deep spec-mutants spec-traces generate lock clean
+.PHONY: help setup demo test check fix bench compile sim mutants spec spec-deep spec-mutants spec-traces generate lock cluster cluster-down e2e clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make .venv with everything needed (done by every other command; quick when nothing changed)
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: no $(PYTHON) found: install Python >= 3.11 with pip and venv" >&2; exit 2; }
@@ -51,12 +51,22 @@ spec-mutants: setup ## only the known bugs: each must violate its invariant
 spec-traces: setup ## fifty traces of the simulator must be behaviours of the specification
 	@$(RUN) raft/spec/validate.py --seeds 50
 
-generate: setup ## the stubs from service/proto, and the sync client from the async one
+generate: setup ## the stubs, the sync client from the async one, the CRDs from the models
 	@$(RUN) service/proto/generate.py
 	@if [ -f service/generate_sync.py ]; then $(RUN) service/generate_sync.py; fi
+	@$(RUN) operator/generate_crds.py
 
 lock: setup ## refresh constraints.txt to the newest versions
 	@$(PYTHON) tools/setup.py --lock
+
+cluster: setup ## a real Kubernetes on this machine: three nodes, no Docker (Linux, root; the first time 15 min of builds)
+	@$(RUN) -m tests.e2e.bed up
+
+cluster-down: setup ## remove every trace of it
+	@$(RUN) -m tests.e2e.bed down
+
+e2e: setup ## the tests on a real Kubernetes: on the cluster above, or on E2E_CONTEXT=your-context
+	@$(RUN) -m pytest -vv -m e2e tests/e2e $(E2E)
 
 clean: ## remove what setup and the tools made
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

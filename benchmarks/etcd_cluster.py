@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lockmaster.cli.local_cluster import TlsFiles, free_ports
+from lockmaster.cli.local_cluster import TlsFiles
+from lockmaster.cli.ports import free_ports
 
 MODULE = Path(__file__).resolve().parent / "etcd"
 READY_SECONDS = 30.0

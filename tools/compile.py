@@ -18,9 +18,11 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from native_init import with_native_init
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.native_init import with_native_init  # noqa: E402  # a script knows only its own folder
+
 COMPILED = ROOT / ".build" / "compiled"
 SOURCES = (ROOT / "raft/src/lockmaster_raft", ROOT / "service/src/lockmaster")
 FOLDERS = ("lockmaster_raft", "lockmaster/statemachine")

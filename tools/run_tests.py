@@ -38,6 +38,7 @@ def tests(*folders: str) -> tuple[str, ...]:
 
 
 SYNC_CLIENT = "service/generate_sync.py"
+CRDS = "operator/generate_crds.py"
 CHECK = Part(
     "check",
     (
@@ -45,6 +46,7 @@ CHECK = Part(
         python("-m", "ruff", "format", "--check", "--quiet", "."),
         python("service/proto/generate.py", "--check"),
         *((python(SYNC_CLIENT, "--check"),) if (ROOT / SYNC_CLIENT).exists() else ()),
+        python(CRDS, "--check"),
         (str(BIN / "lint-imports"), "--no-logo"),
         python("-m", "mypy"),
     ),
@@ -57,8 +59,11 @@ PARTS = (
     Part("raft", (tests("tests/raft"),), "tests/raft"),
     Part("simulator", (tests(SEEDS), tests("tests/sim", f"--ignore={SEEDS}")), "tests/sim"),
     Part("service", (tests("tests/service"),), "tests/service"),
+    Part("operator", (tests("tests/operator"),), "tests/operator"),
+    Part("chart", (tests("tests/chart"),), "tests/chart"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
     Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
+    Part("bed", (tests("tests/e2e/bed"),), "tests/e2e/bed"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
 )
 

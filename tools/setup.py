@@ -18,8 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 UV_HOME = ROOT / ".build" / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
-INPUTS = ("pyproject.toml", "raft/pyproject.toml", "service/pyproject.toml", "constraints.txt", "tools/setup.py")
-OWN_PACKAGES = ("lockmaster", "lockmaster-raft", "lockmaster-workspace")
+INPUTS = (
+    "pyproject.toml",
+    "raft/pyproject.toml",
+    "service/pyproject.toml",
+    "operator/pyproject.toml",
+    "constraints.txt",
+    "tools/setup.py",
+)
+OWN_PACKAGES = ("lockmaster", "lockmaster-operator", "lockmaster-raft", "lockmaster-workspace")
 PYTHON_MIN = (3, 11)
 
 
@@ -67,12 +74,12 @@ def find_uv() -> str:
 
 
 def install(uv: str, groups: list[str]) -> None:
-    """Makes .venv and installs both distributions editable with the dev group, at the versions of constraints.txt."""
+    """Makes .venv with the three distributions editable and the dev group, at the versions of constraints.txt."""
     if not (VENV / "bin" / "python").exists():
         subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)], check=True)
     command = [uv, "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python")]
     command += ["--constraint", str(CONSTRAINTS)]
-    command += ["--editable", "raft", "--editable", "service[server]"]
+    command += ["--editable", "raft", "--editable", "service[server]", "--editable", "operator"]
     for group in groups:
         command += ["--group", group]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -83,7 +90,7 @@ def lock(uv: str) -> None:
     command = [uv, "pip", "compile", "--quiet", "--universal", "--upgrade", "--python-version", "3.11"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header"]
     command += ["--group", "dev", "--group", "bench", "--extra", "server"]
-    command += ["raft/pyproject.toml", "service/pyproject.toml"]
+    command += ["raft/pyproject.toml", "service/pyproject.toml", "operator/pyproject.toml"]
     answer = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in answer.stdout.splitlines() if "==" in line and line.split("==")[0] not in OWN_PACKAGES]
     header = "# Exact versions of everything installed here; refreshed by `make lock`. Why: docs/decisions.\n"

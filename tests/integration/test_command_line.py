@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from lockmaster.cli.local_cluster import free_ports
+from lockmaster.cli.ports import free_ports
 
 READY_SECONDS = 30.0
 COMMAND = [sys.executable, "-m", "lockmaster.cli.main"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from lockmaster import AsyncClient, InvalidRequest
-from lockmaster.cli.local_cluster import LocalCluster, free_ports
+from lockmaster.cli.local_cluster import LocalCluster
+from lockmaster.cli.ports import free_ports
 
 
 def serve(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

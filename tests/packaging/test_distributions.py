@@ -60,14 +60,16 @@ def test_command_line_help_works_without_the_server_extra() -> None:
     assert run_without_extra(code).returncode == 0
 
 
-@pytest.mark.parametrize("folder", ["raft", "service"])
+@pytest.mark.parametrize("folder", ["raft", "service", "operator"])
 def test_version_is_the_changelogs(folder: str) -> None:
     stated = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["version"]
     newest = re.findall(r"^## \[?(\d+\.\d+\.\d+[.\w]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
     assert stated == newest == VERSION
 
 
-@pytest.mark.parametrize(("folder", "package"), [("raft", "lockmaster_raft"), ("service", "lockmaster")])
+@pytest.mark.parametrize(
+    ("folder", "package"), [("raft", "lockmaster_raft"), ("service", "lockmaster"), ("operator", "lockmaster_operator")]
+)
 def test_wheel_builds_and_holds_the_package(folder: str, package: str, tmp_path: Path) -> None:
     subprocess.run(
         [UV, "build", "--wheel", "--out-dir", str(tmp_path), str(ROOT / folder)], check=True, capture_output=True

@@ -13,8 +13,13 @@ IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random",
     "secrets", "selectors", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
-PURE_FILES = ["service/src/lockmaster/client/policy.py"]
-PURE_FOLDERS = ["raft/src/lockmaster_raft", "service/src/lockmaster/statemachine"]
+PURE_FILES = ["service/src/lockmaster/client/policy.py", "operator/src/lockmaster_operator/observed.py"]
+PURE_FOLDERS = [
+    "raft/src/lockmaster_raft",
+    "service/src/lockmaster/statemachine",
+    "operator/src/lockmaster_operator/desired",
+    "operator/src/lockmaster_operator/plan",
+]
 
 
 def pure_modules() -> list[Path]:

@@ -9,12 +9,14 @@ import os
 import signal
 import socket
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from lockmaster.server.app import Server, StartFailed, dev_settings
 from lockmaster.server.exit_codes import ExitCode
+from lockmaster.server.health import STALLED_S
 from lockmaster.server.telemetry import JsonFormatter
 
 
@@ -49,6 +51,32 @@ async def test_a_directory_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in str(error)
 
 
+def probes(address: str) -> dict[str, int]:
+    """What a kubelet hears."""
+    found = {}
+    for path in ("/livez", "/readyz"):
+        try:
+            found[path] = urllib.request.urlopen(f"http://{address}{path}", timeout=5).status
+        except urllib.error.HTTPError as error:
+            found[path] = error.code
+            error.close()
+    return found
+
+
+async def test_a_blank_member_is_alive_and_not_ready_and_a_loop_that_stands_still_is_neither(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    blank = {"metrics_listen": address, "bootstrap": False}
+    running = Server(dev_settings(tmp_path / "data").model_copy(update=blank))
+    await running.start()
+    try:
+        assert await asyncio.to_thread(probes, address) == {"/livez": 200, "/readyz": 503}
+        assert running.health.alive(running.health.updated + STALLED_S - 0.1)
+        assert not running.health.alive(running.health.updated + STALLED_S)
+    finally:
+        await running.stop()
+
+
 async def test_metrics_are_served_and_name_no_key(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -58,8 +86,13 @@ async def test_metrics_are_served_and_name_no_key(tmp_path: Path) -> None:
     try:
         running.telemetry.refresh()
         page = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{address}/metrics").read().decode())
+        async with asyncio.timeout(10):
+            while not running.health.whole():
+                await asyncio.sleep(0.01)
+        probed = await asyncio.to_thread(probes, address)
     finally:
         await running.stop()
+    assert probed == {"/livez": 200, "/readyz": 200}
     assert "lockmaster_raft_term" in page
     assert 'lockmaster_role="' in page
     assert "lockmaster_sessions" in page

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lockmaster.cli.ports import free_ports
 
 PROGRAM = Path(__file__).with_name("engine_process.py")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Member:
@@ -26,7 +20,7 @@ class Member:
 
     def __init__(self, directory: Path, name: str, profile: str) -> None:
         self.directory, self.name, self.profile = directory / name, name, profile
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

@@ -63,6 +63,23 @@ def test_the_environment_fills_in_what_is_not_given(monkeypatch: pytest.MonkeyPa
     assert load({**PLAIN, "name": "given"}).name == "given"
 
 
+def test_files_named_like_settings_fill_in_what_neither_flags_nor_environment_give(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "lockmaster_role").write_text("witness\n")
+    (tmp_path / "lockmaster_name").write_text("from-file")
+    monkeypatch.setenv("LOCKMASTER_SETTINGS_DIR", str(tmp_path))
+    assert (load(PLAIN).role, load(PLAIN).name) == ("witness", PLAIN["name"])
+    monkeypatch.setenv("LOCKMASTER_ROLE", "full")
+    assert load(PLAIN).role == "full"
+
+
+def test_a_settings_directory_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOCKMASTER_SETTINGS_DIR", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"LOCKMASTER_SETTINGS_DIR: .*/none is no directory"):
+        load(PLAIN)
+
+
 def test_the_fast_profile_has_short_timeouts() -> None:
     assert load({**PLAIN, "profile": "fast"}).raft_config().election_timeout_ns == 300_000_000
     assert load(PLAIN).raft_config().election_timeout_ns == 1_000_000_000

@@ -12,6 +12,8 @@ import grpc
 import pytest
 import pytest_asyncio
 from lockmaster.api import admin_pb2, config_pb2, session_pb2, status_pb2
+from lockmaster.cli.connection import Target
+from lockmaster.cli.serving import hand_over
 from lockmaster.server.app import Server, dev_settings
 from lockmaster.server.joining import JoinRefused, join
 from lockmaster.server.relay import FAILURE_KEY
@@ -64,6 +66,10 @@ async def put(address: str, value: bytes, metadata: Any = ()) -> Any:
 async def get(address: str, **read: Any) -> Any:
     request = config_pb2.GetRequest(namespace="n", key="k", read=read)
     return await call(address, "/lockmaster.v1.Config/Get", request, config_pb2.GetResponse)
+
+
+def plain(address: str) -> Target:
+    return Target((address,), None, None, None, insecure=True, timeout=5.0)
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> status_pb2.Failure:
@@ -183,3 +189,13 @@ async def test_a_member_that_is_refused_says_why(pair: tuple[Server, Server], tm
         assert blank.engine.is_blank
     finally:
         await blank.stop()
+
+
+async def test_a_handover_moves_the_lead_away_and_does_nothing_on_a_follower(pair: tuple[Server, Server]) -> None:
+    leader, follower = pair
+    told = await hand_over(plain(follower.bound_address))
+    assert told == "nothing to hand over: this member is follower"
+    assert leader.engine.is_leader
+    told = await hand_over(plain(leader.bound_address))
+    assert told == f"member {follower.engine.status().member_id} leads now"
+    await until(lambda: follower.engine.is_leader)

@@ -22,7 +22,7 @@ from lockmaster.cli.members import members
 from lockmaster.cli.output import complain
 from lockmaster.cli.refusals import Refused, next_step
 from lockmaster.cli.run import run
-from lockmaster.cli.serving import dev, serve
+from lockmaster.cli.serving import dev, handover, serve
 from lockmaster.errors import LockmasterError
 
 EPILOG = """Start here: `lockmaster demo` shows what it is; `lockmaster dev` serves one member for development.
@@ -37,7 +37,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    demo, dev, serve, status, members, gate, lock, run, config, bench,
+    demo, dev, serve, handover, status, members, gate, lock, run, config, bench,
     init, snapshot, backup, restore, recover,
 )  # fmt: skip
 for command in COMMANDS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import grpc
 
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli import tethered
+from lockmaster.cli.ports import free_ports
 
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
@@ -300,10 +300,3 @@ class LocalCluster:
             return grpc.insecure_channel(member.client_address, options=options)
         credentials = grpc.ssl_channel_credentials(self._tls.ca.read_bytes())
         return grpc.secure_channel(member.client_address, credentials, options=options)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that were free a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Any
 
 import click
 
-from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.connection import Target
+from lockmaster.cli.exit_codes import OK, USAGE
+from lockmaster.cli.ports import free_ports
 from lockmaster.cli.refusals import Refused
 
 DEFAULT_CLIENT = "127.0.0.1:7420"
 DEFAULT_PEER = "127.0.0.1:7421"
+HANDOVER_SECONDS = 10.0
 FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--data-dir", click.Path(path_type=Path), "Journal, guard file and state live here."),
     ("--name", str, "This member's name, for people and the member list."),
@@ -118,6 +121,37 @@ def serve(**values: Any) -> int:
 
 
 @click.command()
+def handover() -> int:
+    """Hand the lead over, if the member of this pod has it: the pre-stop hook on Kubernetes.
+
+    Settings are those of `serve`, from LOCKMASTER_*: the member is asked at the address that it advertises, with the
+    client port's own certificate. It takes at most 10 s, and never changes who is a member.
+    """
+    require_server_extra()
+    from lockmaster.server.settings import SettingsError, load
+
+    try:
+        settings = load({})
+    except SettingsError as error:
+        raise Refused(str(error), USAGE) from None
+    address = settings.advertise_client or settings.listen_client
+    files = (settings.client_tls_ca, settings.client_tls_cert, settings.client_tls_key)
+    target = Target((address,), *files, insecure=settings.insecure, timeout=HANDOVER_SECONDS / 2)
+    click.echo(asyncio.run(hand_over(target)))
+    return OK
+
+
+async def hand_over(target: Target) -> str:
+    """Transfer the lead away from the one member that `target` names; what happened, in a line. Raises its errors."""
+    async with target.client() as client, asyncio.timeout(HANDOVER_SECONDS):
+        status = await client.admin.status(target.endpoints[0])
+        if status.role != "leader":
+            return f"nothing to hand over: this member is {status.role}"
+        moved = await client.admin.transfer(0)
+        return f"member {moved.leader_id} leads now"
+
+
+@click.command()
 @click.option("--listen", default=DEFAULT_CLIENT, show_default=True, help="host:port for clients; loopback only.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the data here [default: gone when it stops].")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
@@ -135,7 +169,7 @@ def dev(listen: str, data_dir: Path | None, log_level: str) -> int:
             "data_dir": path,
             "name": "dev",
             "listen_client": listen,
-            "listen_peer": f"127.0.0.1:{free_port()}",
+            "listen_peer": f"127.0.0.1:{free_ports(1)[0]}",
             "insecure": True,
             "bootstrap": True,
             "full_min": 1,
@@ -153,10 +187,3 @@ def directory(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="lockmaster-dev-") as path:
         yield Path(path, "data")
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -33,15 +33,21 @@ class Admin:
             SERVICE + "Status", admin_pb2.StatusRequest(), admin_pb2.StatusResponse, endpoint=endpoint
         )
 
-    async def members(self) -> admin_pb2.ListMembersResponse:
-        """The configuration, with each member's progress as the leader knows it."""
+    async def members(self, endpoint: str | None = None) -> admin_pb2.ListMembersResponse:
+        """The configuration, with each member's progress as the leader knows it: asked at the named member, or any."""
         return await self._client.unary(
-            SERVICE + "ListMembers", admin_pb2.ListMembersRequest(), admin_pb2.ListMembersResponse
+            SERVICE + "ListMembers", admin_pb2.ListMembersRequest(), admin_pb2.ListMembersResponse, endpoint=endpoint
         )
 
-    async def bootstrap(self, full_min: int = 2, *, endpoint: str | None = None) -> admin_pb2.BootstrapResponse:
-        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank."""
-        request = admin_pb2.BootstrapRequest(full_min=full_min)
+    async def bootstrap(
+        self, full_min: int = 2, *, endpoint: str | None = None, cluster_id: bytes = b"", level: int = 0
+    ) -> admin_pb2.BootstrapResponse:
+        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank.
+
+        `cluster_id`: the new cluster's, 16 bytes; empty = drawn by the member. With an id the call may be repeated.
+        `level`: the feature level from the beginning; 0 = the highest that the member's binary knows.
+        """
+        request = admin_pb2.BootstrapRequest(full_min=full_min, cluster_id=cluster_id, level=level)
         return await self._client.unary(
             SERVICE + "Bootstrap", request, admin_pb2.BootstrapResponse, endpoint=endpoint, timeout=CHANGE_SECONDS_MAX
         )

@@ -18,13 +18,19 @@ class Admin:
         """How one member sees itself and the cluster: the named one, else any that answers."""
         return self._portal.run(self._inner.status(endpoint))
 
-    def members(self) -> admin_pb2.ListMembersResponse:
-        """The configuration, with each member's progress as the leader knows it."""
-        return self._portal.run(self._inner.members())
+    def members(self, endpoint: str | None = None) -> admin_pb2.ListMembersResponse:
+        """The configuration, with each member's progress as the leader knows it: asked at the named member, or any."""
+        return self._portal.run(self._inner.members(endpoint))
 
-    def bootstrap(self, full_min: int = 2, *, endpoint: str | None = None) -> admin_pb2.BootstrapResponse:
-        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank."""
-        return self._portal.run(self._inner.bootstrap(full_min, endpoint=endpoint))
+    def bootstrap(
+        self, full_min: int = 2, *, endpoint: str | None = None, cluster_id: bytes = b"", level: int = 0
+    ) -> admin_pb2.BootstrapResponse:
+        """Makes a blank member the first of a new cluster. Raises PreconditionFailed if it is not blank.
+
+        `cluster_id`: the new cluster's, 16 bytes; empty = drawn by the member. With an id the call may be repeated.
+        `level`: the feature level from the beginning; 0 = the highest that the member's binary knows.
+        """
+        return self._portal.run(self._inner.bootstrap(full_min, endpoint=endpoint, cluster_id=cluster_id, level=level))
 
     def add_member(
         self,

@@ -170,7 +170,7 @@ class Server:
         self.operations = Operations(engine, waiters, engine.settings.raft.election_timeout_ns)
         self._relay = Relay(self._member_credentials) if self.settings.relay else None
         self.health = Health(engine)
-        self.telemetry = Telemetry(self.settings, engine, self.counts)
+        self.telemetry = Telemetry(self.settings, engine, self.health, self.counts)
         self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
         self.direct = DirectPort(self._serve_stream, lambda: len(self._streams) >= self.settings.streams_max)

@@ -1,11 +1,12 @@
 """The server's settings: one set of names for flags, environment (LOCKMASTER_*) and code, each with its bounds.
 
-Precedence: what the caller gives (flags), then the environment, then the defaults. `load` turns every mistake into one
-line that names the setting and its remedy.
+Precedence: what the caller gives (flags), the environment, files (LOCKMASTER_SETTINGS_DIR), the defaults. `load` turns
+every mistake into one line that names the setting and its remedy.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from lockmaster.addresses import is_loopback, join_address, split_address
 
 CLIENT_PORT: Final = 7420
 PEER_PORT: Final = 7421
+DIRECTORY_VARIABLE: Final = "LOCKMASTER_SETTINGS_DIR"
 
 
 class SettingsError(Exception):
@@ -192,9 +194,18 @@ class Settings(BaseSettings):
 
 
 def load(values: Mapping[str, Any]) -> Settings:
-    """Settings from these values and the environment. Raises SettingsError with one line."""
+    """Settings from these values, the environment, and files; the first that names a setting decides.
+
+    LOCKMASTER_SETTINGS_DIR is a directory with one file per setting, named as its variable in small letters
+    (`lockmaster_role`): what an operator mounts for one pod. Raises SettingsError with one line.
+    """
+    directory = os.environ.get(DIRECTORY_VARIABLE)
+    if directory and not Path(directory).is_dir():
+        raise SettingsError("", f"{DIRECTORY_VARIABLE}: {directory} is no directory")
+    files: dict[str, Any] = {"_secrets_dir": directory or None}
+    given = {name: value for name, value in values.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in values.items() if value is not None})
+        return Settings(**files, **given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

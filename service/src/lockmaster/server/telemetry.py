@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError
+from lockmaster.server.health import Health
 from lockmaster.server.meters import Meters
 from lockmaster.server.operation_tracing import OperationTracing, operation_here
 from lockmaster.server.runtime import Engine
@@ -100,7 +101,9 @@ def configure_logging(settings: Settings) -> None:
 class Telemetry:
     """The providers of this process, or none."""
 
-    def __init__(self, settings: Settings, engine: Engine, counts: Callable[[], tuple[int, int, int]]) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, health: Health, counts: Callable[[], tuple[int, int, int]]
+    ) -> None:
         self._engine = engine
         self._counts = counts
         self._latest: StatusSnapshot | None = None
@@ -115,18 +118,19 @@ class Telemetry:
         self.operations: OperationTracing | None = None
         """Spans of the session stream, where traces are on."""
         resource = Resource.create({"service.name": "lockmaster", "service.instance.id": settings.name})
-        self._start_metrics(settings, resource)
+        self._start_metrics(settings, health, resource)
         self._start_traces(settings, resource)
 
-    def _start_metrics(self, settings: Settings, resource: Resource) -> None:
+    def _start_metrics(self, settings: Settings, health: Health, resource: Resource) -> None:
         readers: list[MetricReader] = []
         if settings.metrics_listen:
             from opentelemetry.exporter.prometheus import PrometheusMetricReader
-            from prometheus_client import start_http_server
+
+            from lockmaster.server.page import start_page
 
             readers.append(PrometheusMetricReader())
             host, port = split_address(settings.metrics_listen)
-            self._page = start_http_server(port, host)
+            self._page = start_page(host, port, health.alive, health.whole)
         if settings.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 

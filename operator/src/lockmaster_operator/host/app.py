@@ -1,0 +1,179 @@
+"""One operator process: Lease, watches, workers, resync, page. Which of them ends decides how the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from lockmaster_operator.desired.names import Settings
+from lockmaster_operator.host.engine import Engine, MembersEngine
+from lockmaster_operator.host.kube import Kube, KubeError
+from lockmaster_operator.host.lease import Lease
+from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.page import start_page
+from lockmaster_operator.host.passes import Passes, PassFailed
+from lockmaster_operator.host.queue import Key, Queue
+from lockmaster_operator.host.settings import HostSettings
+from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.host.watching import watch
+
+_log = logging.getLogger(__name__)
+RESYNC_S: Final = 60.0
+"""All LockClusters are listed and queued so often: what a watch has missed costs no more than this."""
+RESYNC_AGE_MAX_S: Final = 300.0
+"""The process is not alive when it has not listed them for so long."""
+PASS_SECONDS_MAX: Final = 120.0
+EXIT_OK: Final = 0
+EXIT_LEASE_LOST: Final = 1
+EXIT_WATCH_ENDED: Final = 2
+
+
+async def connect() -> ApiClient:
+    """To the API server of the pod's ServiceAccount, else of the kubeconfig. Raises ConfigException."""
+    found = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=found)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=found)
+    found.retries = None  # the queue tries again, with its own back-off
+    return ApiClient(found)
+
+
+class Operator:
+    """The running parts of one process. `run` once."""
+
+    def __init__(self, settings: HostSettings, kube: Kube, engine: Engine) -> None:
+        self.settings = settings
+        self.kube = kube
+        self.metrics = Metrics()
+        self.queue = Queue()
+        self.identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.lease = Lease(kube, settings.namespace, settings.lease, self.identity)
+        told = Settings(settings.image_repository, settings.cluster_domain)
+        teller = Teller(kube, self.identity)
+        self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster)
+        self._clock = asyncio.get_running_loop().time
+        self._resynced = self._clock()
+        self._watching = asyncio.Event()
+
+    def enqueue(self, key: Key) -> None:
+        """Look at this LockCluster soon."""
+        if not self.queue.add(key):
+            _log.error("%s/%s: too many LockClusters, found again by the resync", *key)
+
+    def alive(self) -> str:
+        """ "" or why the process should be restarted."""
+        last = self._resynced if self.lease.held else self.lease.asked_at
+        age = self._clock() - last
+        return "" if age < RESYNC_AGE_MAX_S else f"the API server has not answered for {age:.0f} s"
+
+    def ready(self) -> str:
+        """ "" or why nothing is looked after here."""
+        if not self.lease.held:
+            return "another operator holds the Lease"
+        return "" if self._watching.is_set() else "the watches have not begun"
+
+    def page(self) -> bytes:
+        """The metrics, brought up to date."""
+        self.metrics.observe(self.queue.waiting(), self._clock() - self._resynced, self.lease.held)
+        return self.metrics.page()
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Until `stop`, or until the Lease or the watches are lost. The exit code; a lost Lease: end at once."""
+        runner = await start_page(self.settings.listen, self.alive, self.ready, self.page)
+        try:
+            if not await self._acquire(stop):
+                return EXIT_OK
+            return await self._serve(stop)
+        finally:
+            await self.lease.release()
+            await runner.cleanup()
+
+    async def _acquire(self, stop: asyncio.Event) -> bool:
+        acquiring = asyncio.create_task(self.lease.acquire(), name="lease")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (acquiring, stopping):
+            task.cancel()
+        return self.lease.held and not stop.is_set()
+
+    async def _serve(self, stop: asyncio.Event) -> int:
+        self._resynced = self._clock()
+        keeper = asyncio.create_task(self.lease.keep(), name="lease")
+        watcher = asyncio.create_task(
+            watch(self.enqueue, self.settings.namespaces, self.identity, self._watching, stop), name="watches"
+        )
+        workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
+        others = [*workers, asyncio.create_task(self._resync(), name="resync")]
+        done, _ = await asyncio.wait({keeper, watcher, *others}, return_when=asyncio.FIRST_COMPLETED)
+        if keeper in done:
+            return EXIT_LEASE_LOST
+        for task in (keeper, *others):
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if stop.is_set():
+            await asyncio.wait({watcher})
+            return EXIT_OK
+        for task in done:
+            _log.error("%s ended: %s", task.get_name(), task.exception())
+        return EXIT_WATCH_ENDED
+
+    async def _resync(self) -> None:
+        while True:
+            try:
+                for namespace in self.settings.namespaces or ("",):
+                    for item in await self.kube.list("LockCluster", namespace):
+                        self.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
+                self._resynced = self._clock()
+            except KubeError as error:
+                _log.warning("resync: %s", error)
+            await asyncio.sleep(RESYNC_S * (0.9 + 0.2 * random.random()))
+
+    async def _work(self) -> None:
+        while True:
+            await self._one_pass(await self.queue.take())
+
+    async def _one_pass(self, key: Key) -> None:
+        started, outcome = self._clock(), "done"
+        try:
+            async with asyncio.timeout(PASS_SECONDS_MAX):
+                again = await self.passes.make(key)
+            self.queue.done(key, again)
+            outcome = "done" if again is not None else "gone"
+        except (PassFailed, TimeoutError) as error:
+            outcome = "failed"
+            wait = self.queue.failed(key, getattr(error, "retry_after_s", 0.0))
+            _log.warning("%s/%s: %s; again in %.1f s", *key, error or "the pass took too long", wait)
+        except Exception:
+            # A bug in one cluster's pass must not end the others'.
+            outcome = "failed"
+            self.queue.failed(key)
+            _log.exception("%s/%s: the pass failed in a way nobody foresaw", *key)
+        finally:
+            self.metrics.reconciled(self._clock() - started, outcome)
+
+
+async def serve(settings: HostSettings, exit_now: Callable[[int], None]) -> int:
+    """Runs until SIGTERM or SIGINT; `exit_now` is called when the Lease is lost: nothing more may be written then."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine = MembersEngine()
+    client = await connect()
+    try:
+        code = await Operator(settings, Kube(client), engine).run(stop)
+        if code == EXIT_LEASE_LOST:
+            exit_now(code)
+        return code
+    finally:
+        await engine.close()
+        await client.close()

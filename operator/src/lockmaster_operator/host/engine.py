@@ -1,0 +1,193 @@
+"""The members of one LockCluster by the client's admin API, over mTLS: their own words, and one change at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from lockmaster import TLS, AsyncClient, LockmasterError
+from lockmaster.api import admin_pb2
+
+from lockmaster_operator.desired.names import PEER_PORT
+from lockmaster_operator.host.issuing import Pems
+from lockmaster_operator.observed import PODS_MAX, EngineSeen, MemberReport, MemberSeen
+from lockmaster_operator.plan import steps
+
+STATUS_SECONDS: Final = 3.0
+"""How long a member may take to answer a question. One that does not answer is one of which nothing is known."""
+CLIENTS_MAX: Final = 4096
+"""Most clusters with open connections."""
+FULL_MIN: Final = 2
+"""Fewest full voters before a new cluster admits writes."""
+_GATE: Final = {
+    steps.GateOperation.FENCE: admin_pb2.GATE_OPERATION_FENCE,
+    steps.GateOperation.ACTIVATE: admin_pb2.GATE_OPERATION_ACTIVATE,
+    steps.GateOperation.CANCEL: admin_pb2.GATE_OPERATION_CANCEL,
+    steps.GateOperation.DEACTIVATE: admin_pb2.GATE_OPERATION_DEACTIVATE,
+}
+Answers = tuple[dict[int, MemberReport], EngineSeen | None]
+
+
+class Engine(Protocol):
+    """What the host asks of the members of a cluster."""
+
+    async def look(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> Answers:
+        """What each member says of itself, by ordinal, and the cluster by its leader's word."""
+
+    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
+        """Ask for one change. Raises LockmasterError, TimeoutError."""
+
+    async def forget(self, uid: str) -> None:
+        """Close what is open towards a cluster."""
+
+
+class _Open:
+    """A client and the files of its certificate."""
+
+    def __init__(self, addresses: tuple[str, ...], pems: Pems) -> None:
+        self.addresses = addresses
+        self.pems = pems
+        self.directory = Path(tempfile.mkdtemp(prefix="lockmaster-operator-"))
+        paths = [self.directory / name for name in ("ca.crt", "tls.crt", "tls.key")]
+        for path, pem in zip(paths, pems):
+            path.write_text(pem)
+        ca, cert, key = paths
+        self.client = AsyncClient(addresses, tls=TLS(ca, cert, key), operation_timeout=STATUS_SECONDS, label="operator")
+
+    async def close(self) -> None:
+        await self.client.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class MembersEngine:
+    """Real members. For one event loop; `close` at the end."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+
+    async def _client(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> AsyncClient:
+        """An open client of these very addresses and certificates; `mkdtemp` and files are small and local."""
+        wanted = tuple(addresses[n] for n in sorted(addresses))
+        there = self._open.get(uid)
+        if there is not None and (there.addresses, there.pems) == (wanted, tls):
+            return there.client
+        await self.forget(uid)
+        while len(self._open) >= CLIENTS_MAX:
+            await self.forget(next(iter(self._open)))
+        self._open[uid] = made = _Open(wanted, tls)
+        return made.client
+
+    async def look(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> Answers:
+        """All members are asked side by side; the leader of the highest term is asked for the configuration."""
+        if not addresses:
+            return {}, None
+        client = await self._client(uid, addresses, tls)
+        ordinals = sorted(addresses)
+        answers = await asyncio.gather(*(_status(client, addresses[n]) for n in ordinals))
+        said = {n: answer for n, answer in zip(ordinals, answers) if answer is not None}
+        leaders = sorted((n for n in said if said[n].role == "leader"), key=lambda n: said[n].term)
+        reports = {n: report_of(answer) for n, answer in said.items()}
+        if not leaders:
+            return reports, None
+        try:
+            listed = await client.admin.members(addresses[leaders[-1]])
+        except (LockmasterError, TimeoutError):
+            return reports, None
+        return reports, engine_of(listed)
+
+    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
+        """One change, with the epoch it was decided from. Raises LockmasterError, TimeoutError."""
+        admin = (await self._client(uid, addresses, tls)).admin
+        match step:
+            case steps.Bootstrap():
+                there = addresses[step.ordinal]
+                await admin.bootstrap(FULL_MIN, endpoint=there, cluster_id=bytes.fromhex(step.cluster_id))
+            case steps.AddMember():
+                host = addresses[step.ordinal].rpartition(":")[0]
+                witness = admin_pb2.MEMBER_ROLE_WITNESS if step.witness else admin_pb2.MEMBER_ROLE_FULL
+                await admin.add_member(
+                    step.name,
+                    f"{host}:{PEER_PORT}",
+                    addresses[step.ordinal],
+                    bytes.fromhex(step.incarnation),
+                    learner=step.learner,
+                    member_role=witness,
+                    level_max=step.level_max,
+                    expected_epoch=step.expected_epoch,
+                )
+            case steps.RemoveMember():
+                await admin.remove_member(step.member_id, expected_epoch=step.expected_epoch)
+            case steps.ReplaceMember():
+                await admin.replace_member(step.old_id, step.new_id, expected_epoch=step.expected_epoch)
+            case steps.PromoteMember():
+                await admin.promote_member(step.member_id, expected_epoch=step.expected_epoch)
+            case steps.DemoteMember():
+                await admin.demote_member(step.member_id, expected_epoch=step.expected_epoch)
+            case steps.TransferLeadership():
+                await admin.transfer(step.target)
+            case steps.ChangeGate():
+                await admin.change_gate(_GATE[step.operation], step.level, expected_epoch=step.expected_epoch)
+
+    async def forget(self, uid: str) -> None:
+        """Close the connections to a cluster, and remove its certificate's files."""
+        there = self._open.pop(uid, None)
+        if there is not None:
+            await there.close()
+
+    async def close(self) -> None:
+        """Close all."""
+        for uid in list(self._open):
+            await self.forget(uid)
+
+
+async def _status(client: AsyncClient, address: str) -> admin_pb2.StatusResponse | None:
+    try:
+        return await client.admin.status(address)
+    except (LockmasterError, TimeoutError, OSError):
+        return None
+
+
+def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
+    """A member's Status as the plan takes it."""
+    return MemberReport(
+        cluster_id=said.cluster_id.hex(),
+        member_id=said.member_id,
+        incarnation=said.incarnation.hex(),
+        version=said.version,
+        level_max=said.level_max,
+        witness=said.member_role == "witness",
+        leader_id=said.leader.member_id,
+    )
+
+
+def engine_of(listed: admin_pb2.ListMembersResponse) -> EngineSeen:
+    """The leader's ListMembers as the plan takes it."""
+    members = tuple(
+        MemberSeen(
+            member_id=row.member_id,
+            name=row.name,
+            peer_address=row.peer_address,
+            voter=row.voter,
+            witness=row.member_role == "witness",
+            incarnation=row.incarnation.hex(),
+            phase=row.phase,
+            leader=row.leader,
+            lag_entries=row.lag_entries,
+            reachable=row.reachable,
+            level_max=row.level_max,
+            fence_index=row.fence_index,
+        )
+        for row in listed.members[:PODS_MAX]
+    )
+    return EngineSeen(
+        cluster_id=listed.cluster_id.hex(),
+        epoch=listed.configuration_epoch,
+        members=members,
+        level_active=listed.level_active,
+        level_fence=listed.level_fence,
+        gate_epoch=listed.gate_epoch,
+    )

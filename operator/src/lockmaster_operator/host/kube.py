@@ -1,0 +1,164 @@
+"""Kubernetes' API as plain objects: get, list, apply, patch, delete, each with a deadline. Nothing is cached.
+
+kubernetes.aio does credentials, certificates and connections; its typed models are left aside: what the operator
+reads and writes is JSON anyway, and a newer server's fields must not be lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from lockmaster_operator.desired.names import MANAGER
+from lockmaster_operator.models.part import GROUP, VERSION
+
+Json = dict[str, Any]
+TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+PAGE: Final = 500
+PAGES_MAX: Final = 40
+"""Most pages of a list: 20,000 objects; what is beyond is an error, not a silent gap."""
+RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
+    "LockCluster": (f"apis/{GROUP}/{VERSION}", "lockclusters"),
+    "LockRestore": (f"apis/{GROUP}/{VERSION}", "lockrestores"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Service": ("api/v1", "services"),
+    "Secret": ("api/v1", "secrets"),
+    "Pod": ("api/v1", "pods"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
+    "PersistentVolume": ("api/v1", "persistentvolumes"),
+    "Node": ("api/v1", "nodes"),
+    "StatefulSet": ("apis/apps/v1", "statefulsets"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "Certificate": ("apis/cert-manager.io/v1", "certificates"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "Event": ("apis/events.k8s.io/v1", "events"),
+}
+"""Kind: group and version, and plural, of all that the operator touches."""
+
+
+class KubeError(Exception):
+    """The API server refused, failed, or did not answer.
+
+    `status`: the HTTP status, 0 if there was no answer. `retry_after_s`: what the server asked for, else 0.
+    """
+
+    def __init__(self, status: int, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"{status or 'no answer'}: {message}")
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+def path_of(kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
+    """Path of an object, or of all of a kind without a name; "" as namespace: of the whole cluster."""
+    root, plural = RESOURCES[kind]
+    parts = [root]
+    if namespace:
+        parts += ["namespaces", quote(namespace)]
+    parts += [plural, quote(name), subresource]
+    return "/" + "/".join(part for part in parts if part)
+
+
+class Kube:
+    """One API server. For one event loop; close the ApiClient yourself."""
+
+    def __init__(self, client: ApiClient, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    async def get(self, kind: str, namespace: str, name: str) -> Json | None:
+        """An object as it is stored now; None if there is none. Raises KubeError."""
+        try:
+            return await self.call("GET", path_of(kind, namespace, name))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list(self, kind: str, namespace: str, labels: str = "") -> list[Json]:
+        """All objects of a kind with these labels, page by page, as they are now. Raises KubeError."""
+        found: list[Json] = []
+        query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
+        for _ in range(PAGES_MAX):
+            page = await self.call("GET", path_of(kind, namespace), query)
+            # Items of a list don't say what they are: the list does.
+            version = page.get("apiVersion", "")
+            found += [{"apiVersion": version, "kind": kind, **item} for item in page.get("items") or ()]
+            following = page.get("metadata", {}).get("continue")
+            if not following:
+                return found
+            query["continue"] = following
+        raise KubeError(0, f"more than {PAGE * PAGES_MAX} objects of kind {kind}")
+
+    async def apply(self, body: Mapping[str, Any]) -> Json:
+        """Server-side apply of a whole object, conflicts decided for the operator. Raises KubeError."""
+        metadata = body["metadata"]
+        path = path_of(body["kind"], metadata.get("namespace", ""), metadata["name"])
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self.call("PATCH", path, query, body, "application/apply-patch+yaml")
+
+    async def merge(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Json:
+        """A merge patch; a metadata.uid in it is a precondition (409 if it is another's). Raises KubeError."""
+        path = path_of(kind, namespace, name)
+        return await self.call("PATCH", path, {"fieldManager": MANAGER}, patch, "application/merge-patch+json")
+
+    async def create(self, body: Mapping[str, Any]) -> Json:
+        """A new object. Raises KubeError, 409 if it is there."""
+        path = path_of(body["kind"], body["metadata"].get("namespace", ""))
+        return await self.call("POST", path, {"fieldManager": MANAGER}, body)
+
+    async def replace(self, body: Mapping[str, Any], subresource: str = "") -> Json:
+        """The whole object, or its subresource, only at the resourceVersion in `body`. Raises KubeError, 409 if not."""
+        metadata = body["metadata"]
+        path = path_of(body["kind"], metadata.get("namespace", ""), metadata["name"], subresource)
+        return await self.call("PUT", path, {"fieldManager": MANAGER}, body)
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str, version: str = "", orphan: bool = False
+    ) -> None:
+        """Delete this very object: another uid, or another resourceVersion if given, is a 409. Raises KubeError."""
+        conditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions}
+        if orphan:
+            body["propagationPolicy"] = "Orphan"
+        await self.call("DELETE", path_of(kind, namespace, name), {}, body)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = "application/json",
+    ) -> Json:
+        """One request, tried once. Raises KubeError."""
+        headers = {"Accept": "application/json", "Content-Type": content}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=self._timeout
+            )
+            text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, f"{method} {path}: {error or type(error).__name__}") from None
+        try:
+            answer = json.loads(text) if text else {}
+        except ValueError:
+            answer = {"message": text[:200].decode(errors="replace")}
+        if response.status >= 400:
+            message = str(answer.get("message", "")) if isinstance(answer, dict) else ""
+            raise KubeError(response.status, f"{method} {path}: {message}", retry_after(response.headers))
+        return answer if isinstance(answer, dict) else {}
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that the server asks to wait, at most 60; 0 if it does not say."""
+    text = headers.get("Retry-After", "")
+    return min(float(text), 60.0) if text.isdecimal() else 0.0

@@ -1,0 +1,152 @@
+"""One pass over one LockCluster: observe → plan → status, if changed → steps, at most one of them disruptive → events.
+
+If the status cannot be written the pass ends: what it remembers (the cluster's id before it is made, since when a
+member is gone) must be stored before anything is done. Steps are taken in order and the first that fails ends the
+pass; the next begins from what is there then.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from lockmaster import LockmasterError
+from opentelemetry import trace
+
+from lockmaster_operator.desired.names import Cluster, Settings
+from lockmaster_operator.host.engine import Engine
+from lockmaster_operator.host.execute import Executor, StepRefused
+from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.observe import Look, look, status_of
+from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
+from lockmaster_operator.plan import Plan, plan, read_cluster, refuse
+from lockmaster_operator.plan.steps import Step
+
+_log = logging.getLogger(__name__)
+_tracer = trace.get_tracer("lockmaster.operator")
+FAILURES: Final = (KubeError, LockmasterError, StepRefused, TimeoutError)
+"""What a pass may end with; anything else is a bug."""
+
+
+class PassFailed(Exception):
+    """A pass ended early. `retry_after_s`: what the API server asked for, else 0."""
+
+    def __init__(self, why: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class Passes:
+    """Makes passes; for one event loop, and for one key at a time."""
+
+    kube: Kube
+    engine: Engine
+    settings: Settings
+    teller: Teller
+    metrics: Metrics
+    reads_cluster: bool = True
+    now: Callable[[], float] = time.time
+    _uids: dict[Key, str] = field(default_factory=dict)
+
+    async def make(self, key: Key) -> float | None:
+        """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
+        namespace, name = key
+        with _tracer.start_as_current_span("reconcile", attributes={"k8s.namespace.name": namespace, "cluster": name}):
+            try:
+                stored = await self.kube.get("LockCluster", namespace, name)
+                if stored is None:
+                    await self._forget(key)
+                    return None
+                return await self._pass(key, stored)
+            except FAILURES as error:
+                raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
+
+    async def _forget(self, key: Key) -> None:
+        uid = self._uids.pop(key, "")
+        self.metrics.forget(key)
+        if uid:
+            await self.engine.forget(uid)
+
+    async def _pass(self, key: Key, stored: Json) -> float:
+        cluster = read_cluster(stored)
+        if isinstance(cluster, str):
+            decided = refuse(stored, status_of(stored), cluster, int(self.now()))
+            await self._store(stored, status_of(stored), decided)
+            return decided.requeue_after_s
+        if self._uids.get(key, cluster.uid) != cluster.uid:
+            await self._forget(key)
+        self._uids[key] = cluster.uid
+        seen = await self._look(cluster, stored)
+        decided = plan(cluster, seen.observed, int(self.now()), self.settings)
+        stored = await self._store(stored, seen.observed.status, decided)
+        self.metrics.tell(key, decided.status)
+        for step in decided.steps:
+            if step.disruptive:
+                await self._disrupt(cluster, step)
+            else:
+                await self._carry_out(cluster, seen, step)
+        return decided.requeue_after_s
+
+    async def _look(self, cluster: Cluster, stored: Json) -> Look:
+        return await look(self.kube, self.engine, cluster, stored, self.settings, self.reads_cluster)
+
+    async def _disrupt(self, cluster: Cluster, step: Step) -> None:
+        """Only if the same step comes out of another look: its reasons are as old as the first one."""
+        stored = await self.kube.get("LockCluster", cluster.namespace, cluster.name)
+        again = read_cluster(stored) if stored is not None else "gone"
+        if stored is None or isinstance(again, str) or again.uid != cluster.uid:
+            raise StepRefused("the LockCluster is another by now")
+        seen = await self._look(again, stored)
+        if not same(plan(again, seen.observed, int(self.now()), self.settings).disruptive, step):
+            raise StepRefused(f"{type(step).__name__} is not what is needed any more")
+        await self._carry_out(again, seen, step)
+
+    async def _carry_out(self, cluster: Cluster, seen: Look, step: Step) -> None:
+        kind = type(step).__name__
+        _log.info("%s/%s: %s%s", cluster.namespace, cluster.name, kind, _shown(step))
+        with _tracer.start_as_current_span(kind):
+            try:
+                await Executor(self.kube, self.engine, cluster, seen, int(self.now())).carry_out(step)
+            except FAILURES:
+                self.metrics.step(kind, "failed")
+                raise
+        self.metrics.step(kind, "done")
+
+    async def _store(self, stored: Json, before: LockClusterStatus, decided: Plan) -> Json:
+        """The stored object after the status was written, where it differs, and its events were posted."""
+        if decided.status == before and "status" in stored:
+            return stored
+        status: dict[str, Any] = decided.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        after = await self.kube.replace({**stored, "status": status}, "status")
+        self.metrics.status_written()
+        for event in decided.events:
+            await self.teller.tell(stored, event)
+        return after
+
+
+def same(one: Step | None, other: Step) -> bool:
+    """Whether two steps ask for the same; why they do may have changed: it counts seconds."""
+    if type(one) is not type(other):
+        return False
+    names = [field.name for field in fields(other) if field.name != "why"]
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _shown(step: Step) -> str:
+    """What a step is about, without bodies and keys."""
+    body = getattr(step, "body", None)
+    if body is not None:
+        return f" {body['kind']} {body['metadata']['name']}"
+    wanted = getattr(step, "wanted", None)
+    if wanted is not None:
+        return f" {wanted.secret}"
+    why = getattr(step, "why", "")
+    ordinal = getattr(step, "ordinal", None)
+    return (f" at ordinal {ordinal}" if ordinal is not None else "") + (f": {why}" if why else "")

@@ -1,0 +1,1 @@
+"""The custom resources of group lockmaster.dev, typed. `crd.py` makes the chart's CRDs of them."""

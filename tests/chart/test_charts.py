@@ -1,0 +1,113 @@
+"""The charts: lint, schema of values, rendered templates against snapshots, and what they must never have.
+
+`pytest tests/chart --rewrite-charts` writes the snapshots anew: read the diff. Helm is the bed's (make cluster), or one
+on PATH; without it the tests are skipped by name, and what needs none still runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHARTS = ROOT / "charts"
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+Json = dict[str, Any]
+CASES: dict[str, tuple[str, Json]] = {
+    "operator-default": ("lockmaster-operator", {}),
+    "operator-namespaces": (
+        "lockmaster-operator",
+        {"namespaces": ["a", "b"], "readNodesAndVolumes": False, "certManager": True, "aggregatedRoles": False},
+    ),
+    "cluster-default": ("lockmaster-cluster", {}),
+    "cluster-spec": ("lockmaster-cluster", {"name": "locks", "keep": False, "spec": {"members": {"full": 3}}}),
+}
+
+
+def helm() -> str:
+    """The path of Helm, or a skip."""
+    from tests.e2e.bed.layout import places_from
+
+    cached = sorted(places_from(os.environ, "lmbed").cache.glob("programs/helm-*/helm"))
+    found = shutil.which("helm") or (str(cached[-1]) if cached else None)
+    if found is None:
+        pytest.skip("needs Helm: make cluster builds it, or put one on PATH")
+    return found
+
+
+def run(*arguments: str, values: Json | None = None) -> subprocess.CompletedProcess[str]:
+    command = [helm(), *arguments, *(["-f", "-"] if values is not None else [])]
+    text = json.dumps(values) if values is not None else None
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+
+
+def rendered(chart: str, values: Json) -> list[Json]:
+    """Every object but the CRDs, which have tests of their own."""
+    done = run("template", "release", str(CHARTS / chart), "-n", "system", values=values)
+    assert done.returncode == 0, done.stderr
+    found = [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [one for one in found if one["kind"] != "CustomResourceDefinition"]
+
+
+@pytest.mark.parametrize("chart", ["lockmaster-operator", "lockmaster-cluster"])
+def test_lint_is_clean(chart: str) -> None:
+    done = run("lint", "--strict", str(CHARTS / chart))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_rendered_as_in_the_snapshot(case: str, request: pytest.FixtureRequest) -> None:
+    shown = yaml.safe_dump_all(rendered(*CASES[case]), sort_keys=True, width=120)
+    path = SNAPSHOTS / f"{case}.yaml"
+    if request.config.getoption("--rewrite-charts", default=False):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "named"),
+    [
+        ("lockmaster-operator", {"wrkers": 3}, "wrkers"),
+        ("lockmaster-operator", {"workers": 0}, "workers"),
+        ("lockmaster-operator", {"namespaces": ["UPPER"]}, "namespaces"),
+        ("lockmaster-operator", {"image": {"repository": "x", "digest": "sha256:short"}}, "digest"),
+        ("lockmaster-cluster", {"spec": {"version": "1.0.0"}}, "spec"),
+        ("lockmaster-cluster", {"spec": {"mmbers": {}}}, "mmbers"),
+        ("lockmaster-cluster", {"name": "Locks"}, "name"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_named(chart: str, values: Json, named: str) -> None:
+    done = run("template", "release", str(CHARTS / chart), values=values)
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def test_the_operator_can_neither_list_secrets_nor_touch_what_it_does_not_own() -> None:
+    for role in (one for one in rendered("lockmaster-operator", {}) if one["kind"] in ("ClusterRole", "Role")):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+            if "secrets" in rule["resources"]:
+                assert sorted(rule["verbs"]) == ["create", "get", "patch"]
+
+
+def test_with_a_list_of_namespaces_there_is_no_right_on_the_whole_cluster() -> None:
+    kinds = [one["kind"] for one in rendered(*CASES["operator-namespaces"])]
+    assert "ClusterRole" not in kinds
+    assert kinds.count("Role") == 3
+
+
+def test_the_crds_are_kept_unless_told_otherwise() -> None:
+    for keep in (True, False):
+        done = run("template", "release", str(CHARTS / "lockmaster-operator"), values={"crds": {"keep": keep}})
+        crds = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "CustomResourceDefinition"]
+        assert len(crds) == 6
+        kept = {one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep" for one in crds}
+        assert kept == {keep}

@@ -1,0 +1,4 @@
+// The first process of every pod.
+module lockmaster.dev/bed/pause
+
+go 1.26.0

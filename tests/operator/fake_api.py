@@ -1,0 +1,153 @@
+"""An API server over real HTTP for the host's tests: objects, versions, preconditions, and faults.
+
+It has no schema, no controllers and no real server-side apply: those are tested on the bed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from lockmaster_operator.host.kube import RESOURCES
+
+Json = dict[str, Any]
+KINDS = {(root, plural): kind for kind, (root, plural) in RESOURCES.items()}
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next requests that match."""
+
+    method: str
+    kind: str
+    status: int = 500
+    count: int = 1
+    headers: tuple[tuple[str, str], ...] = ()
+    delay_s: float = 0.0
+    """Answer so late; with status 200 the request is carried out."""
+
+
+class FakeApi:
+    """The server. `requests` is every (method, kind, name) that it has answered."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str, str], Json] = {}
+        self.requests: list[tuple[str, str, str]] = []
+        self.faults: list[Fault] = []
+        self.before: Callable[[str, str, str], None] = lambda method, kind, name: None
+        """Called before a request is carried out: the world changes in between."""
+        self._numbers = itertools.count(1)
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def put(self, body: Json) -> Json:
+        """Store an object as if somebody else had."""
+        metadata = {"uid": f"uid-{next(self._numbers)}", "generation": 1, **body.get("metadata", {})}
+        metadata["resourceVersion"] = str(next(self._numbers))
+        stored = {**body, "metadata": metadata}
+        self.objects[body["kind"], metadata.get("namespace", ""), metadata["name"]] = stored
+        return stored
+
+    def writes(self) -> list[tuple[str, str, str]]:
+        return [one for one in self.requests if one[0] != "GET"]
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        parts = request.path.strip("/").split("/")
+        root = "/".join(parts[: 2 if parts[0] == "api" else 3])
+        rest = parts[2 if parts[0] == "api" else 3 :]
+        namespace = ""
+        if rest[0] == "namespaces":
+            namespace, rest = rest[1], rest[2:]
+        kind = KINDS[root, rest[0]]
+        name, subresource = (*rest[1:], "", "")[:2]
+        fault = next((f for f in self.faults if f.count and (f.method, f.kind) == (request.method, kind)), None)
+        if fault is not None:
+            fault.count -= 1
+            await asyncio.sleep(fault.delay_s)
+            if fault.status != 200:
+                return self._refuse(fault.status, "as told", dict(fault.headers))
+        self.before(request.method, kind, name)
+        self.requests.append((request.method, kind, name))
+        body = with_data(await request.json()) if request.can_read_body else {}
+        return self._carry_out(request, (kind, namespace, name), subresource, body)
+
+    def _refuse(self, status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+        return web.json_response({"kind": "Status", "message": message}, status=status, headers=headers)
+
+    def _carry_out(self, request: web.Request, key: tuple[str, str, str], subresource: str, body: Json) -> web.Response:
+        kind, namespace, name = key
+        if request.method == "GET" and not name:
+            return self._list(kind, namespace, request.query.get("labelSelector", ""))
+        if request.method == "POST":
+            name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
+            if (kind, namespace, name) in self.objects:
+                return self._refuse(409, "already exists")
+            return web.json_response(self.put({**body, "metadata": {**body["metadata"], "name": name}}), status=201)
+        live = self.objects.get(key)
+        if live is None and request.content_type == "application/apply-patch+yaml":
+            return web.json_response(self.put(body), status=201)
+        if live is None:
+            return self._refuse(404, "not found")
+        if request.method == "GET":
+            return web.json_response(live)
+        given = body.get("preconditions") or body.get("metadata", {})
+        for part in ("uid", "resourceVersion"):
+            if given.get(part, live["metadata"][part]) != live["metadata"][part]:
+                return self._refuse(409, f"{part} is another")
+        if request.method == "DELETE":
+            del self.objects[key]
+            return web.json_response({"kind": "Status"})
+        after = {**live, "status": body["status"]} if subresource == "status" else merged(live, body)
+        after["metadata"] = {**after["metadata"], "resourceVersion": str(next(self._numbers))}
+        self.objects[key] = after
+        return web.json_response(after)
+
+    def _list(self, kind: str, namespace: str, labels: str) -> web.Response:
+        wanted = dict(pair.split("=", 1) for pair in labels.split(",") if pair)
+        found = [
+            {part: value for part, value in item.items() if part not in ("kind", "apiVersion")}
+            for (k, n, _), item in sorted(self.objects.items())
+            if k == kind
+            and (not namespace or n == namespace)
+            and wanted.items() <= (item["metadata"].get("labels") or {}).items()
+        ]
+        root = RESOURCES[kind][0].split("/", 1)[1]
+        return web.json_response({"apiVersion": root, "kind": f"{kind}List", "metadata": {}, "items": found})
+
+
+def with_data(body: Json) -> Json:
+    """As the API server stores a Secret."""
+    texts = body.pop("stringData", {})
+    encoded = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
+    return {**body, "data": {**body.get("data", {}), **encoded}} if texts else body
+
+
+def merged(live: Json, patch: Json) -> Json:
+    """A JSON merge patch (RFC 7386)."""
+    found = dict(live)
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, dict):
+            found[name] = merged(found.get(name) or {}, value)
+        else:
+            found[name] = value
+    return found

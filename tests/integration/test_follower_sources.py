@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from lockmaster import AsyncClient
-from lockmaster.cli.local_cluster import LocalCluster, Member, free_ports
+from lockmaster.cli.local_cluster import LocalCluster, Member
+from lockmaster.cli.ports import free_ports
 
 WAIT = 60.0
 WRITES = 500

@@ -153,16 +153,19 @@ def code_named(code: CodeType, function: Function) -> CodeType | None:
     return None
 
 
-def swap(mutant: Mutant, function: Function) -> None:
+def living_functions() -> dict[tuple[str, Function], list[FunctionType]]:
+    """The functions of the modules, by module and name."""
+    modules = {str(SOURCE / f"{module}.py"): module for module in MODULES}
+    found = defaultdict(list)
+    for one in gc.get_objects():
+        if isinstance(one, FunctionType) and (module := modules.get(one.__code__.co_filename)):
+            found[module, (one.__code__.co_qualname, one.__code__.co_firstlineno)].append(one)
+    return found
+
+
+def swap(mutant: Mutant, function: Function, living: Sequence[FunctionType]) -> None:
     """Give the living function its mutated code."""
     new = code_named(compile(mutant.text(), str(mutant.path), "exec"), function)
-    living = [
-        one
-        for one in gc.get_objects()
-        if isinstance(one, FunctionType)
-        and one.__code__.co_filename == str(mutant.path)
-        and (one.__code__.co_qualname, one.__code__.co_firstlineno) == function
-    ]
     if new is None or not living:
         raise RuntimeError(f"no function {function} to mutate in {mutant.module}")
     for one in living:
@@ -267,6 +270,8 @@ class Swapping:
 
     def _loop(self, items: dict[str, pytest.Item]) -> None:
         killers: dict[tuple[str, Function], list[str]] = defaultdict(list)
+        living = living_functions()
+        gc.freeze()  # the children copy fewer pages
         for mutant in self._mutants:
             function = mutant.function
             if function is None:
@@ -276,7 +281,7 @@ class Swapping:
             names = list(dict.fromkeys((*killers[place], *names)))
 
             def work(pipe: int, mutant: Mutant = mutant, at: Function = function, names: list[str] = names) -> int:
-                swap(mutant, at)
+                swap(mutant, at, living[mutant.module, at])
                 for name in names:
                     if not passes(items[name]):
                         os.write(pipe, name.encode())
@@ -363,9 +368,7 @@ def run_all(mutants: Sequence[Mutant], done: Callable[[Mutant, str], None]) -> l
 
 
 def report(results: dict[Mutant, str], modules: Sequence[str], score_min: float) -> bool:
-    """Prints the survivors and a table of the scores; whether all reach `score_min`."""
-    for mutant in sorted((m for m, said in results.items() if said == "survived"), key=lambda m: (m.module, m.line)):
-        print(f"survived: {mutant.shown()}  [{mutant.operator.removeprefix('core/')} {mutant.occurrence}]")
+    """Prints a table of the scores; whether all reach `score_min`."""
     print(f"\n{'module':<12}{'mutants':>8}{'killed':>8}{'hung':>6}{'survived':>10}{'score':>8}")
     good = bool(results)
     for module in modules:
@@ -380,25 +383,37 @@ def report(results: dict[Mutant, str], modules: Sequence[str], score_min: float)
     return good
 
 
+def chosen(every: dict[str, list[Mutant]], count: int, seed: int) -> list[Mutant]:
+    """A random sample of `count` in all, as many of each module where it has them; 0: every mutant."""
+    share, generator, mutants = count // len(every), random.Random(seed), list[Mutant]()
+    for of in every.values():
+        some = of if not count or share >= len(of) else generator.sample(of, share)
+        mutants += sorted(some, key=lambda m: (m.line, m.operator, m.occurrence))
+    return mutants
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=0, help="a random sample of this many of all; 0: all of them")
+    parser.add_argument(
+        "--mutants", type=int, default=0, help="a random sample of this many, shared by the modules; 0: all"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--module", action="append", choices=MODULES, help="only this module; may be repeated")
     parser.add_argument("--score", type=float, default=90.0, help="per cent that each module must reach")
     options = parser.parse_args()
     os.chdir(ROOT)
     modules = options.module or list(MODULES)
-    mutants = [mutant for module in modules for mutant in mutants_of(module)]
-    whole = len(mutants)
-    if 0 < options.mutants < whole:
-        mutants = random.Random(options.seed).sample(mutants, options.mutants)
-        mutants.sort(key=lambda m: (modules.index(m.module), m.line, m.operator, m.occurrence))
-    print(f"{len(mutants)} of {whole} mutants of {', '.join(modules)}", flush=True)
+    every = {module: mutants_of(module) for module in modules}
+    mutants = chosen(every, options.mutants, options.seed)
+    print(f"{len(mutants)} of {sum(map(len, every.values()))} mutants of {', '.join(modules)}", flush=True)
     results: dict[Mutant, str] = {}
 
     def done(mutant: Mutant, said: str) -> None:
         results[mutant] = said
+        if said == "survived":
+            print(
+                f"survived: {mutant.shown()}  [{mutant.operator.removeprefix('core/')} {mutant.occurrence}]", flush=True
+            )
         if len(results) % 100 == 0:
             print(f"  {len(results)} done, {list(results.values()).count('survived')} survived", flush=True)
 

@@ -55,4 +55,4 @@ def latencies(round_trip_ns: int, rate: int, seconds: int) -> list[int]:
     return sorted(took)
 
 
-PARTS = (Part("commit latency in round trips, simulated", ("Lockmaster", "MicroRaft"), run),)
+PARTS = (Part("commit latency in round trips, simulated", ("Lockmaster", "MicroRaft, as stated"), run),)

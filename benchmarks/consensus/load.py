@@ -1,6 +1,6 @@
-"""A load that goes on until its standard input is closed, and then prints when each operation ended and what it took.
+"""A load that goes on until its standard input is closed, and then writes when each operation ended and what it took.
 
-    python -m benchmarks.consensus.load ENDPOINTS --ca FILE --clients 16 --pause-ms 20
+    python -m benchmarks.consensus.load ENDPOINTS RECORD.json --ca FILE --clients 16 --pause-ms 20
 
 Each task writes its own key, again and again. The clock is CLOCK_MONOTONIC, which all processes of a machine share.
 """
@@ -58,19 +58,24 @@ async def write_until_closed(client: AsyncClient, clients: int, pause: float) ->
     return record
 
 
-async def main() -> Record:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("endpoints")
-    parser.add_argument("--ca", type=Path)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--pause-ms", type=float, default=0.0)
-    given = parser.parse_args()
+async def main(given: argparse.Namespace) -> Record:
     tls = TLS(given.ca, None, None) if given.ca else None
     async with AsyncClient(tuple(given.endpoints.split(",")), tls=tls, insecure=tls is None) as client:
         return await write_until_closed(client, given.clients, given.pause_ms / 1000)
 
 
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("endpoints")
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--ca", type=Path)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--pause-ms", type=float, default=0.0)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
+    arguments = parse_arguments()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        found = runner.run(main())
-    print(json.dumps({"done": found.done, "errors": found.errors}))
+        found = runner.run(main(arguments))
+    arguments.record.write_text(json.dumps({"done": found.done, "errors": found.errors}))

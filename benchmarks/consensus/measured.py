@@ -181,7 +181,8 @@ class Load:
     """Steady writes from a process of their own; a context manager. Its record is there once it has ended."""
 
     def __init__(self, target: MeasuredCluster, setting: Setting, *, clients: int = 16, pause_ms: float = 0.0) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.consensus.load", target.endpoints]
+        self._record = target.members[0].directory.with_name("load.json")
+        self._command = [sys.executable, "-m", "benchmarks.consensus.load", target.endpoints, str(self._record)]
         self._command += ["--clients", str(clients), "--pause-ms", str(pause_ms)]
         if setting.tls is not None:
             self._command += ["--ca", str(setting.tls.ca)]
@@ -189,14 +190,14 @@ class Load:
         self.errors: list[str] = []
 
     def __enter__(self) -> Load:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
         return self
 
     def __exit__(self, kind: Any, error: Any, at: Any) -> None:
         try:
-            output, _ = self._process.communicate(timeout=STOP_SECONDS)
+            self._process.communicate(timeout=STOP_SECONDS)
             if self._process.returncode == 0:
-                answer = json.loads(output)
+                answer = json.loads(self._record.read_text())
                 self.done = [(ended, took) for ended, took in answer["done"]]
                 self.errors = answer["errors"]
             elif error is None:

@@ -28,7 +28,7 @@ from benchmarks.consensus.measured import (
 from benchmarks.consensus.part import Figure, Part, Runs, Setting, bounded, paired
 
 STATE_MIB, STATE_MIB_QUICK = 1024, 48
-FILL_SECONDS = 150.0
+FILL_SECONDS = 120.0
 INSTALL_SECONDS = 300.0
 VALUE_BYTES = 128 << 10
 SHORT_LOG = {"retained_entries_min": 64, "log_bytes_max": 8 << 20}
@@ -63,6 +63,10 @@ def run(setting: Setting) -> list[Figure]:
     with cluster(setting, ("full",) * 3, {"": SHORT_LOG}) as group:
         size = fill(group, setting, size, 1_000_000, VALUE_BYTES, FILL_SECONDS)
         setting.say(f"a state of {size >> 20} MiB")
+        first = one(group, setting)
+        setting.say(
+            f"the first, for which all make a snapshot: {first.seconds:.1f} s, {first.share:.1%} from the leader"
+        )
         for _ in range(1 if setting.quick else max(1, setting.rounds // 2)):
             for several, runs in ((True, sides[0]), (False, sides[1])):
                 set_level(group, LEVEL if several else LEVEL - 1)
@@ -71,7 +75,7 @@ def run(setting: Setting) -> list[Figure]:
                 done = runs[-1]
                 named = "several sources" if several else "one source"
                 setting.say(f"{named}: {done.seconds:.1f} s, {done.share:.1%} from the leader")
-    return figures(size, sides)
+    return [*about_the_first(size, first), *figures(sides)]
 
 
 def one(group: MeasuredCluster, setting: Setting) -> Run:
@@ -132,22 +136,26 @@ def ask_gate(group: MeasuredCluster, operation: int) -> None:
             time.sleep(0.2)
 
 
-def figures(size: int, runs: Runs[Run]) -> list[Figure]:
-    """Times, shares, memory and stalls."""
-    child = "a sender's child that makes the snapshot"
+def about_the_first(size: int, first: Run) -> list[Figure]:
+    """The installation for which leader and followers had to make the snapshot."""
+    child = mib(*(cost.children_rss_peak for cost in first.senders))
+    stalls = [1e3 * cost.stall for cost in first.senders]
     return [
         Figure("state", "MiB", size / 2**20, size / 2**20),
+        Figure("the first, while the snapshot is made: time until it has everything", "s", first.seconds),
+        Figure("peak memory of a child that makes it", "MiB", child, None, RSS_MAX, absolute=True),
+        Figure("longest stall of the leader's loop meanwhile", "ms", stalls[0]),
+        Figure("of another sender's loop", "ms", max(stalls[1:])),
+    ]
+
+
+def figures(runs: Runs[Run]) -> list[Figure]:
+    """Times, shares, memory and stalls once the snapshot is there."""
+    return [
         paired("time from its first answer until it has everything", "s", runs, lambda run: run.seconds),
         bounded("leader's share of the bytes", "", runs, lambda run: run.share),
         bounded("peak memory of the member that installs", "MiB", runs, lambda run: mib(run.joiner.rss_peak), RSS_MAX),
         bounded("peak memory of a sender", "MiB", runs, lambda run: mib(*(c.rss_peak for c in run.senders)), RSS_MAX),
-        bounded(
-            f"peak memory of {child}",
-            "MiB",
-            runs,
-            lambda run: mib(*(c.children_rss_peak for c in run.senders)),
-            RSS_MAX,
-        ),
         bounded("longest stall of the leader's loop", "ms", runs, lambda run: 1e3 * run.senders[0].stall),
         bounded("of another sender's loop", "ms", runs, lambda run: 1e3 * max(c.stall for c in run.senders[1:])),
         bounded("of the installing member's loop", "ms", runs, lambda run: 1e3 * run.joiner.stall),

@@ -3,9 +3,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))) python3)
 RUN := .venv/bin/python
 SEEDS ?= 500
+MUTANTS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench compile sim mutants spec spec-deep spec-mutants spec-traces generate lock cluster cluster-down e2e clean
+.PHONY: help setup demo test check fix bench compile sim mutants mutation spec spec-deep spec-mutants spec-traces generate lock cluster cluster-down e2e clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +39,10 @@ sim: setup ## the seeded simulator: make sim SEEDS=500
 
 mutants: setup ## every known Raft bug put back in: the simulator must find each one
 	@$(RUN) -m lockmaster_raft.testing mutants
+
+mutation: setup ## small changes to the decisive modules: tests must notice 90 %; make mutation MUTANTS=200 SEED=1 samples
+	@$(PYTHON) tools/setup.py --mutation
+	@$(RUN) tools/mutation.py --mutants $(MUTANTS) $(if $(SEED),--seed $(SEED)) $(foreach name,$(MODULE),--module $(name))
 
 spec: setup ## the TLA+ specification, checked by TLC, and the known bugs that violate it (skipped without Java)
 	@$(RUN) raft/spec/run.py spec mutants

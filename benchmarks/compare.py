@@ -2,6 +2,8 @@
 
     python -m benchmarks.compare --rounds 3 --seconds 5 --only locks
 
+Then the parts of benchmarks/consensus, which compare the consensus core with itself.
+
 Each round runs every case on one and then on the other (A B A B …), so that a machine that gets slower or faster
 meets both; the table shows the medians, and the ratios of neighbouring runs. Both have the same TLS, heartbeat and
 election times, number of workers, connections and sessions; etcd's driver is its own Go client.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -25,6 +28,8 @@ from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, TlsFiles
 
 from benchmarks import certificates, report, telemetry
 from benchmarks.cases import CASES, Case, Row
+from benchmarks.consensus import every
+from benchmarks.consensus.part import Part, Setting
 from benchmarks.etcd_cluster import EtcdCluster, NoEtcd, Programs, build, parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,13 +135,14 @@ def steady(bench: Bench, rows: Sequence[Row], say: Any) -> None:
             say(f"{case.title}: {report.shown(row.ratio('rate'), 'p50')} × the rate so far")
 
 
+def report_progress(started: float, text: str) -> None:
+    """A line with the seconds since then."""
+    print(f"{time.monotonic() - started:6.0f}s  {text}", file=sys.stderr, flush=True)
+
+
 def run(bench: Bench, rows: Sequence[Row], rounds: int) -> None:
     """Every case, `rounds` times, interleaved."""
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - started:6.0f}s  {text}", file=sys.stderr, flush=True)
-
+    say = functools.partial(report_progress, time.monotonic())
     kills = [row for row in rows if row.case.workload == "failover"]
     overheads = [row for row in rows if row.case.compares_telemetry]
     others = [row for row in rows if row not in kills and row not in overheads]
@@ -182,46 +188,73 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Lockmaster and etcd side by side.")
     parser.add_argument("--rounds", type=int, default=3, help="times every case runs on each side")
     parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a run, after a second of warm-up")
-    parser.add_argument("--only", action="append", help="cases whose title has this in it; may be repeated")
+    parser.add_argument("--only", action="append", help="cases and parts whose title has this in it; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="consensus parts in seconds: that they work, not how fast")
     parser.add_argument("--no-tls", action="store_true", help="plaintext on both sides")
     parser.add_argument("--pure", action="store_true", help="Lockmaster's core uncompiled, as pip installs it")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where JSON and plot go")
     return parser.parse_args()
 
 
+def chosen(title: str, only: Sequence[str] | None) -> bool:
+    """Whether --only wants it."""
+    return not only or any(part in title for part in only)
+
+
+def compare_with_etcd(
+    rows: Sequence[Row], scratch: Path, tls: TlsFiles | None, arguments: argparse.Namespace
+) -> Programs | None:
+    """Every case on both sides; what etcd was, where one was needed."""
+    programs = None
+    if not all(row.case.compares_telemetry for row in rows):
+        print("bench: building etcd and its driver (a minute the first time)", file=sys.stderr, flush=True)
+        programs = build(scratch / "bin")
+    run(Bench(programs, tls, scratch, arguments.seconds), rows, arguments.rounds)
+    return programs
+
+
 def main() -> int:
     arguments = parse_arguments()
-    rows = [Row(case) for case in CASES if not arguments.only or any(part in case.title for part in arguments.only)]
-    if not rows or arguments.rounds < 1 or arguments.seconds <= 0:
-        print(f"bench: nothing to run; cases: {', '.join(case.title for case in CASES)}", file=sys.stderr)
+    rows = [Row(case) for case in CASES if chosen(case.title, arguments.only)]
+    parts: list[Part] = [part for part in every.PARTS if chosen(part.title, arguments.only)]
+    if not (rows or parts) or arguments.rounds < 1 or arguments.seconds <= 0:
+        titles = ", ".join([case.title for case in CASES] + [part.title for part in every.PARTS])
+        print(f"bench: nothing to run; cases and parts: {titles}", file=sys.stderr)
         return 2
     scratch = ROOT / ".build" / "bench"
-    core = choose_core(arguments.pure)
-    try:
-        programs = None
-        scratch.mkdir(parents=True, exist_ok=True)
-        if not all(row.case.compares_telemetry for row in rows):
-            print("bench: building etcd and its driver (a minute the first time)", file=sys.stderr, flush=True)
-            programs = build(scratch / "bin")
-        with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            tls = None if arguments.no_tls else certificates.make(Path(directory))
-            run(Bench(programs, tls, scratch, arguments.seconds), rows, arguments.rounds)
-    except (NoEtcd, ClusterFailed) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    out: Path = arguments.out
     facts = {
         **report.machine(),
-        **({"etcd": etcd_version(programs)} if programs else {}),
-        "core": core,
+        "core": choose_core(arguments.pure),
         "TLS": not arguments.no_tls,
         "rounds": arguments.rounds,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    report.print_table(rows, facts)
-    report.write_json(rows, facts, arguments.out / "etcd.json")
-    report.plot(rows, arguments.out / "etcd.png")
-    print(f"{arguments.out / 'etcd.json'} and etcd.png written", file=sys.stderr)
+    try:
+        for place in (scratch, out):
+            place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            tls = None if arguments.no_tls else certificates.make(Path(directory))
+            if rows:
+                programs = compare_with_etcd(rows, scratch, tls, arguments)
+                about = {"etcd": etcd_version(programs)} if programs else {}
+                write_comparison(rows, {**facts, **about}, out)
+            if parts:
+                say = functools.partial(report_progress, time.monotonic())
+                setting = Setting(tls, scratch, arguments.quick, arguments.rounds, say)
+                every.run(parts, setting, {**facts, "quick": arguments.quick}, out / "consensus.json")
+                print(f"{out / 'consensus.json'} written", file=sys.stderr)
+    except (NoEtcd, ClusterFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def write_comparison(rows: Sequence[Row], facts: dict[str, Any], out: Path) -> None:
+    """The table on standard output, JSON and plot to `out`."""
+    report.print_table(rows, facts)
+    report.write_json(rows, facts, out / "etcd.json")
+    report.plot(rows, out / "etcd.png")
+    print(f"{out / 'etcd.json'} and etcd.png written", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def lock(uv: str) -> None:
     """Writes constraints.txt: exact versions for every supported Python, no index or host in it."""
     command = [uv, "pip", "compile", "--quiet", "--universal", "--upgrade", "--python-version", "3.11"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header"]
-    command += ["--group", "dev", "--group", "bench", "--extra", "server"]
+    command += ["--group", "dev", "--group", "bench", "--group", "mutation", "--extra", "server"]
     command += ["raft/pyproject.toml", "service/pyproject.toml", "operator/pyproject.toml"]
     answer = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in answer.stdout.splitlines() if "==" in line and line.split("==")[0] not in OWN_PACKAGES]
@@ -102,6 +102,7 @@ def main() -> int:
     """Sets up, or with --lock refreshes constraints.txt. Exit code 2 if something must be installed first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", action="store_true", help="also what only the benchmarks need")
+    parser.add_argument("--mutation", action="store_true", help="also what only make mutation needs")
     parser.add_argument("--lock", action="store_true", help="write constraints.txt from the registry's newest versions")
     arguments = parser.parse_args()
     if line := missing_tools():
@@ -111,7 +112,8 @@ def main() -> int:
             lock(find_uv())
             return 0
         wanted = fingerprint()
-        groups = ["dev", "bench"] if arguments.bench else ["dev"]
+        extra = [name for name in ("bench", "mutation") if getattr(arguments, name)]
+        groups = ["dev", *extra]
         stamp = VENV / f".setup-{groups[-1]}"
         if stamp.exists() and stamp.read_text() == wanted:
             return 0

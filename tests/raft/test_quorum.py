@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.quorum import has_quorum, is_lost, majority, quorum_value
+from lockmaster_raft.quorum import commit_value, has_quorum, is_lost, is_reduced, majority, majority_value, quorum_value
 
 ids = st.sets(st.integers(1, 9).map(NodeId), max_size=7)
+answers = st.dictionaries(st.integers(1, 9).map(NodeId), st.integers(0, 20))
 
 
 def quorums(voters: set[NodeId]) -> list[set[NodeId]]:
@@ -30,7 +32,7 @@ def test_has_quorum_is_the_definition(voters: set[NodeId], outgoing: set[NodeId]
     assert has_quorum(sorted(voters), sorted(outgoing), granted) == twin
 
 
-@given(voters=ids.filter(bool), outgoing=ids, values=st.dictionaries(st.integers(1, 9).map(NodeId), st.integers(0, 20)))
+@given(voters=ids.filter(bool), outgoing=ids, values=answers)
 def test_quorum_value_is_the_largest_that_a_quorum_reaches(
     voters: set[NodeId], outgoing: set[NodeId], values: dict[NodeId, int]
 ) -> None:
@@ -66,3 +68,44 @@ def test_i11_quorums_of_single_step_changes_intersect(voters: set[NodeId], chang
 
 def test_nobody_is_a_quorum_of_an_empty_configuration() -> None:
     assert not has_quorum((), (), {NodeId(1)})
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(voters=ids, outgoing=ids, refused=ids)
+def test_4_3_lost_means_the_same_in_a_joint_change(
+    voters: set[NodeId], outgoing: set[NodeId], refused: set[NodeId]
+) -> None:
+    old = sorted(outgoing)
+    assert is_lost(sorted(voters), old, refused) == (not has_quorum(sorted(voters), old, (voters | outgoing) - refused))
+
+
+def test_no_voters_at_all_reach_nothing() -> None:
+    assert majority_value(()) == 0
+    assert quorum_value((), (), {NodeId(1): 5}) == 0
+
+
+def test_even_sizes_from_four_on_may_have_a_reduced_commit_quorum() -> None:
+    assert [n for n in range(33) if is_reduced(n)] == list(range(4, 33, 2))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(matches=st.lists(st.integers(0, 20), min_size=1, max_size=12), outgoing=ids)
+def test_the_reduced_commit_value_is_the_largest_that_half_of_an_even_number_reaches(
+    matches: list[int], outgoing: set[NodeId]
+) -> None:
+    values = {NodeId(at): match for at, match in enumerate(matches, 1)}
+    found, count = commit_value(list(values), sorted(outgoing), values), len(values)
+    if outgoing or count < 4 or count % 2:
+        assert found == quorum_value(list(values), sorted(outgoing), values)
+        return
+    assert sum(match >= found for match in matches) >= count // 2
+    assert sum(match > found for match in matches) < count // 2
+
+
+@pytest.mark.parametrize("count", [4, 6, 8])
+def test_half_of_an_even_number_commits_and_one_fewer_does_not(count: int) -> None:
+    voters = [NodeId(v) for v in range(1, count + 1)]
+    half = dict.fromkeys(voters[: count // 2], 7)
+    assert commit_value(voters, (), half) == 7
+    assert commit_value(voters, (), dict.fromkeys(voters[: count // 2 - 1], 7)) == 0  # who has not answered counts as 0
+    assert commit_value(voters, voters[:3], half) == 0  # never in a joint change

@@ -454,6 +454,11 @@ class Core:
         return self.role is LEADER and not self.full_here
 
     @property
+    def holds_state(self) -> bool:
+        """Whether the state here is this member's own: a DEMOTING voter's too, until D2 is appended (I9)."""
+        return self.machine and self.side is None and not self.is_witness(self.node_id)
+
+    @property
     def witness_level(self) -> bool:
         """Whether level 2 is active: the one place that I13 and all that came with it look at.
 

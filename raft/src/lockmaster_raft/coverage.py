@@ -143,7 +143,7 @@ def offer_anchor(core: Core, p: Progress) -> None:
     full one.
     """
     p.offered_at = core.now
-    if core.is_caretaker:
+    if not core.holds_state:  # I4
         return
     at, own = coverage(core), core.log.base.index
     member = core.committed_configuration.member(p.member_id)

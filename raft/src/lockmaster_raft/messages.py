@@ -255,7 +255,7 @@ class WitnessReport:
     """Answer to Coverage: what this member's log holds, and how far its promotion is.
 
     `snapshot_min` > 0: P2 wants a snapshot at or above that index (its P1's). `ready_epoch` > 0: `sm_ready` of that
-    promotion is durable and the side state has applied `ready_index`.
+    promotion is durable and the side state has applied `ready_index`. `log_bytes` is 0 until D2 is committed here.
     """
 
     header: Header

@@ -49,7 +49,7 @@ def offer(core: Core, p: Progress) -> None:
         if now - p.offered_at >= wait:
             offer_anchor(core, p)
         return
-    if core.is_caretaker:
+    if not core.holds_state:  # I4
         p.offered_at = now
         return
     snapshot = _own_snapshot(core, core.log.base.index)

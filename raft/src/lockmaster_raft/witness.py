@@ -76,10 +76,13 @@ def on_coverage(core: Core, m: Coverage) -> None:
     promotion = core.side
     wanting = promotion is not None and promotion.stage is SideStage.FETCHING
     ready = promotion is not None and promotion.stage is SideStage.READY
+    committed = core.committed_configuration.member(core.node_id)
+    # Before it knows D2 committed it may cut nothing: what it holds from before is no pressure (I9).
+    was_full = committed is not None and committed.is_full
     report = WitnessReport(
         core.header(m.header.sender),
         Index(core.log.base.index + 1),
-        core.log.bytes_above(core.log.base.index),
+        0 if was_full else core.log.bytes_above(core.log.base.index),
         core.config.witness_log_bytes_max,
         core.free_bytes,
         promotion.snapshot_min if wanting and promotion is not None else Index(0),

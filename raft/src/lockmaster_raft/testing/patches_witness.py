@@ -150,6 +150,22 @@ WITNESS_MUTANTS: Final = (
         TESTS + "witness.py",
     ),
     _mutant(
+        "demoting_leader_keeps_its_state_to_itself",
+        "found here, seed 165",
+        "snapshot.py",
+        "    if not core.holds_state:  # I4\n",
+        "    if core.is_caretaker:\n",
+        TESTS + "demotion.py",
+    ),
+    _mutant(
+        "log_of_a_former_full_member_is_pressure",
+        "raft.md §4",
+        "witness.py",
+        "        0 if was_full else core.log",
+        "        core.log",
+        TESTS + "demotion.py",
+    ),
+    _mutant(
         "joint_change_left_before_it_is_committed",
         "row 46",
         "members.py",

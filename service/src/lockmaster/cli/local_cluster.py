@@ -82,13 +82,18 @@ class LocalCluster:
         roles: tuple[str, ...] = (),
         tls: TlsFiles | None = None,
         arguments: tuple[str, ...] = (),
+        module: str = "lockmaster.cli.tethered",
     ):
-        """`roles`: "full" or "witness" for each member, the first full; none given: `size` full ones."""
+        """`roles`: "full" or "witness" for each member, the first full; none given: `size` full ones.
+
+        `module` is what runs a member: it takes the command line and ends with this process, as tethered.py does.
+        """
         roles = roles or ("full",) * size
         ports = free_ports(2 * len(roles))
         self._directory = directory
         self._tls = tls
         self._arguments = arguments
+        self._module = module
         self.members = [
             self._place(directory, number, role, *ports[2 * number - 2 : 2 * number])
             for number, role in enumerate(roles, 1)
@@ -135,7 +140,7 @@ class LocalCluster:
 
     def start_member(self, member: Member, *, join: bool = True) -> None:
         """Starts one member, blank or with what it had; without `join` a blank one waits to be added."""
-        command = [sys.executable, "-m", "lockmaster.cli.tethered", "serve", "--name", member.name]
+        command = [sys.executable, "-m", self._module, "serve", "--name", member.name]
         command += ["--data-dir", str(member.directory), *self._arguments, *member.arguments]
         command += ["--listen-client", member.client_address, "--listen-peer", member.peer_address]
         for witness in self.witnesses:

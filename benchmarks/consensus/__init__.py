@@ -1,0 +1,1 @@
+"""What the consensus core costs and gains, against itself: the other half of `make bench` (docs/benchmarks.md)."""

@@ -1,0 +1,94 @@
+"""Elections at their edges: what `make mutation` showed that no test held (docs/mutation.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.messages import PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply
+from lockmaster_raft.ready import Role
+
+from .rig import Rig, base, config_entry, configuration, entries, header, member
+from .test_elections import LATER, patient, pre_vote, request_vote
+from .test_witness import no, witness
+
+
+def test_4_2_3_a_sole_voter_is_never_sticky_for_nobody_else_can_lead() -> None:
+    rig = Rig(conf=configuration((1,), (2,), full_min=1))
+    rig.receive(request_vote(2, 5, (9, 4)))
+    assert rig.only(RequestVoteReply).granted
+
+
+def test_i3_a_witness_waits_no_less_than_half_an_election_timeout_for_silent_full_replicas() -> None:
+    rig = witness(5)
+    rig.tick(LATER)
+    no(rig, 1, (2, 1), granted=True)
+    no(rig, 4, (3, 1), granted=True)
+    rig.tick(rig.config.election_timeout_ns // 2 - 1)
+    assert rig.node.role is Role.PRE_CANDIDATE
+
+
+@pytest.mark.parametrize(("last", "goes_on"), [((9, 1), False), ((3, 1), False), ((2, 1), True)])
+def test_i3_a_witness_leaves_the_campaign_to_a_full_replica_that_refuses_it_and_is_not_behind(
+    last: tuple[int, int], *, goes_on: bool
+) -> None:
+    rig = witness(5)
+    rig.tick(LATER)
+    no(rig, 1, last)
+    assert (rig.node.role is Role.PRE_CANDIDATE) == goes_on
+
+
+@pytest.mark.parametrize("message", [pre_vote(9, 1, (9, 9)), request_vote(9, 2, (9, 9))])
+def test_i12_an_id_that_was_never_minted_is_not_told_that_it_was_removed(message: PreVote | RequestVote) -> None:
+    rig = patient()
+    rig.receive(message)
+    assert rig.sent(Removed) == []
+
+
+def test_i12_a_member_of_an_uncommitted_configuration_is_answered() -> None:
+    known = replace(configuration(), next_member_id=NodeId(5))
+    rig = Rig(start=base(known), log=[config_entry(2, 1, known.with_member(member(4)))])
+    rig.tick(LATER)
+    rig.receive(pre_vote(4, 1, (9, 1)))
+    assert rig.sent(Removed) == []
+    assert rig.only(PreVoteReply).granted
+
+
+def test_9_6_a_pre_vote_for_the_term_that_we_are_in_comes_too_late() -> None:
+    rig = Rig(log=entries(2, 1, 1), term=3)
+    rig.tick(LATER)
+    rig.receive(pre_vote(2, 2, (9, 2)))
+    assert rig.only(PreVoteReply).reason == "term"
+
+
+def test_9_6_a_pre_vote_reply_for_another_term_counts_nothing() -> None:
+    rig = patient()
+    ask = rig.sent(PreVote)[0]
+    rig.receive(PreVoteReply(header(2, 1), Term(ask.next_term + 1), ask.round_id, True, "", Index(3), Term(1)))
+    assert rig.node.role is Role.PRE_CANDIDATE
+
+
+def test_3_4_a_candidate_asked_in_its_own_term_stays_one() -> None:
+    """Whatever the term: numbers above 256 are equal without being identical."""
+    rig = Rig(log=entries(2, 1, 1), term=999)
+    rig.tick(LATER)
+    ask = rig.sent(PreVote)[0]
+    rig.receive(PreVoteReply(header(2, 999), Term(ask.next_term), ask.round_id, True, "", Index(3), Term(1)))
+    rig.tick(rig.config.election_timeout_ns // 2)
+    assert rig.node.role is Role.CANDIDATE
+    rig.receive(request_vote(3, int("1000"), (3, 1)))
+    assert rig.only(RequestVoteReply).reason in ("voted", "sticky")
+    assert rig.node.role is Role.CANDIDATE
+
+
+@pytest.mark.parametrize(("reason", "role"), [("sticky", Role.FOLLOWER), ("log", Role.CANDIDATE)])
+def test_4_2_3_a_sticky_voter_s_refusal_in_its_own_older_term_counts(reason: str, role: Role) -> None:
+    rig = patient()
+    ask = rig.sent(PreVote)[0]
+    rig.receive(PreVoteReply(header(2, 1), ask.next_term, ask.round_id, True, "", Index(3), Term(1)))
+    rig.synced()
+    assert rig.node.role is Role.CANDIDATE
+    for voter in (2, 3):
+        rig.receive(RequestVoteReply(header(voter, 1), False, reason, Index(3), Term(1)))
+    assert rig.node.role is role

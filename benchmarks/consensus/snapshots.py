@@ -70,7 +70,7 @@ def run(setting: Setting) -> list[Figure]:
         for _ in range(1 if setting.quick else max(1, setting.rounds // 2)):
             for several, runs in ((True, sides[0]), (False, sides[1])):
                 set_level(group, LEVEL if several else LEVEL - 1)
-                group.lead_by(next(member for member in group.members if member is not group.leader()))
+                group.lead_by(next(member for member in group.members if member is not group.the_leader()))
                 runs.append(one(group, setting))
                 done = runs[-1]
                 named = "several sources" if several else "one source"
@@ -80,9 +80,7 @@ def run(setting: Setting) -> list[Figure]:
 
 def one(group: MeasuredCluster, setting: Setting) -> Run:
     """A blank member joins under a steady load, has everything, and goes."""
-    leader = group.leader()
-    if leader is None:
-        raise ClusterFailed("no leader")
+    leader = group.the_leader()
     senders = [leader, *(member for member in group.members if member is not leader)]
     joiner = group.prepare(group.add(arguments=("--learner",)), SHORT_LOG)
     with Load(group, setting, pause_ms=LOAD_PAUSE_MS):

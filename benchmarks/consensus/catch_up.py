@@ -28,6 +28,7 @@ LEADER_SHARE_MAX = 0.05
 TIME_RATIO_MAX = 0.7
 P99_RATIO_MAX = 1.2
 ATTEMPTS = 3
+FALLEN_BACK = "ranges_fallen_back"
 
 
 class LeadershipMoved(ClusterFailed):
@@ -42,6 +43,8 @@ class Run:
     seconds: float
     by_leader: int
     by_others: int
+    fallen_back: int
+    """Ranges that the leader sent itself after all, because nobody else did in time."""
     quiet_p99: float
     busy_p99: float
 
@@ -88,6 +91,7 @@ def one(group: MeasuredCluster, setting: Setting, leader: Member, behind: Member
     others = [member for member in group.members if member is not behind]
     kind = f"peer_bytes_to_{behind_id}"
     before = {member.name: group.counter(member, kind) for member in others}
+    fallen_back = group.counter(leader, FALLEN_BACK)
     with Load(group, setting, pause_ms=LOAD_PAUSE_MS) as load:
         time.sleep(1 + QUIET_SECONDS)
         quiet_until = time.monotonic()
@@ -101,9 +105,10 @@ def one(group: MeasuredCluster, setting: Setting, leader: Member, behind: Member
     time.sleep(COUNTERS_LATE_SECONDS)
     sent = {member.name: group.counter(member, kind) - before[member.name] for member in others}
     by_leader = sent.pop(leader.name)
+    fallen_back = group.counter(leader, FALLEN_BACK) - fallen_back
     quiet = load.latency(quiet_until - QUIET_SECONDS, quiet_until, 0.99)
     busy = load.latency(quiet_until, ended, 0.99)
-    return Run(size, ended - began, by_leader, sum(sent.values()), quiet, busy)
+    return Run(size, ended - began, by_leader, sum(sent.values()), fallen_back, quiet, busy)
 
 
 def until_it_answers(group: MeasuredCluster, member: Member) -> float:
@@ -121,6 +126,7 @@ def figures(runs: Runs[Run]) -> list[Figure]:
     return [
         paired("log it lacked", "MiB", runs, lambda run: run.size / 2**20),
         bounded("leader's share of the bytes to it", "", runs, lambda run: run.share, LEADER_SHARE_MAX),
+        bounded("ranges that fell back on the leader", "", runs, lambda run: run.fallen_back),
         paired("time until it has everything", "s", runs, lambda run: run.seconds, TIME_RATIO_MAX),
         paired("group's p99 before", "ms", runs, lambda run: 1e3 * run.quiet_p99),
         paired("group's p99 meanwhile", "ms", runs, lambda run: 1e3 * run.busy_p99),

@@ -148,13 +148,22 @@ class Cost:
 
     cpu_seconds: float
     rss_peak: float
+    rss_first: float
+    """When the time began."""
+    anonymous_peak: float
+    """Of that what is no page of a file."""
     children_rss_peak: float
     traffic: float
     """Bytes sent and received."""
     written: float
     """Bytes written to the disk by its own process."""
     stall: float
-    """Seconds: the longest time that its event loop was late."""
+    """Seconds: the longest time that its event loop was late, its waits for a processor left out."""
+
+    @property
+    def risen(self) -> float:
+        """How far the memory rose above where it was."""
+        return self.rss_peak - self.rss_first
 
 
 def cost(member: Member, start: float, until: float) -> Cost:
@@ -164,6 +173,8 @@ def cost(member: Member, start: float, until: float) -> Cost:
     return Cost(
         last["cpu"] - first["cpu"],
         max(sample["rss"] for sample in seen),
+        first["rss"],
+        max(sample["anonymous"] for sample in seen),
         max(sample["children_rss"] for sample in seen),
         last["sent"] + last["received"] - first["sent"] - first["received"],
         last["written"] - first["written"],

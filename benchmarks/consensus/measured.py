@@ -24,6 +24,7 @@ from lockmaster import TLS, AsyncClient
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.bench.samples import quantile
 from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, Member, free_ports
+from lockmaster.errors import LockmasterError
 
 from benchmarks.consensus.member import RAFT, SAMPLES
 from benchmarks.consensus.part import Setting
@@ -65,29 +66,33 @@ class MeasuredCluster(LocalCluster):
         with self._channel(member) as channel:
             yield admin_pb2_grpc.AdminStub(channel)
 
+    def the_leader(self) -> Member:
+        """The leader, waited for: on a busy machine an election may be going on. Raises ClusterFailed."""
+        deadline = time.monotonic() + CALL_SECONDS
+        while time.monotonic() < deadline:
+            leader = self.leader()
+            if leader is not None:
+                return leader
+            time.sleep(0.1)
+        raise ClusterFailed(f"no leader for {CALL_SECONDS:.0f} s")
+
     def lead_by(self, member: Member) -> None:
         """Moves the leadership to this member, if it isn't there. Raises ClusterFailed."""
         wanted = self.id_of(member)
         deadline = time.monotonic() + CALL_SECONDS
-        refused = "no leader"
         while time.monotonic() < deadline:
-            leader = self.leader()
+            leader = self.the_leader()
             if leader is member:
                 return
-            if leader is not None:
-                with self.admin(leader) as calls, contextlib.suppress(grpc.RpcError):
-                    calls.TransferLeadership(admin_pb2.TransferLeadershipRequest(target=wanted), timeout=CALL_SECONDS)
-                    continue
-                refused = f"{leader.name} refused"
+            with self.admin(leader) as calls, contextlib.suppress(grpc.RpcError):
+                calls.TransferLeadership(admin_pb2.TransferLeadershipRequest(target=wanted), timeout=CALL_SECONDS)
+                continue
             time.sleep(0.2)
-        raise ClusterFailed(f"{member.name} does not lead after {CALL_SECONDS:.0f} s ({refused})")
+        raise ClusterFailed(f"{member.name} does not lead after {CALL_SECONDS:.0f} s")
 
     def remove(self, member: Member) -> None:
         """Removes a member for good, process and place."""
-        leader = self.leader()
-        if leader is None:
-            raise ClusterFailed("no leader")
-        with self.admin(leader) as calls:
+        with self.admin(self.the_leader()) as calls:
             calls.RemoveMember(admin_pb2.RemoveMemberRequest(member_id=self.id_of(member)), timeout=CALL_SECONDS)
         if member.running:
             self.kill(member)
@@ -97,10 +102,9 @@ class MeasuredCluster(LocalCluster):
 
     def tip(self) -> int:
         """The commit index as the leader knows it."""
-        leader = self.leader()
-        status = self.status(leader, CALL_SECONDS) if leader is not None else None
+        status = self.status(self.the_leader(), CALL_SECONDS)
         if status is None:
-            raise ClusterFailed("no leader")
+            raise ClusterFailed("the leader does not answer")
         return int(status.commit_index)
 
 
@@ -144,13 +148,22 @@ class Cost:
 
     cpu_seconds: float
     rss_peak: float
+    rss_first: float
+    """When the time began."""
+    anonymous_peak: float
+    """Of that what is no page of a file."""
     children_rss_peak: float
     traffic: float
     """Bytes sent and received."""
     written: float
     """Bytes written to the disk by its own process."""
     stall: float
-    """Seconds: the longest time that its event loop was late."""
+    """Seconds: the longest time that its event loop was late, its waits for a processor left out."""
+
+    @property
+    def risen(self) -> float:
+        """How far the memory rose above where it was."""
+        return self.rss_peak - self.rss_first
 
 
 def cost(member: Member, start: float, until: float) -> Cost:
@@ -160,6 +173,8 @@ def cost(member: Member, start: float, until: float) -> Cost:
     return Cost(
         last["cpu"] - first["cpu"],
         max(sample["rss"] for sample in seen),
+        first["rss"],
+        max(sample["anonymous"] for sample in seen),
         max(sample["children_rss"] for sample in seen),
         last["sent"] + last["received"] - first["sent"] - first["received"],
         last["written"] - first["written"],
@@ -232,8 +247,12 @@ def fill(target: MeasuredCluster, setting: Setting, size: int, keys: int, value_
                 for number in numbers:
                     if time.monotonic() > deadline:
                         return
-                    await config.put(f"k{number % keys:06}", number.to_bytes(8, "big") + os.urandom(value_bytes - 8))
-                    written += value_bytes
+                    value = number.to_bytes(8, "big") + os.urandom(value_bytes - 8)
+                    while time.monotonic() < deadline:
+                        with contextlib.suppress(LockmasterError):  # on a busy machine a leader may be lost
+                            await config.put(f"k{number % keys:06}", value)
+                            written += value_bytes
+                            break
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(WRITERS):

@@ -1,7 +1,8 @@
 """One member as `lockmaster serve`, that also writes down what it costs: run by LocalCluster in tethered.py's place.
 
 Four times a second one JSON line goes to the file that BENCH_SAMPLES names: memory of this process and of its children,
-processor time, bytes through TCP sockets, and the longest time that the event loop was late since the last line.
+processor time, bytes through TCP sockets and to disks, and the longest time that the event loop was late since the last
+line (its waits for a processor left out).
 BENCH_RAFT has settings of the consensus core as JSON that `serve` has no flags for, for both sides of a comparison.
 """
 
@@ -44,20 +45,25 @@ class Probe:
         self._file = path.open("a", buffering=1)
         self._late = 0.0
         self._due = 0.0
+        self._waited = 0.0
+        """Seconds that the loop's thread could have run and had no processor: on a busy machine no stall of its own."""
         self._sockets: dict[str, tuple[int, int]] = {}
 
     def start(self) -> None:
         """In the event loop, once it serves."""
         loop = asyncio.get_running_loop()
+        statistics = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
 
         def turn() -> None:
             now = time.monotonic()
-            self._late = max(self._late, now - self._due)
-            self._due = now + TURN_SECONDS
+            waited = int(os.pread(statistics, 128, 0).split()[1]) / 1e9
+            self._late = max(self._late, now - self._due - (waited - self._waited))
+            self._due, self._waited = now + TURN_SECONDS, waited
             loop.call_later(TURN_SECONDS, turn)
 
         self._due = time.monotonic()
         turn()
+        self._late = 0.0
         threading.Thread(target=self._write, name="probe", daemon=True).start()
 
     def _write(self) -> None:
@@ -71,11 +77,12 @@ class Probe:
             with contextlib.suppress(OSError):
                 self._count(int(number))
         sent, received = (sum(pair[way] for pair in self._sockets.values()) for way in (0, 1))
-        children = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
         spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return {
             "at": time.monotonic(),
             "rss": resident("self"),
+            "anonymous": anonymous(),
             "children_rss": sum(resident(pid) for pid in children),
             "cpu": sum(used.ru_utime + used.ru_stime for used in spent),
             "sent": sent,
@@ -101,6 +108,12 @@ def resident(process: int | str) -> int:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
     except OSError:
         return 0
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that are no pages of files: what the kernel can't take back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def written() -> int:

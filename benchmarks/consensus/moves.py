@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 
 from lockmaster.cli.bench.samples import quantile
-from lockmaster.cli.local_cluster import ClusterFailed
 
 from benchmarks.consensus.measured import Load, cluster
 from benchmarks.consensus.part import Figure, Part, Setting
@@ -25,9 +24,7 @@ def run(setting: Setting) -> list[Figure]:
     with cluster(setting, ("full",) * 3, {}) as group, Load(group, setting, clients=WRITERS) as load:
         time.sleep(2)
         for number in range(MOVES_QUICK if setting.quick else MOVES):
-            leader = group.leader()
-            if leader is None:
-                raise ClusterFailed("no leader")
+            leader = group.the_leader()
             target = group.members[(group.members.index(leader) + 1) % len(group.members)]
             moves.append(time.monotonic())
             group.lead_by(target)

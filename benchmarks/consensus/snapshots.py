@@ -36,6 +36,8 @@ SHORT_LOG = {"retained_entries_min": 64, "log_bytes_max": 8 << 20}
 LOAD_PAUSE_MS = 20.0
 RSS_MAX = 512.0
 """MiB: what a member may take while a state of any size is sent or installed (docs/benchmarks.md)."""
+RISE_MAX = 128.0
+"""MiB: what sending may add to a sender's memory."""
 LEVEL = 2
 
 
@@ -70,7 +72,7 @@ def run(setting: Setting) -> list[Figure]:
         for _ in range(1 if setting.quick else max(1, setting.rounds // 2)):
             for several, runs in ((True, sides[0]), (False, sides[1])):
                 set_level(group, LEVEL if several else LEVEL - 1)
-                group.lead_by(next(member for member in group.members if member is not group.leader()))
+                group.lead_by(next(member for member in group.members if member is not group.the_leader()))
                 runs.append(one(group, setting))
                 done = runs[-1]
                 named = "several sources" if several else "one source"
@@ -80,9 +82,7 @@ def run(setting: Setting) -> list[Figure]:
 
 def one(group: MeasuredCluster, setting: Setting) -> Run:
     """A blank member joins under a steady load, has everything, and goes."""
-    leader = group.leader()
-    if leader is None:
-        raise ClusterFailed("no leader")
+    leader = group.the_leader()
     senders = [leader, *(member for member in group.members if member is not leader)]
     joiner = group.prepare(group.add(arguments=("--learner",)), SHORT_LOG)
     with Load(group, setting, pause_ms=LOAD_PAUSE_MS):
@@ -155,7 +155,9 @@ def figures(runs: Runs[Run]) -> list[Figure]:
         paired("time from its first answer until it has everything", "s", runs, lambda run: run.seconds),
         bounded("leader's share of the bytes", "", runs, lambda run: run.share),
         bounded("peak memory of the member that installs", "MiB", runs, lambda run: mib(run.joiner.rss_peak), RSS_MAX),
-        bounded("peak memory of a sender", "MiB", runs, lambda run: mib(*(c.rss_peak for c in run.senders)), RSS_MAX),
+        bounded("peak memory of a sender", "MiB", runs, lambda run: mib(*(c.rss_peak for c in run.senders))),
+        bounded("of it no pages of files", "MiB", runs, lambda run: mib(*(c.anonymous_peak for c in run.senders))),
+        bounded("more than before it sent", "MiB", runs, lambda run: mib(*(c.risen for c in run.senders)), RISE_MAX),
         bounded("longest stall of the leader's loop", "ms", runs, lambda run: 1e3 * run.senders[0].stall),
         bounded("of another sender's loop", "ms", runs, lambda run: 1e3 * max(c.stall for c in run.senders[1:])),
         bounded("of the installing member's loop", "ms", runs, lambda run: 1e3 * run.joiner.stall),

@@ -36,9 +36,7 @@ class Loaded:
 def run(setting: Setting) -> list[Figure]:
     """Lock operations, then puts until there were a million operations or the time is over."""
     with cluster(setting, ("full", "full", "witness"), {}) as group:
-        leader = group.leader()
-        if leader is None:
-            raise ClusterFailed("no leader")
+        leader = group.the_leader()
         follower = next(member for member in group.full if member is not leader)
         witness = group.witnesses[0]
         seconds = QUICK_SECONDS if setting.quick else LOCK_SECONDS

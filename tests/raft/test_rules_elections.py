@@ -92,3 +92,19 @@ def test_4_2_3_a_sticky_voter_s_refusal_in_its_own_older_term_counts(reason: str
     for voter in (2, 3):
         rig.receive(RequestVoteReply(header(voter, 1), False, reason, Index(3), Term(1)))
     assert rig.node.role is role
+
+
+def test_3_4_a_first_refusal_is_no_vote() -> None:
+    rig = patient()
+    ask = rig.sent(PreVote)[0]
+    rig.receive(PreVoteReply(header(2, 1), ask.next_term, ask.round_id, True, "", Index(3), Term(1)))
+    rig.synced()
+    rig.receive(RequestVoteReply(header(2, 2), False, "voted", Index(3), Term(1)))
+    assert rig.node.role is Role.CANDIDATE
+
+
+@pytest.mark.parametrize(("epoch", "removed"), [(1, False), (2, True)])
+def test_a_removal_that_our_committed_configuration_is_past_is_void(epoch: int, *, removed: bool) -> None:
+    rig = patient()
+    rig.receive(Removed(header(2, 1), epoch))
+    assert (rig.node.role is Role.REMOVED) == removed

@@ -18,6 +18,14 @@ with Client("locks:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")
         print("token", held.fencing_token)
 """
 
+PORTS = """
+from lockmaster import Client, TLS
+with Client("locks-leader:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")) as client:
+    with client.lock("orders/43", timeout=20):
+        rows = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
+        print("ports", *sorted(int(row[2].split(":")[1], 16) for row in rows if row[3] == "01"))
+"""
+
 
 def token(printed: str) -> int:
     return next(int(line.split()[1]) for line in printed.splitlines() if line.startswith("token "))
@@ -51,6 +59,12 @@ def test_1_two_full_members_and_a_witness_with_one_leader(ready: Json) -> None:
 def test_1_a_pod_takes_a_lock_by_the_sdk_and_tokens_grow(product: Product, ready: Json) -> None:
     first, second = (token(product.run(name, TAKE, "locks-operator-tls")) for name in ("first", "second"))
     assert 0 < first < second
+
+
+def test_1_the_sdk_in_a_pod_uses_the_session_port(product: Product, ready: Json) -> None:
+    """An established connection to it (/proc/net/tcp), docs/decisions/0006."""
+    printed = product.run("ports", PORTS, "locks-operator-tls")
+    assert "7422" in next(line for line in printed.splitlines() if line.startswith("ports ")).split()
 
 
 def test_1_kopf_leaves_nothing_on_the_custom_resource(product: Product, ready: Json) -> None:

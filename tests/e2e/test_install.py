@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from .bed.cluster import Bed
+from .kubernetes import Kubernetes
 from .product import SYSTEM, Json, Product, condition, is_ready
+from .report import Report
 
 pytestmark = pytest.mark.e2e
 TAKE = """
@@ -31,13 +34,29 @@ def token(printed: str) -> int:
     return next(int(line.split()[1]) for line in printed.splitlines() if line.startswith("token "))
 
 
+@pytest.mark.scenario("install")
+def test_1_helm_install_a_lock_cluster_and_a_lock(kubernetes: Kubernetes, operator: Product, report: Report) -> None:
+    """From nothing, images present: both charts' work and the first lock by a pod."""
+    one = Product(kubernetes, "e2e-first")
+    one.end(wait=True)
+    one.uninstall()
+    began = time.monotonic()
+    one.begin()
+    installed = time.monotonic() - began
+    one.ready()
+    seconds = time.monotonic() - began
+    assert token(one.run("first", TAKE, "locks-operator-tls")) > 0
+    report.figure("helm install to Ready", f"{seconds:.1f} s")
+    report.note("install", f"operator {installed:.1f} s, LockCluster {seconds - installed:.1f} s")
+    one.end()
+
+
 @pytest.fixture(scope="module")
-def product(bed: Bed) -> Iterator[Product]:
-    one = Product(bed, "e2e-install")
-    one.remove()
-    one.install()
+def product(kubernetes: Kubernetes, operator: Product) -> Iterator[Product]:
+    one = Product(kubernetes, "e2e-install")
+    one.begin()
     yield one
-    one.remove()
+    one.end()
 
 
 @pytest.fixture(scope="module")

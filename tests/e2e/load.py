@@ -19,7 +19,7 @@ KEYS: Final = 50
 PROGRAM: Final = """
 import asyncio, json, os, time
 from lockmaster import TLS, AsyncClient
-KEYS, SECONDS_MAX = %d, %d
+KEYS, SECONDS_MAX = <keys>, <seconds>
 async def main():
     puts, failures, lost, locks, last = [], [], [], 0, {}
     end = time.monotonic() + SECONDS_MAX
@@ -36,9 +36,9 @@ async def main():
                 while going():
                     number += 1
                     try:
-                        await app.put("key-%%d" %% (number %% KEYS), str(number).encode())
+                        await app.put("key-%d" % (number % KEYS), str(number).encode())
                         puts.append(time.time())
-                        last[number %% KEYS] = number
+                        last[number % KEYS] = number
                     except Exception as error:
                         failures.append(f"{time.time():.2f} put: {error!r}")
                     await asyncio.sleep(0.01)
@@ -54,15 +54,16 @@ async def main():
             await asyncio.gather(put(), lock())
             same = held.valid and held.fencing_token == token
         for key, number in last.items():
-            found = int((await app.get("key-%%d" %% key)).value)
+            found = int((await app.get("key-%d" % key)).value)
             # A put that failed may still have been carried out.
             if found < number:
                 lost.append(f"key-{key}: {number} was acknowledged, {found} is there")
     for at in range(0, len(puts), 500):
         print("puts", json.dumps([round(one, 3) for one in puts[at:at + 500]]))
-    print("done", json.dumps({"held": same, "token": token, "locks": locks, "failures": failures, "lost": lost}), flush=True)
+    told = {"held": same, "token": token, "locks": locks, "failures": failures, "lost": lost}
+    print("done", json.dumps(told), flush=True)
 asyncio.run(main())
-""" % (KEYS, SECONDS_MAX)
+""".replace("<keys>", str(KEYS)).replace("<seconds>", str(SECONDS_MAX))
 """Ends when /tmp/stop is there."""
 
 

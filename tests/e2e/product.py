@@ -124,7 +124,7 @@ class Product:
         host.wait_until(f"{count} passes", READY_SECONDS, lambda: self.passes() >= count, every=0.5)
 
     def start(self, name: str, code: str, secret: str, node: str = "") -> None:
-        """A Python program in a pod of the members' image, with the Secret's files in /tls; on a node if one is named."""
+        """A Python program in a pod of the members' image, with the Secret's files in /tls; on `node`, if given."""
         restricted = {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

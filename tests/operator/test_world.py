@@ -103,6 +103,21 @@ def test_the_promoted_one_hands_over_before_it_steps_back() -> None:
     assert found.shape() == shape_of(2, 1)
 
 
+def test_while_nobody_leads_it_looks_again_soon_for_no_event_tells_of_the_new_leader() -> None:
+    """Seen on the bed: 30 s until the next look after a leader was killed, so the leader's backstop was faster."""
+    found = settled()
+    assert found.look().requeue_after_s > 10
+    for ordinal in (1, 2):
+        found.stop_pod(ordinal, 60)
+    found.advance(1)
+    found.do(found.look())
+    assert found.reason("QuorumAvailable") == "NoLeader"
+    assert found.look().requeue_after_s <= 2
+    found.change(hibernate=True)
+    found.run(60)
+    assert found.look().requeue_after_s > 10
+
+
 def test_flapping_brings_at_most_one_role_change_per_cool_down() -> None:
     found = settled()
     before = len(found.log)

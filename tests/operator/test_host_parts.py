@@ -8,9 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 from cryptography import x509
+from lockmaster.api import admin_pb2
 from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
 from lockmaster_operator.host import issuing, watching
 from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
+from lockmaster_operator.host.engine import report_of
 from lockmaster_operator.host.issuing import issue, seen
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.page import start_page
@@ -253,3 +255,9 @@ async def test_the_page_tells_who_waits_for_the_lease_and_whose_watches_run() ->
     finally:
         await runner.cleanup()
     assert heard == {"/livez": 503, "/readyz": 200, "/metrics": 200, "/other": 404}
+
+
+def test_a_members_alarms_are_taken_by_code_without_the_numbers_that_change() -> None:
+    """A status that holds them would be written again for every MiB."""
+    said = admin_pb2.StatusResponse(alarms=["disk_nearly_full: 12 MiB free", "disk_behind: 9 bytes"])
+    assert report_of(said).alarms == ("disk_behind", "disk_nearly_full")

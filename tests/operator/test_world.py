@@ -118,6 +118,24 @@ def test_while_nobody_leads_it_looks_again_soon_for_no_event_tells_of_the_new_le
     assert found.look().requeue_after_s > 10
 
 
+def test_a_nearly_full_disk_degrades_and_under_the_leader_it_is_not_ready() -> None:
+    found = settled()
+    found.volumes[1].nearly_full = True
+    found.run(60)
+    assert (found.reason("Degraded"), found.reason("Ready")) == ("DiskNearlyFull", "AsSpecified")
+    found.volumes[0].nearly_full = True
+    found.run(60)
+    assert (found.reason("Degraded"), found.reason("Ready")) == ("DiskNearlyFull", "DiskNearlyFull")
+    assert found.truth(found.status, "Ready") == "False"
+    writes = found.writes
+    found.run(60)
+    assert found.writes == writes
+    for volume in found.volumes.values():
+        volume.nearly_full = False
+    found.settle()
+    assert found.reason("Degraded") == "AsIntended"
+
+
 def test_flapping_brings_at_most_one_role_change_per_cool_down() -> None:
     found = settled()
     before = len(found.log)

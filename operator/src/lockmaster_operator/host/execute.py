@@ -62,7 +62,7 @@ class Executor:
                     await self._delete("Pod", pod_name(self.cluster, step.ordinal), step.pod_uid)
 
     async def _begin_blank(self, step: steps.WipeMember) -> None:
-        """Claim, then pod: the volume stays until its pod is gone, so nothing is removed behind a running member's back.
+        """Claim, then pod: the volume stays until its pod is gone, so nothing goes behind a running member's back.
 
         The pod that comes in its place waits until there is a new claim.
         """

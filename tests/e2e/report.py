@@ -24,6 +24,7 @@ class Report:
     notes: dict[str, list[str]] = field(default_factory=dict)
     results: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By scenario: passed, failed or skipped, and seconds."""
+    tables: dict[str, list[str]] = field(default_factory=dict)
     lost: int = 0
     failed: int = 0
     writes: int = 0
@@ -38,6 +39,10 @@ class Report:
         """A line beside a scenario's row."""
         self.notes.setdefault(scenario, []).append(text)
 
+    def table(self, title: str, lines: list[str]) -> None:
+        """Lines of their own, after all else."""
+        self.tables[title] = lines
+
     def operations(self, writes: int, lost: int, failed: int) -> None:
         """What one load counted."""
         self.writes += writes
@@ -47,7 +52,10 @@ class Report:
         self.figures["failed SDK operations"] = str(self.failed)
 
     def lines(self) -> list[str]:
-        """The whole report; [] where no scenario ran."""
+        """The whole report; [] where nothing was measured."""
+        return [*self._scenarios(), *(line for title, rows in self.tables.items() for line in ("", f"{title}:", *rows))]
+
+    def _scenarios(self) -> list[str]:
         if not self.results:
             return []
         wide = max(len(name) for name in self.results)

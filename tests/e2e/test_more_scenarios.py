@@ -80,7 +80,7 @@ def test_a_paused_upgrade_goes_on_where_it_was(product: Product, kubernetes: Kub
     product.wait("locks", "Paused", lambda s: condition(s, "Paused") == "True")
     with pytest.raises(host.Failed, match="not within"):
         host.wait_until("a second pod", 30, lambda: changed(product, before) > 1, every=2)
-    product.ready(**new, paused=False, seconds=180)
+    product.ready(seconds=180, **new, paused=False)
     assert changed(product, before) == 3
     # Back again: free, as no level is behind it that the older one doesn't know.
     product.ready(seconds=180)
@@ -109,10 +109,10 @@ def test_85_volumes_grow_and_no_pod_restarts(product: Product) -> None:
 
 def test_5_scaled_out_again_removed_identities_do_not_come_back(product: Product) -> None:
     """Volumes are retained: that of ordinal 3 is a removed member's, and is begun blank."""
-    five = {"members": {"full": 3, "witness": 2}, "witness": QUICK}
-    product.ready(**five, seconds=240)
+    five = {"full": 3, "witness": 2}
+    product.ready(members=five, witness=QUICK, seconds=240)
     first = [member_at(product.status("locks"), n) for n in (3, 4)]
     product.ready(witness=QUICK, seconds=240)
-    product.ready(**five, seconds=300)
+    product.ready(members=five, witness=QUICK, seconds=300)
     second = [member_at(product.status("locks"), n) for n in (3, 4)]
     assert min(second) > max(first)

@@ -253,6 +253,25 @@ def test_an_upgrade_goes_through_and_is_done_once() -> None:
     assert found.status.version == "0.3.0"
 
 
+def test_an_upgrade_that_is_paused_goes_on_where_it_was_and_one_that_is_taken_back_turns_round() -> None:
+    found = settled()
+    found.change(version="0.3.0")
+    while sum(pod.version == "0.3.0" for pod in found.pods.values()) == 0:
+        found.run(2)
+    found.change(paused=True)
+    before = len(found.log)
+    found.run(200)
+    assert found.log[before:] == []
+    assert sum(pod.version == "0.3.0" for pod in found.pods.values()) == 1
+    found.change(paused=False, version="0.2.0")
+    found.settle()
+    assert kinds(found, before).count("DeletePod") == 1
+    assert {pod.version for pod in found.pods.values()} == {"0.2.0"}
+    found.change(version="0.3.0")
+    found.settle()
+    assert {pod.version for pod in found.pods.values()} == {"0.3.0"}
+
+
 def test_an_upgrade_stops_after_one_pod_whose_image_does_not_start_and_heals_with_the_old_one() -> None:
     found = settled()
     found.bad_images.add("0.3.0")

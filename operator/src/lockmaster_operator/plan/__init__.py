@@ -143,7 +143,9 @@ def _disruptive(
         return step
     if block is not None and block.step is not None:
         return block.step
-    return rolling.step or witness.step or resize_step(view) or care.recreate
+    # By the template that is on its way another pod may be the outdated one.
+    restart = None if care.template_pending else rolling.step
+    return restart or witness.step or resize_step(view) or care.recreate
 
 
 def _planned(view: View, verdict: Verdict, steps: tuple[Step, ...]) -> Plan:

@@ -6,7 +6,7 @@ SEEDS ?= 500
 MUTANTS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench compile sim mutants mutation spec spec-deep spec-mutants spec-traces generate lock cluster cluster-down e2e clean
+.PHONY: help setup demo test check fix bench compile sim mutants mutation spec spec-deep spec-mutants spec-traces generate lock cluster cluster-down e2e e2e-all clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,8 +70,11 @@ cluster: setup ## a real Kubernetes on this machine: three nodes, no Docker (Lin
 cluster-down: setup ## remove every trace of it
 	@$(RUN) -m tests.e2e.bed down
 
-e2e: setup ## the tests on a real Kubernetes: on the cluster above, or on E2E_CONTEXT=your-context
-	@$(RUN) -m pytest -vv -m e2e tests/e2e $(E2E)
+e2e: setup ## eight scenarios under load on a real Kubernetes, with a report: the cluster above, or E2E_CONTEXT=yours
+	@$(RUN) -m pytest -v -m "e2e and scenario" tests/e2e $(E2E)
+
+e2e-all: setup ## every test on a real Kubernetes
+	@$(RUN) -m pytest -v -m e2e tests/e2e $(E2E)
 
 clean: ## remove what setup and the tools made
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,7 +63,7 @@ PARTS = (
     Part("chart", (tests("tests/chart"),), "tests/chart"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
     Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
-    Part("bed", (tests("tests/e2e/bed"),), "tests/e2e/bed"),
+    Part("bed", (tests("tests/e2e"),), "tests/e2e"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
 )
 

@@ -1,21 +1,18 @@
-"""The product on the bed: its images from the checkout, its charts by Helm, LockClusters and what becomes of them."""
+"""The product on a Kubernetes: its charts by Helm, LockClusters and what becomes of them, load and what it saw."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools import image_context
-
-from .bed import host, images
-from .bed.cluster import Bed
+from . import load
+from .bed import host
+from .kubernetes import Kubernetes
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,92 +20,64 @@ OPERATOR_CHART = ROOT / "charts" / "lockmaster-operator"
 SYSTEM = "lockmaster-e2e"
 """Namespace of the operator."""
 READY_SECONDS = 120.0
-SOURCES = {
-    "server": ("raft/src", "service/src", "service/Dockerfile", "constraints.txt"),
-    "operator": ("raft/src", "service/src", "operator/src", "operator/Dockerfile", "constraints.txt"),
-}
-
-
-def fingerprint(part: str) -> str:
-    """Ten hex digits of everything that goes into a part's image."""
-    digest = hashlib.sha256()
-    for source in SOURCES[part]:
-        path = ROOT / source
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:10]
-
-
-def load(bed: Bed, part: str) -> str:
-    """The image of a part on every node of the bed, built from this checkout where the cache lacks it; its tag."""
-    tag = f"e2e-{fingerprint(part)}"
-    name = f"localhost/lockmaster/{part}:{tag}"
-    tar = bed.places.cache / "images" / (name.replace("/", "_").replace(":", "_") + ".tar")
-    if tar.exists():
-        images.import_all(bed.places, [node.name for node in bed.layout.nodes], [tar])
-        return tag
-    for old in tar.parent.glob(f"localhost_lockmaster_{part}_e2e-*.tar"):
-        old.unlink()
-    python = shutil.which("python3") or sys.executable
-    with tempfile.TemporaryDirectory() as folder:
-        context = image_context.make(part, Path(folder, part), python)
-        bed.load_image(name, images.Dockerfile(context, arguments={"BASE": images.PYTHON_IMAGE}))
-    # The tar is what is kept: layers of every state of the checkout would fill the disk.
-    images.buildah(bed.places, "rmi", "--force", name)
-    images.buildah(bed.places, "rmi", "--prune", "--force")
-    return tag
+MEMBERS = "app.kubernetes.io/component=member"
+LOAD_SECONDS = 5.0
+"""A load must have written for so long before trouble begins: gaps are held against what it is without."""
 
 
 class Product:
-    """The operator installed by its chart, and one namespace for LockClusters."""
+    """The operator installed by its chart, for all namespaces, and one namespace for LockClusters."""
 
-    def __init__(self, bed: Bed, namespace: str) -> None:
-        self.bed = bed
+    def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
+        self.kubernetes = kubernetes
         self.namespace = namespace
-        self.server_tag = ""
         self.server_image = ""
-
-    def helm(self, *arguments: str) -> str:
-        """What Helm printed. Raises Failed."""
-        program = str(self.bed.program("helm"))
-        return host.run((program, f"--kubeconfig={self.bed.places.kubeconfig}", *arguments), seconds=READY_SECONDS)
 
     def install(self) -> None:
         """The operator, ready; images first."""
-        self.server_tag, operator = load(self.bed, "server"), load(self.bed, "operator")
-        self.server_image = f"localhost/lockmaster/server:{self.server_tag}"
+        self.server_image, operator = (self.kubernetes.image(part) for part in ("server", "operator"))
+        repository, _, tag = operator.rpartition(":")
         values = {
-            "image": {"repository": "localhost/lockmaster/operator", "tag": operator},
-            "members": {"imageRepository": "localhost/lockmaster/server"},
-            "namespaces": [self.namespace],
+            "image": {"repository": repository, "tag": tag},
+            "members": {"imageRepository": self.server_image.rpartition(":")[0]},
         }
-        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-        for name in (SYSTEM, self.namespace):
-            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}
-            self.bed.kubectl("apply", "-f", "-", text_in=json.dumps(space))
+        self._space(SYSTEM)
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(values, file)
             file.flush()
-            self.helm(
+            self.kubernetes.helm(
                 "upgrade", "--install", "e2e", str(OPERATOR_CHART), "-n", SYSTEM,
                 "-f", file.name, "--take-ownership", "--wait", f"--timeout={READY_SECONDS:g}s",
             )  # fmt: skip
 
+    def _space(self, name: str) -> None:
+        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}
+        self.kubernetes.kubectl("apply", "-f", "-", text_in=json.dumps(space))
+
+    def begin(self) -> None:
+        """The namespace for LockClusters, blank, beside an operator that runs."""
+        self.end(wait=True)
+        self._space(self.namespace)
+        self.install()
+
+    def end(self, *, wait: bool = False) -> None:
+        """The namespace and all in it are removed."""
+        waits = ("--timeout=100s",) if wait else ("--wait=false",)
+        self.kubernetes.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", *waits, seconds=110)
+
     def uninstall(self) -> None:
         """The operator's chart is removed; LockClusters and the CRDs stay."""
-        self.helm("uninstall", "e2e", "-n", SYSTEM, "--ignore-not-found", "--wait")
+        self.kubernetes.helm("uninstall", "e2e", "-n", SYSTEM, "--ignore-not-found", "--wait")
 
     def remove(self) -> None:
-        """Everything of it but the CRDs, which the chart keeps."""
-        self.bed.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=100s")
+        """The operator and its namespace; not the CRDs, which the chart keeps."""
         self.uninstall()
-        self.bed.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=60s")
+        self.kubernetes.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=60s")
 
     def kubectl(self, *arguments: str, text_in: str | None = None) -> str:
         """In the namespace of the LockClusters."""
-        return self.bed.kubectl("-n", self.namespace, *arguments, text_in=text_in)
+        return self.kubernetes.kubectl("-n", self.namespace, *arguments, text_in=text_in)
 
     def apply(self, body: Json) -> None:
         """One object, into the namespace."""
@@ -146,7 +115,7 @@ class Product:
     def passes(self) -> int:
         """How many passes the operator has ended so far, by its own metric."""
         path = f"/api/v1/namespaces/{SYSTEM}/services/e2e-lockmaster-operator-metrics:metrics/proxy/metrics"
-        page = self.bed.kubectl("get", "--raw", path)
+        page = self.kubernetes.kubectl("get", "--raw", path)
         lines = [line for line in page.splitlines() if line.startswith("lockmaster_operator_reconcile_seconds_count")]
         return int(sum(float(line.split()[-1]) for line in lines))
 
@@ -154,8 +123,8 @@ class Product:
         """Until the operator has ended so many passes. Raises Failed."""
         host.wait_until(f"{count} passes", READY_SECONDS, lambda: self.passes() >= count, every=0.5)
 
-    def start(self, name: str, code: str, secret: str) -> None:
-        """A Python program in a pod of the members' image, with the Secret's files in /tls."""
+    def start(self, name: str, code: str, secret: str, node: str = "") -> None:
+        """A Python program in a pod of the members' image, with the Secret's files in /tls; on `node`, if given."""
         restricted = {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -169,12 +138,14 @@ class Product:
             "securityContext": restricted,
             "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
         }
-        spec = {
+        spec: Json = {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "containers": [container],
             "volumes": [{"name": "tls", "secret": {"secretName": secret}}],
         }
+        if node:
+            spec["nodeName"] = node
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
     def run(self, name: str, code: str, secret: str) -> str:
@@ -201,6 +172,50 @@ class Product:
         except host.Failed as error:
             raise host.Failed(f"{error}: {self.kubectl('logs', name)}") from None
         return found()
+
+    def start_load(self, node: str = "") -> None:
+        """load.PROGRAM, once it holds its lock and has written for LOAD_SECONDS."""
+        self.start("load", load.PROGRAM, "locks-operator-tls", node)
+        self.wait_log("load", "holds")
+        time.sleep(LOAD_SECONDS)
+
+    def end_load(self) -> load.Seen:
+        """What the load saw. Raises Failed where it didn't end well."""
+        self.kubectl("exec", "load", "--", "python3", "-c", "open('/tmp/stop', 'w')")
+        self.wait_log("load", "done")
+        seen = load.parsed(self.kubectl("logs", "load"))
+        self.kubectl("delete", "pod", "load", "--grace-period=0")
+        return seen
+
+    def ready(self, name: str = "locks", seconds: float = READY_SECONDS, **spec: Any) -> Json:
+        """The status of a LockCluster of this spec, Ready."""
+        self.apply(self.cluster(name, **spec))
+        generation = self.get("lockcluster", name)["metadata"]["generation"]
+
+        def there(status: Json) -> bool:
+            return status.get("observedGeneration") == generation and is_ready(status)
+
+        self.wait(name, "Ready", there, seconds)
+        return self.status(name)
+
+    def pods(self) -> dict[str, Json]:
+        """The members' pods by name."""
+        return {one["metadata"]["name"]: one for one in self.get("pods", "-l", MEMBERS)["items"]}
+
+    def operator_node(self) -> str:
+        """Where the operator's pod runs."""
+        path = "jsonpath={.items[0].spec.nodeName}"
+        return self.kubernetes.kubectl("-n", SYSTEM, "get", "pods", "-o", path)
+
+
+def roles(status: Json) -> list[str]:
+    """Role/phase by ordinal."""
+    return [f"{row['role']}/{row['phase']}" for row in sorted(status.get("members", ()), key=lambda r: r["ordinal"])]
+
+
+def member_at(status: Json, ordinal: int) -> int:
+    """The id of the member at an ordinal; 0 where there is none."""
+    return next((int(row["memberId"]) for row in status.get("members", ()) if row["ordinal"] == ordinal), 0)
 
 
 def condition(status: Json, kind: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from .bed.cluster import Bed
+from .kubernetes import Kubernetes
 from .product import SYSTEM, Json, Product, condition, is_ready
+from .report import Report
 
 pytestmark = pytest.mark.e2e
 TAKE = """
@@ -18,18 +21,42 @@ with Client("locks:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")
         print("token", held.fencing_token)
 """
 
+PORTS = """
+from lockmaster import Client, TLS
+with Client("locks-leader:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")) as client:
+    with client.lock("orders/43", timeout=20):
+        rows = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
+        print("ports", *sorted(int(row[2].split(":")[1], 16) for row in rows if row[3] == "01"))
+"""
+
 
 def token(printed: str) -> int:
     return next(int(line.split()[1]) for line in printed.splitlines() if line.startswith("token "))
 
 
+@pytest.mark.scenario("install")
+def test_1_helm_install_a_lock_cluster_and_a_lock(kubernetes: Kubernetes, operator: Product, report: Report) -> None:
+    """From nothing, images present: both charts' work and the first lock by a pod."""
+    one = Product(kubernetes, "e2e-first")
+    one.end(wait=True)
+    one.uninstall()
+    began = time.monotonic()
+    one.begin()
+    installed = time.monotonic() - began
+    one.ready()
+    seconds = time.monotonic() - began
+    assert token(one.run("first", TAKE, "locks-operator-tls")) > 0
+    report.figure("helm install to Ready", f"{seconds:.1f} s")
+    report.note("install", f"operator {installed:.1f} s, LockCluster {seconds - installed:.1f} s")
+    one.end()
+
+
 @pytest.fixture(scope="module")
-def product(bed: Bed) -> Iterator[Product]:
-    one = Product(bed, "e2e-install")
-    one.remove()
-    one.install()
+def product(kubernetes: Kubernetes, operator: Product) -> Iterator[Product]:
+    one = Product(kubernetes, "e2e-install")
+    one.begin()
     yield one
-    one.remove()
+    one.end()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +78,12 @@ def test_1_two_full_members_and_a_witness_with_one_leader(ready: Json) -> None:
 def test_1_a_pod_takes_a_lock_by_the_sdk_and_tokens_grow(product: Product, ready: Json) -> None:
     first, second = (token(product.run(name, TAKE, "locks-operator-tls")) for name in ("first", "second"))
     assert 0 < first < second
+
+
+def test_1_the_sdk_in_a_pod_uses_the_session_port(product: Product, ready: Json) -> None:
+    """An established connection to it (/proc/net/tcp), docs/decisions/0006."""
+    printed = product.run("ports", PORTS, "locks-operator-tls")
+    assert "7422" in next(line for line in printed.splitlines() if line.startswith("ports ")).split()
 
 
 def test_1_kopf_leaves_nothing_on_the_custom_resource(product: Product, ready: Json) -> None:

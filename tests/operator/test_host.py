@@ -264,6 +264,24 @@ async def executor(world: World) -> Executor:
     return Executor(world.kube, world.members, cluster, seen, world.now)
 
 
+async def test_a_member_begins_blank_by_losing_its_claim_and_then_its_pod(world: World) -> None:
+    await world.run()
+    labels = world.api.objects["Pod", "ns", "locks-1"]["metadata"]["labels"]
+    claim = {"name": "data-locks-1", "namespace": "ns", "labels": labels}
+    world.api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim})
+    one = await executor(world)
+    gone: list[str] = []
+
+    def noted(method: str, kind: str, name: str) -> None:
+        if method == "DELETE":
+            gone.append(f"{kind} {name}")
+
+    world.api.before = noted
+    uid = world.api.objects["Pod", "ns", "locks-1"]["metadata"]["uid"]
+    await one.carry_out(steps.WipeMember(1, uid, "", "member 2 was removed"))
+    assert gone == ["PersistentVolumeClaim data-locks-1", "Pod locks-1"]
+
+
 async def test_a_pod_is_deleted_only_if_it_is_this_very_one_and_unchanged_since_it_was_read(world: World) -> None:
     one = await executor(world)
     with pytest.raises(StepRefused, match="Pod locks-1 is gone, or another by now"):

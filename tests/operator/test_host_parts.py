@@ -8,14 +8,17 @@ from typing import Any
 import aiohttp
 import pytest
 from cryptography import x509
+from lockmaster.api import admin_pb2
 from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
 from lockmaster_operator.host import issuing, watching
 from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
+from lockmaster_operator.host.engine import report_of
 from lockmaster_operator.host.issuing import issue, seen
 from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.minding import KINDS, Minder
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import PassFailed
-from lockmaster_operator.host.queue import KEYS_MAX, Queue, backoff_s
+from lockmaster_operator.host.queue import KEYS_MAX, Key, Queue, backoff_s
 from lockmaster_operator.host.settings import SettingsError, described, load
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 
@@ -32,12 +35,12 @@ class Clock:
         return self.now
 
 
-def queue() -> tuple[Queue, Clock]:
+def queue() -> tuple[Queue[Key], Clock]:
     clock = Clock()
     return Queue(clock, draw=lambda: 1.0), clock
 
 
-async def take(one: Queue) -> tuple[str, str] | None:
+async def take(one: Queue[Key]) -> tuple[str, str] | None:
     """What a worker gets without waiting."""
     try:
         async with asyncio.timeout(0.01):
@@ -158,8 +161,8 @@ def test_settings_come_from_the_environment_and_a_wrong_one_is_named(monkeypatch
 def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -> None:
     settings = watching.settings()
     assert (settings.posting.enabled, settings.peering.standalone, settings.scanning.disabled) == (False, True, True)
-    found = watching.registry(lambda key: None)
-    assert len(list(found._watching.get_all_handlers())) == 1 + len(watching.OWNED)
+    found = watching.registry(lambda key: None, lambda kind, key: None)
+    assert len(list(found._watching.get_all_handlers())) == 1 + len(watching.OWNED) + len(KINDS)
     # State handlers would leave annotations on objects, daemons and timers finalizers.
     assert not found._changing._handlers
     assert not found._spawning._handlers
@@ -174,12 +177,15 @@ def test_metrics_of_a_cluster_go_with_it() -> None:
 
 
 async def test_every_watched_object_enqueues_the_lock_cluster_that_it_is_or_belongs_to() -> None:
-    keys: list[tuple[str, str]] = []
-    for handler in watching.registry(keys.append)._watching.get_all_handlers():
+    keys: list[Key] = []
+    minded: list[tuple[str, Key]] = []
+    found = watching.registry(keys.append, lambda kind, key: minded.append((kind, key)))
+    for handler in found._watching.get_all_handlers():
         event: Any = {"name": "x", "namespace": "ns", "labels": {"app.kubernetes.io/instance": "locks"}}
         await handler.fn(**event)  # type: ignore[misc]  # kopf's own protocol of its keywords
         await handler.fn(**{**event, "namespace": None})  # type: ignore[misc]
     assert keys == [("ns", "x"), *[("ns", "locks")] * len(watching.OWNED)]
+    assert minded == [(kind, ("ns", "x")) for kind in KINDS]
 
 
 class NoMembers:
@@ -253,3 +259,27 @@ async def test_the_page_tells_who_waits_for_the_lease_and_whose_watches_run() ->
     finally:
         await runner.cleanup()
     assert heard == {"/livez": 503, "/readyz": 200, "/metrics": 200, "/other": 404}
+
+
+def test_a_members_alarms_are_taken_by_code_without_the_numbers_that_change() -> None:
+    """A status that holds them would be written again for every MiB."""
+    said = admin_pb2.StatusResponse(alarms=["disk_nearly_full: 12 MiB free", "disk_behind: 9 bytes"])
+    assert report_of(said).alarms == ("disk_behind", "disk_nearly_full")
+
+
+@pytest.mark.parametrize("error", [PassFailed("503", 5.0), TimeoutError(), RuntimeError("a bug")])
+async def test_other_kinds_are_minded_in_a_queue_of_their_own_with_the_same_back_off(error: Exception) -> None:
+    kube: Any = None
+    metrics, clock = Metrics(), Clock()
+    minder = Minder(kube, {"ConfigSet": Scripted(error, None).make}, metrics, ())
+    minder.queue = Queue(clock, draw=lambda: 1.0)
+    minder.enqueue("ConfigSet", A)
+    clock.now = 1.0
+    await minder.one_pass(await minder.queue.take())
+    clock.now += getattr(error, "retry_after_s", 1.0)
+    async with asyncio.timeout(1):
+        await minder.one_pass(await minder.queue.take())
+    assert len(minder.queue) == 0
+    page = metrics.page().decode()
+    for outcome in ("failed", "gone"):
+        assert f'lockmaster_operator_minding_seconds_count{{kind="ConfigSet",outcome="{outcome}"}} 1.0' in page

@@ -103,6 +103,39 @@ def test_the_promoted_one_hands_over_before_it_steps_back() -> None:
     assert found.shape() == shape_of(2, 1)
 
 
+def test_while_nobody_leads_it_looks_again_soon_for_no_event_tells_of_the_new_leader() -> None:
+    """Seen on the bed: 30 s until the next look after a leader was killed, so the leader's backstop was faster."""
+    found = settled()
+    assert found.look().requeue_after_s > 10
+    for ordinal in (1, 2):
+        found.stop_pod(ordinal, 60)
+    found.advance(1)
+    found.do(found.look())
+    assert found.reason("QuorumAvailable") == "NoLeader"
+    assert found.look().requeue_after_s <= 2
+    found.change(hibernate=True)
+    found.run(60)
+    assert found.look().requeue_after_s > 10
+
+
+def test_a_nearly_full_disk_degrades_and_under_the_leader_it_is_not_ready() -> None:
+    found = settled()
+    found.volumes[1].nearly_full = True
+    found.run(60)
+    assert (found.reason("Degraded"), found.reason("Ready")) == ("DiskNearlyFull", "AsSpecified")
+    found.volumes[0].nearly_full = True
+    found.run(60)
+    assert (found.reason("Degraded"), found.reason("Ready")) == ("DiskNearlyFull", "DiskNearlyFull")
+    assert found.truth(found.status, "Ready") == "False"
+    writes = found.writes
+    found.run(60)
+    assert found.writes == writes
+    for volume in found.volumes.values():
+        volume.nearly_full = False
+    found.settle()
+    assert found.reason("Degraded") == "AsIntended"
+
+
 def test_flapping_brings_at_most_one_role_change_per_cool_down() -> None:
     found = settled()
     before = len(found.log)
@@ -218,6 +251,25 @@ def test_an_upgrade_goes_through_and_is_done_once() -> None:
     found.settle()
     assert {pod.version for pod in found.pods.values()} == {"0.3.0"}
     assert found.status.version == "0.3.0"
+
+
+def test_an_upgrade_that_is_paused_goes_on_where_it_was_and_one_that_is_taken_back_turns_round() -> None:
+    found = settled()
+    found.change(version="0.3.0")
+    while sum(pod.version == "0.3.0" for pod in found.pods.values()) == 0:
+        found.run(2)
+    found.change(paused=True)
+    before = len(found.log)
+    found.run(200)
+    assert found.log[before:] == []
+    assert sum(pod.version == "0.3.0" for pod in found.pods.values()) == 1
+    found.change(paused=False, version="0.2.0")
+    found.settle()
+    assert kinds(found, before).count("DeletePod") == 1
+    assert {pod.version for pod in found.pods.values()} == {"0.2.0"}
+    found.change(version="0.3.0")
+    found.settle()
+    assert {pod.version for pod in found.pods.values()} == {"0.3.0"}
 
 
 def test_an_upgrade_stops_after_one_pod_whose_image_does_not_start_and_heals_with_the_old_one() -> None:

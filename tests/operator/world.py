@@ -54,6 +54,7 @@ class Volume:
     node_gone: bool = False
     damaged: bool = False
     size: str = "10Gi"
+    nearly_full: bool = False
 
 
 @dataclass
@@ -249,6 +250,7 @@ class World:
                 self._is_witness(volume),
                 self.leader_id,
                 level_floor=max(1, self.level),
+                alarms=("disk_behind", "disk_nearly_full") if volume.nearly_full else (),
             )
         ready = runs and any(self.live(m) and self.leader_id for m in self.members.values() if m.ordinal == ordinal)
         failed = pod.version in self.bad_images or volume.damaged

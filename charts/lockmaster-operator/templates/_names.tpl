@@ -34,6 +34,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [lockclusters/finalizers]  # owner references that block deletion, where admission asks for it
   verbs: [update]
 - apiGroups: [lockmaster.dev]
+  resources: [configsets]
+  verbs: [get, list, watch, update]  # update: its own finalizer
+- apiGroups: [lockmaster.dev]
+  resources: [configsets/status]
+  verbs: [update]
+- apiGroups: [lockmaster.dev]
   resources: [lockrestores]
   verbs: [list]
 - apiGroups: [""]

@@ -36,6 +36,8 @@ class MemberReport:
     """Whom it follows; 0: it knows no leader."""
     level_floor: int = 0
     """Lowest level of a binary that may open its directory; 0: it does not say (then no older binary is tried)."""
+    alarms: tuple[str, ...] = ()
+    """Codes of what it complains of now (docs/operations.md), sorted."""
 
     @property
     def blank(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from lockmaster import Client, LockLost, LockTimeout, NotHeld, Unavailable
+from lockmaster.client.sync_parts import Portal
 
 GENERATOR = Path(__file__).resolve().parents[3] / "service" / "generate_sync.py"
 
@@ -126,3 +128,29 @@ async def test_a_closed_client_says_so(cluster: Any) -> None:
             client.config("a").range()
 
     await asyncio.to_thread(run)
+
+
+def test_closing_leaves_no_task_pending_whoever_still_waits(caplog: pytest.LogCaptureFixture) -> None:
+    portal = Portal()
+    waiting = threading.Event()
+    ended: list[BaseException] = []
+
+    async def wait() -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    def reader() -> None:
+        try:
+            portal.run(wait())
+        except Unavailable as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=reader, daemon=True)
+    thread.start()
+    assert waiting.wait(5)
+    portal.close()
+    thread.join(5)
+    gc.collect()
+    assert not thread.is_alive()
+    assert [str(error) for error in ended] == ["the client was closed"]
+    assert "Task was destroyed" not in caplog.text

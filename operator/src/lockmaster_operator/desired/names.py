@@ -10,7 +10,9 @@ from lockmaster_operator.models.part import API_VERSION
 
 CLIENT_PORT: Final = 7420
 PEER_PORT: Final = 7421
-HEALTH_PORT: Final = 7422
+SESSION_PORT: Final = 7422
+"""Direct session streams of the SDK, with the client port's certificates; gRPC where it can't be reached."""
+HEALTH_PORT: Final = 7423
 """Metrics, and the kubelet's probes: plain HTTP, says nothing that is secret."""
 MANAGER: Final = "lockmaster-operator"
 ROLE_LABEL: Final = "lockmaster.dev/role"

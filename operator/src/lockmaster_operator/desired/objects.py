@@ -12,6 +12,7 @@ from lockmaster_operator.desired.names import (
     LEADS_LABEL,
     PEER_PORT,
     ROLE_LABEL,
+    SESSION_PORT,
     Cluster,
     Settings,
     labels,
@@ -83,27 +84,27 @@ def _port(name: str, number: int) -> dict[str, Any]:
 def services(cluster: Cluster) -> tuple[dict[str, Any], ...]:
     """Headless for members (also the unready ones), one for clients over ready full members, one for the leader."""
     selector = selector_labels(cluster)
-    client = _port("client", CLIENT_PORT)
+    client, session = _port("client", CLIENT_PORT), _port("session", SESSION_PORT)
     headless = {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
         "selector": selector,
-        "ports": [client, _port("peer", PEER_PORT), _port("health", HEALTH_PORT)],
+        "ports": [client, session, _port("peer", PEER_PORT), _port("health", HEALTH_PORT)],
     }
     return tuple(
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata(cluster, name), "spec": spec}
         for name, spec in (
             (peers_service(cluster), headless),
-            (cluster.name, {"selector": {**selector, ROLE_LABEL: "full"}, "ports": [client]}),
-            (leader_service(cluster), {"selector": {**selector, LEADS_LABEL: "true"}, "ports": [client]}),
+            (cluster.name, {"selector": {**selector, ROLE_LABEL: "full"}, "ports": [client, session]}),
+            (leader_service(cluster), {"selector": {**selector, LEADS_LABEL: "true"}, "ports": [client, session]}),
         )
     )
 
 
 def network_policy(cluster: Cluster) -> dict[str, Any]:
-    """Only members reach the peer port; the client port is guarded by its certificates."""
+    """Only members reach the peer port; the client and the session port are guarded by their certificates."""
     members = {"podSelector": {"matchLabels": selector_labels(cluster)}}
-    open_ports = [{"port": CLIENT_PORT, "protocol": "TCP"}, {"port": HEALTH_PORT, "protocol": "TCP"}]
+    open_ports = [{"port": port, "protocol": "TCP"} for port in (CLIENT_PORT, SESSION_PORT, HEALTH_PORT)]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -13,6 +13,7 @@ from lockmaster_operator.desired.names import (
     HEALTH_PORT,
     PEER_PORT,
     ROLE_LABEL,
+    SESSION_PORT,
     TEMPLATE_LABEL,
     Cluster,
     Settings,
@@ -140,6 +141,7 @@ def _container(cluster: Cluster, settings: Settings) -> dict[str, Any]:
         "env": _environment(cluster, settings),
         "ports": [
             {"name": "client", "containerPort": CLIENT_PORT, "protocol": "TCP"},
+            {"name": "session", "containerPort": SESSION_PORT, "protocol": "TCP"},
             {"name": "peer", "containerPort": PEER_PORT, "protocol": "TCP"},
             {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
         ],
@@ -180,6 +182,7 @@ def _environment(cluster: Cluster, settings: Settings) -> list[dict[str, Any]]:
         "LOCKMASTER_NAME": "$(POD_NAME)",
         "LOCKMASTER_DATA_DIR": f"{DATA}/data",
         "LOCKMASTER_LISTEN_CLIENT": f"0.0.0.0:{CLIENT_PORT}",
+        "LOCKMASTER_LISTEN_SESSION": f"0.0.0.0:{SESSION_PORT}",
         "LOCKMASTER_LISTEN_PEER": f"0.0.0.0:{PEER_PORT}",
         "LOCKMASTER_ADVERTISE_CLIENT": f"{host}:{CLIENT_PORT}",
         "LOCKMASTER_ADVERTISE_PEER": f"{host}:{PEER_PORT}",

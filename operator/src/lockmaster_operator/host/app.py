@@ -19,9 +19,11 @@ from lockmaster_operator.host.engine import Engine, MembersEngine
 from lockmaster_operator.host.kube import Kube, KubeError
 from lockmaster_operator.host.lease import Lease
 from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.minding import Minder, makers
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import Passes, PassFailed
 from lockmaster_operator.host.queue import Key, Queue
+from lockmaster_operator.host.reaching import Members
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.host.watching import watch
@@ -55,12 +57,13 @@ class Operator:
         self.settings = settings
         self.kube = kube
         self.metrics = Metrics()
-        self.queue = Queue()
+        self.queue: Queue[Key] = Queue()
         self.identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.lease = Lease(kube, settings.namespace, settings.lease, self.identity)
         told = Settings(settings.image_repository, settings.cluster_domain)
         teller = Teller(kube, self.identity)
         self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster)
+        self.minder = Minder(kube, makers(kube, Members(kube, told), teller), self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
         self._watching = asyncio.Event()
@@ -110,10 +113,11 @@ class Operator:
         self._resynced = self._clock()
         keeper = asyncio.create_task(self.lease.keep(), name="lease")
         watcher = asyncio.create_task(
-            watch(self.enqueue, self.settings.namespaces, self.identity, self._watching, stop), name="watches"
+            watch(self.enqueue, self.minder.enqueue, self.settings.namespaces, self.identity, self._watching, stop),
+            name="watches",
         )
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
-        others = [*workers, asyncio.create_task(self._resync(), name="resync")]
+        others = [*workers, *self.minder.tasks(), asyncio.create_task(self._resync(), name="resync")]
         done, _ = await asyncio.wait({keeper, watcher, *others}, return_when=asyncio.FIRST_COMPLETED)
         if keeper in done:
             return EXIT_LEASE_LOST
@@ -133,6 +137,7 @@ class Operator:
                 for namespace in self.settings.namespaces or ("",):
                     for item in await self.kube.list("LockCluster", namespace):
                         self.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
+                await self.minder.resync()
                 self._resynced = self._clock()
             except KubeError as error:
                 _log.warning("resync: %s", error)

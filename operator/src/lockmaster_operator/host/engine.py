@@ -23,6 +23,8 @@ CLIENTS_MAX: Final = 4096
 """Most clusters with open connections."""
 FULL_MIN: Final = 2
 """Fewest full voters before a new cluster admits writes."""
+ALARMS_MAX: Final = 32
+"""Most alarms of a member that are looked at."""
 _GATE: Final = {
     steps.GateOperation.FENCE: admin_pb2.GATE_OPERATION_FENCE,
     steps.GateOperation.ACTIVATE: admin_pb2.GATE_OPERATION_ACTIVATE,
@@ -161,6 +163,7 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
         level_max=said.level_max,
         witness=said.member_role == "witness",
         leader_id=said.leader.member_id,
+        alarms=tuple(sorted({alarm.partition(":")[0] for alarm in said.alarms[:ALARMS_MAX]})),
     )
 
 

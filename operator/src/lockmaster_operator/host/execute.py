@@ -55,13 +55,21 @@ class Executor:
             case steps.DeletePod():
                 await self._delete("Pod", pod_name(self.cluster, step.ordinal), step.uid)
             case steps.WipeMember():
-                # The members have no call for it yet; a directory is never removed behind a running one's back.
-                name, claim = pod_name(self.cluster, step.ordinal), claim_name(self.cluster, step.ordinal)
-                raise StepRefused(f"{name} must begin blank ({step.why}): delete claim {claim}, then pod {name}")
+                await self._begin_blank(step)
             case steps.ReplaceVolume():
                 await self._delete("PersistentVolumeClaim", claim_name(self.cluster, step.ordinal), step.claim_uid)
                 if step.pod_uid:
                     await self._delete("Pod", pod_name(self.cluster, step.ordinal), step.pod_uid)
+
+    async def _begin_blank(self, step: steps.WipeMember) -> None:
+        """Claim, then pod: the volume stays until its pod is gone, so nothing goes behind a running member's back.
+
+        The pod that comes in its place waits until there is a new claim.
+        """
+        claim = next((claim for claim in self.look.observed.claims if claim.ordinal == step.ordinal), None)
+        if claim is not None:
+            await self._delete("PersistentVolumeClaim", claim_name(self.cluster, step.ordinal), claim.uid)
+        await self._delete("Pod", pod_name(self.cluster, step.ordinal), step.uid)
 
     async def _ask(self, step: steps.EngineStep) -> None:
         if self.look.tls is None:

@@ -24,6 +24,7 @@ PAGES_MAX: Final = 40
 """Most pages of a list: 20,000 objects; what is beyond is an error, not a silent gap."""
 RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "LockCluster": (f"apis/{GROUP}/{VERSION}", "lockclusters"),
+    "ConfigSet": (f"apis/{GROUP}/{VERSION}", "configsets"),
     "LockRestore": (f"apis/{GROUP}/{VERSION}", "lockrestores"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "ConfigMap": ("api/v1", "configmaps"),

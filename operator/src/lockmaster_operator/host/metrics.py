@@ -28,6 +28,13 @@ class Metrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._minded = Histogram(
+            "lockmaster_operator_minding_seconds",
+            "Passes over the kinds besides LockCluster, by kind and outcome.",
+            ("kind", "outcome"),
+            registry=registry,
+            buckets=_SECONDS,
+        )
         self._steps = Counter(
             "lockmaster_operator_steps",
             "Steps carried out, by kind and outcome.",
@@ -59,6 +66,10 @@ class Metrics:
     def reconciled(self, seconds: float, outcome: str) -> None:
         """A pass ended: done, failed, gone."""
         self._passes.labels(outcome).observe(seconds)
+
+    def minded(self, kind: str, seconds: float, outcome: str) -> None:
+        """A pass over an object of another kind ended: done, failed, gone."""
+        self._minded.labels(kind, outcome).observe(seconds)
 
     def step(self, kind: str, outcome: str) -> None:
         """A step ended: done, failed."""

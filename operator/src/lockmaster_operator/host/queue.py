@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 Key = tuple[str, str]
 """Namespace and name."""
+K = TypeVar("K", bound=tuple[str, ...])
 KEYS_MAX: Final = 10_000
 """Most LockClusters of one operator; more are refused with an error in the log and found again by the resync."""
 SETTLE_S: Final = 0.2
@@ -26,15 +27,15 @@ def backoff_s(failures: int, draw: float) -> float:
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(max(failures, 1) - 1, 16)) * (0.5 + draw / 2)
 
 
-class Queue:
+class Queue(Generic[K]):
     """Keys with the times when they are due. For one event loop."""
 
     def __init__(self, clock: Callable[[], float] | None = None, draw: Callable[[], float] = random.random) -> None:
         self._clock = clock or asyncio.get_running_loop().time
         self._draw = draw
-        self._due: dict[Key, float] = {}
-        self._taken: set[Key] = set()
-        self._failures: dict[Key, int] = {}
+        self._due: dict[K, float] = {}
+        self._taken: set[K] = set()
+        self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -46,7 +47,7 @@ class Queue:
         now = self._clock()
         return sum(1 for key, due in self._due.items() if due <= now and key not in self._taken)
 
-    def add(self, key: Key, after_s: float = SETTLE_S) -> bool:
+    def add(self, key: K, after_s: float = SETTLE_S) -> bool:
         """To be looked at after so many seconds, or sooner if that was so already. False if there are too many."""
         if key not in self._due and len(self) >= KEYS_MAX and key not in self._taken:
             return False
@@ -56,7 +57,7 @@ class Queue:
             self._changed.set()
         return True
 
-    async def take(self) -> Key:
+    async def take(self) -> K:
         """The key that is due first, once it is due; it is this caller's until `done`."""
         while True:
             free = [(due, key) for key, due in self._due.items() if key not in self._taken]
@@ -75,7 +76,7 @@ class Queue:
             except TimeoutError:
                 continue
 
-    def done(self, key: Key, again_after_s: float | None) -> None:
+    def done(self, key: K, again_after_s: float | None) -> None:
         """The pass ended well; the next one after so many seconds, or none."""
         self._taken.discard(key)
         self._failures.pop(key, None)
@@ -83,7 +84,7 @@ class Queue:
             self.add(key, again_after_s)
         self._changed.set()
 
-    def failed(self, key: Key, retry_after_s: float = 0.0) -> float:
+    def failed(self, key: K, retry_after_s: float = 0.0) -> float:
         """The pass failed: the next one after a back-off, or what the server asked for if that is longer.
 
         What was added meanwhile waits for it too: an API server in trouble is not asked more often for every event.

@@ -1,4 +1,4 @@
-"""Posts Kubernetes Events about a LockCluster. Only transitions get here; one that can't be posted is logged."""
+"""Posts Kubernetes Events about our objects. Only transitions get here; one that can't be posted is logged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Teller:
         self._now = now or (lambda: datetime.datetime.now(datetime.UTC))
 
     async def tell(self, about: Mapping[str, Any], event: Event) -> None:
-        """One event about a stored LockCluster. Never raises: a missing event is no reason to stop."""
+        """One event about a stored object. Never raises: a missing event is no reason to stop."""
         metadata = about["metadata"]
         body = {
             "apiVersion": "events.k8s.io/v1",
@@ -41,7 +41,7 @@ class Teller:
             "reportingInstance": self._identity[:128],
             "regarding": {
                 "apiVersion": API_VERSION,
-                "kind": "LockCluster",
+                "kind": about.get("kind", "LockCluster"),
                 "name": metadata["name"],
                 "namespace": metadata["namespace"],
                 "uid": metadata["uid"],

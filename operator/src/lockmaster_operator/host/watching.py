@@ -12,6 +12,8 @@ from typing import Any, Final
 import kopf
 
 from lockmaster_operator.desired.names import MANAGER
+from lockmaster_operator.host.kube import RESOURCES
+from lockmaster_operator.host.minding import KINDS
 from lockmaster_operator.host.queue import Key
 from lockmaster_operator.models.part import GROUP, VERSION
 
@@ -79,8 +81,9 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-def registry(enqueue: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """The handlers, all of which only enqueue the LockCluster that an object is or belongs to."""
+def registry(enqueue: Callable[[Key], None], mind: Callable[[str, Key], None]) -> kopf.OperatorRegistry:
+    """The handlers, all of which only enqueue: the LockCluster that an object is or belongs to, or (`mind`) the object
+    itself where it is of another of our kinds."""
     found = kopf.OperatorRegistry()
 
     async def cluster_changed(name: str | None, namespace: str | None, **_: Any) -> None:
@@ -95,6 +98,8 @@ def registry(enqueue: Callable[[Key], None]) -> kopf.OperatorRegistry:
     kopf.on.event(GROUP, VERSION, "lockclusters", registry=found, id="cluster")(cluster_changed)
     for group, version, plural in OWNED:
         kopf.on.event(group, version, plural, registry=found, id=plural)(owned_changed)
+    for kind in KINDS:
+        kopf.on.event(GROUP, VERSION, RESOURCES[kind][1], registry=found, id=kind)(_minds(mind, kind))
 
     def login(**given: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
@@ -103,8 +108,17 @@ def registry(enqueue: Callable[[Key], None]) -> kopf.OperatorRegistry:
     return found
 
 
+def _minds(mind: Callable[[str, Key], None], kind: str) -> Callable[..., Any]:
+    async def changed(name: str | None, namespace: str | None, **_: Any) -> None:
+        if name and namespace:
+            mind(kind, (namespace, name))
+
+    return changed
+
+
 async def watch(
     enqueue: Callable[[Key], None],
+    mind: Callable[[str, Key], None],
     namespaces: tuple[str, ...],
     identity: Any,
     ready: asyncio.Event,
@@ -116,7 +130,7 @@ async def watch(
     """
     await kopf.operator(
         identity=identity,
-        registry=registry(enqueue),
+        registry=registry(enqueue, mind),
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,

@@ -22,6 +22,8 @@ from lockmaster_operator.models.part import (
 KEYS_MAX: Final = 1024
 VALUE_BYTES_MAX: Final = 262_144
 KEY_SIZE_MAX: Final = 512
+CONFLICTS_MAX: Final = 64
+RUNNING_MAX: Final = 16
 KEY: Final = r"^[^\x00-\x1f\x7f]+$"
 
 
@@ -244,13 +246,13 @@ class ConfigSetStatus(Part):
     keys: Annotated[int, Field(ge=0)] = 0
     """How many keys are kept."""
     conflicts: Annotated[
-        tuple[Conflict, ...], Field(max_length=64, json_schema_extra=extra(x_kubernetes_list_type="atomic"))
+        tuple[Conflict, ...], Field(max_length=CONFLICTS_MAX, json_schema_extra=extra(x_kubernetes_list_type="atomic"))
     ] = ()
     """At most 64 keys that are not as declared."""
     rollout: RolloutStatus = RolloutStatus()
     """The rollout."""
     running: Annotated[
-        tuple[Running, ...], Field(max_length=16, json_schema_extra=extra(x_kubernetes_list_type="atomic"))
+        tuple[Running, ...], Field(max_length=RUNNING_MAX, json_schema_extra=extra(x_kubernetes_list_type="atomic"))
     ] = ()
     """The revisions that clients hold, the newest first, at most 16."""
     message: ShortText = ""

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
-from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
+from lockmaster_operator.models.lock_cluster_status import LockClusterStatus, Phase
 from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.observed import Observed
 from lockmaster_operator.plan.founding import founding
@@ -143,7 +143,9 @@ def _disruptive(
         return step
     if block is not None and block.step is not None:
         return block.step
-    return rolling.step or witness.step or resize_step(view) or care.recreate
+    # By the template that is on its way another pod may be the outdated one.
+    restart = None if care.template_pending else rolling.step
+    return restart or witness.step or resize_step(view) or care.recreate
 
 
 def _planned(view: View, verdict: Verdict, steps: tuple[Step, ...]) -> Plan:
@@ -154,6 +156,9 @@ def _planned(view: View, verdict: Verdict, steps: tuple[Step, ...]) -> Plan:
 def _requeue(view: View, verdict: Verdict, steps: tuple[Step, ...]) -> int:
     """Soon after a step or while something moves; at the next deadline that is known; else the resync."""
     if steps or verdict.founding.reason or view.change_open:
+        return BUSY_S
+    # An election, or catching up: no object changes when it is over, so no event tells.
+    if not view.cluster.spec.hibernate and (not view.led or any(m.phase is Phase.BEHIND for m in view.members)):
         return BUSY_S
     waits = [RESYNC_S]
     deadlines = (STABLE_S, int(seconds_of(view.cluster.spec.witness.promote_after)))

@@ -30,6 +30,19 @@ from lockmaster_operator.plan.versions import release_of
 from lockmaster_operator.plan.view import MemberView, View
 
 MESSAGE_MAX: Final = 1024
+_ALARMS: Final = {
+    "disk_nearly_full": (
+        "DiskNearlyFull",
+        "its volume is nearly full; writes are refused while its member leads: raise "
+        "storage.size, or make room on what the volumes share",
+    ),
+    "state_diverged": (
+        "StateDiverged",
+        "its state is not the one that others computed: see its log, and replace its volume",
+    ),
+    "fence_above": ("FenceAbove", "its binary is older than the standing FENCE: finish the upgrade or cancel it"),
+}
+"""Alarms that stand until their cause is gone: code -> reason, and what it is. Others only tell of a moment."""
 _BAD_PHASES: Final = (Phase.LOST, Phase.UNREACHABLE, Phase.BEHIND, Phase.SET_ASIDE)
 
 
@@ -173,6 +186,10 @@ def _ready(view: View, verdict: Verdict) -> _Told:
         return _Told(Truth.FALSE, "NotSettled", view.unsettled)
     if verdict.block is not None:
         return _Told(Truth.FALSE, "UpgradeBlocked", verdict.block.message)
+    leads = view.leader.ordinal if view.leader is not None else -1
+    if leads in _alarmed(view).get("disk_nearly_full", ()):
+        reason, words = _ALARMS["disk_nearly_full"]
+        return _Told(Truth.FALSE, reason, f"{pod_name(view.cluster, leads)}, which leads: {words}")
     if outdated(view):
         names = ", ".join(pod_name(view.cluster, n) for n in outdated(view))
         return _Told(Truth.FALSE, "Rolling", f"{names} are to be restarted")
@@ -216,6 +233,10 @@ def _degraded(view: View, verdict: Verdict) -> _Told:
     if bad:
         words = ", ".join(f"member {m.member_id} ({pod_name(view.cluster, m.ordinal)}) is {m.phase.value}" for m in bad)
         return _Told(Truth.TRUE, f"Member{bad[0].phase.value}", words)
+    for code, ordinals in _alarmed(view).items():
+        reason, words = _ALARMS[code]
+        names = ", ".join(pod_name(view.cluster, n) for n in ordinals)
+        return _Told(Truth.TRUE, reason, f"{names}: {words}")
     failing = [pod for pod in view.observed.pods if not pod.running and (pod.restarts or pod.pending_reason)]
     if failing:
         words = ", ".join(
@@ -225,6 +246,13 @@ def _degraded(view: View, verdict: Verdict) -> _Told:
         )
         return _Told(Truth.TRUE, "PodFailing", words)
     return _Told(Truth.FALSE, "AsIntended")
+
+
+def _alarmed(view: View) -> dict[str, tuple[int, ...]]:
+    """Ordinals of the pods whose members raise an alarm, by its code; the worst code first."""
+    told = {n: pod.report.alarms for n, pod in sorted(view.pods.items()) if pod.report is not None}
+    found = {code: tuple(n for n, alarms in told.items() if code in alarms) for code in _ALARMS}
+    return {code: ordinals for code, ordinals in found.items() if ordinals}
 
 
 def _quorum(view: View, verdict: Verdict) -> _Told:

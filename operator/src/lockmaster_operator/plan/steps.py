@@ -84,7 +84,7 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True)
 class WipeMember:
-    """Tell the member in a running pod to remove its data directory and begin blank. Only while it is this very one."""
+    """The volume of a running pod is given up, and a blank one comes in its place. Only while it is this very pod."""
 
     disruptive: ClassVar[bool] = True
     ordinal: int

@@ -73,6 +73,13 @@ class Portal:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            # A watch's reader in another thread, or a call that was abandoned, may still wait on this loop.
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=STOP_SECONDS_MAX / 2))
+            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
 

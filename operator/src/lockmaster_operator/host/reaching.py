@@ -1,0 +1,72 @@
+"""A client of a LockCluster's members, for what is asked of them as any client asks: keys and locks."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from lockmaster import TLS, AsyncClient
+
+from lockmaster_operator.desired.certificates import Purpose, secret_name
+from lockmaster_operator.desired.names import CLIENT_PORT, Settings
+from lockmaster_operator.host.issuing import BadSecret, pems_of
+from lockmaster_operator.host.kube import Kube
+from lockmaster_operator.plan import read_cluster
+
+OPERATION_SECONDS: Final = 5.0
+LABEL: Final = "lockmaster-operator"
+
+
+class Unreachable(Exception):
+    """The members can't be asked; the text says why. `there`: the LockCluster exists and is not being deleted."""
+
+    def __init__(self, why: str, there: bool) -> None:
+        super().__init__(why)
+        self.there = there
+
+
+class Reach(Protocol):
+    """How a LockCluster's members are reached."""
+
+    def open(self, namespace: str, name: str) -> contextlib.AbstractAsyncContextManager[AsyncClient]:
+        """A client for one pass: its session, if it opens one, ends with it. Raises Unreachable, KubeError."""
+
+
+class Members:
+    """By the Service over ready full members, with the operator's own certificate."""
+
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self._kube = kube
+        self._settings = settings
+
+    @contextlib.asynccontextmanager
+    async def open(self, namespace: str, name: str) -> AsyncIterator[AsyncClient]:
+        """As Reach."""
+        stored = await self._kube.get("LockCluster", namespace, name)
+        if stored is None or "deletionTimestamp" in stored["metadata"]:
+            raise Unreachable(f"there is no LockCluster {name} in {namespace}", there=False)
+        cluster = read_cluster(stored)
+        if isinstance(cluster, str):
+            raise Unreachable(f"LockCluster {name}: {cluster}", there=True)
+        secret = await self._kube.get("Secret", namespace, secret_name(cluster, Purpose.OPERATOR))
+        if secret is None:
+            raise Unreachable(f"LockCluster {name} has no certificate for the operator yet", there=True)
+        try:
+            pems = pems_of(secret)
+        except BadSecret as error:
+            raise Unreachable(str(error), there=True) from None
+        folder = Path(tempfile.mkdtemp(prefix="lockmaster-operator-"))
+        try:
+            ca, cert, key = (folder / part for part in ("ca.crt", "tls.crt", "tls.key"))
+            for path, pem in zip((ca, cert, key), pems):
+                path.write_text(pem)
+            address = f"{name}.{namespace}.svc.{self._settings.cluster_domain}:{CLIENT_PORT}"
+            tls = TLS(ca, cert, key)
+            async with AsyncClient(address, tls=tls, operation_timeout=OPERATION_SECONDS, label=LABEL) as client:
+                yield client
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

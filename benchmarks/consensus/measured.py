@@ -23,7 +23,8 @@ import grpc
 from lockmaster import TLS, AsyncClient
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.bench.samples import quantile
-from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, Member, free_ports
+from lockmaster.cli.local_cluster import ClusterFailed, LocalCluster, Member
+from lockmaster.cli.ports import free_ports
 from lockmaster.errors import LockmasterError
 
 from benchmarks.consensus.member import RAFT, SAMPLES

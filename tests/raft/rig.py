@@ -60,7 +60,8 @@ from lockmaster_raft.ready import (
     StateAction,
     StorePiece,
 )
-from lockmaster_raft.storage import BootState, MemoryStore, SideState
+from lockmaster_raft.storage import BootState, SideState
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 CLUSTER = b"test-cluster-id!"
 START = 1_000_000_000

@@ -11,7 +11,7 @@ from lockmaster_raft.ids import Index, Nanos, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
 from lockmaster_raft.membership import Levels
 from lockmaster_raft.ready import Base, Persist
-from lockmaster_raft.storage import MemoryStore
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 from .rig import base, config_entry, configuration, entries
 

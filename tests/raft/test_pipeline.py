@@ -13,7 +13,8 @@ from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, InstallSnapshotReply, Message
 from lockmaster_raft.progress import CommitLatency, Progress
 from lockmaster_raft.ready import HardState
-from lockmaster_raft.storage import BootState, MemoryStore
+from lockmaster_raft.storage import BootState
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 from .rig import CLUSTER, START, base, configuration, entries
 from .shapes import CALM, asked_for_nothing, join, report, shaped, until, write

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.ids import Index, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
-from lockmaster_raft.storage import MemoryStore
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 from .rig import base, configuration, entries
 

@@ -11,7 +11,7 @@ from lockmaster_raft.log import RaftLog
 from lockmaster_raft.progress import ProgressState
 from lockmaster_raft.quorum import majority
 from lockmaster_raft.ready import Base, Persist, Role
-from lockmaster_raft.storage import MemoryStore
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 from ..rig import BLANK, Rig, append, base, config_entry, configuration, entries
 from ..test_elections import elect

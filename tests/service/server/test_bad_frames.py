@@ -27,7 +27,8 @@ from lockmaster_raft.ids import INDEX_MAX, Index, Nanos, NodeId, PersistSeq, Ter
 from lockmaster_raft.membership import Configuration, Levels, Member
 from lockmaster_raft.node import Node
 from lockmaster_raft.ready import Base, HardState, Ready, Role
-from lockmaster_raft.storage import BootState, MemoryStore
+from lockmaster_raft.storage import BootState
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 from .test_peer_codec import CLUSTER, EVERY_MESSAGE, PEERING
 

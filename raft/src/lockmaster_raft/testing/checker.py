@@ -13,11 +13,11 @@ from lockmaster_raft.config import SECOND
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.events import Event
 from lockmaster_raft.ready import LEADER, Base, HardState, Ready, Role, Send
-from lockmaster_raft.storage import MemoryStore
 from lockmaster_raft.testing.application import Outcome
 from lockmaster_raft.testing.frontend import Answer
 from lockmaster_raft.testing.invariants import ALL
 from lockmaster_raft.testing.invariants.base import Invariant, Violation
+from lockmaster_raft.testing.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from lockmaster_raft.node import Node

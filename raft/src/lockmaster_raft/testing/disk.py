@@ -22,7 +22,7 @@ from lockmaster_raft.entry import Entry
 from lockmaster_raft.errors import CorruptLog, InvariantViolation, StorageFailed
 from lockmaster_raft.ids import Index
 from lockmaster_raft.ready import Base, HardState, Persist
-from lockmaster_raft.storage import MemoryStore
+from lockmaster_raft.testing.memory_store import MemoryStore
 from lockmaster_raft.testing.scheduler import Scheduler
 
 MARK_NS: Final = 10 * MILLISECOND

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
+import sys
 from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
 from hypothesis import strategies as st
 from lockmaster_raft.entry import Entry, EntryKind, make_entry
@@ -137,8 +140,20 @@ def of_kind(kind: Any, numbers: st.SearchStrategy[int]) -> st.SearchStrategy[Any
 
 @functools.cache
 def _of_kind(kind: Any, numbers: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     return st.builds(kind, **{f.name: _field(hints[f.name], numbers) for f in dataclasses.fields(kind)})
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of its fields, from its source: of `tuple[X, ...]` a compiled class keeps only `tuple`."""
+    module = sys.modules[kind.__module__]
+    assert module.__file__ is not None
+    source = Path(module.__file__).with_name(f"{module.__name__.rpartition('.')[2]}.py")
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+            fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+            return {ast.unparse(part.target): eval(ast.unparse(part.annotation), vars(module)) for part in fields}
+    raise TypeError(f"{source} has no class {kind.__name__}")
 
 
 @st.composite

@@ -82,6 +82,7 @@ class Mutant:
         text = mutate_code(self.path.read_text(), cosmic_ray.plugins.get_operator(self.operator)(), self.occurrence)
         if text is None:
             raise RuntimeError(f"{self.operator} {self.occurrence} does not apply to {self.module}")
+        compile(text, str(self.path), "exec")
         return str(text)
 
     def shown(self) -> str:
@@ -205,7 +206,7 @@ def in_child(work: Callable[[int], int]) -> tuple[int, str]:
     reader, writer = os.pipe()
     sys.stdout.flush()
     if (child := os.fork()) == 0:
-        code = 70
+        code = BROKEN
         try:
             os.close(reader)
             silence = os.open(os.devnull, os.O_WRONLY)
@@ -215,6 +216,8 @@ def in_child(work: Callable[[int], int]) -> tuple[int, str]:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
             signal.signal(signal.SIGXCPU, signal.SIG_DFL)
             code = work(writer)
+        except (SyntaxError, AttributeError):  # cosmic-ray can't make it, or what it makes is no Python
+            code = VOID
         finally:
             os._exit(code)
     os.close(writer)
@@ -223,7 +226,7 @@ def in_child(work: Callable[[int], int]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
-SURVIVED, KILLED = 0, 1
+SURVIVED, KILLED, VOID, BROKEN = 0, 1, 71, 70
 
 
 # --- running --------------------------------------------------------------------------------------------------------
@@ -309,7 +312,9 @@ def verdict(code: int) -> str:
         return "survived"
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return "hung"
-    if code == 70:
+    if code == VOID:
+        return "void"
+    if code == BROKEN:
         raise RuntimeError("a child failed to mutate its module")
     return "killed"
 
@@ -409,6 +414,8 @@ def main() -> int:
     results: dict[Mutant, str] = {}
 
     def done(mutant: Mutant, said: str) -> None:
+        if said == "void":
+            return
         results[mutant] = said
         if said == "survived":
             print(

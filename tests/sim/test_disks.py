@@ -51,7 +51,7 @@ class Bench:
         self.disk.submit(Persist(PersistSeq(self._seq), hard_state=HardState(Term(term), NodeId(2))))
 
     def wait(self, nanoseconds: int) -> None:
-        self.scheduler.run_until(self.scheduler.now + nanoseconds, lambda: False)
+        self.scheduler.run_until(self.scheduler.now + nanoseconds)
 
     def with_entries(self, count: int) -> Bench:
         for index in range(1, count + 1):
@@ -192,7 +192,7 @@ def formed(seed: int = 1) -> Cluster:
 
 
 def run(cluster: Cluster, seconds: float) -> None:
-    cluster.scheduler.run_until(cluster.scheduler.now + int(seconds * SECOND), lambda: False)
+    cluster.scheduler.run_until(cluster.scheduler.now + int(seconds * SECOND))
 
 
 def leader(cluster: Cluster) -> Host:

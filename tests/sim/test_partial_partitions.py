@@ -85,7 +85,7 @@ def five_members() -> Cluster:
     cluster = Cluster(1, load_application("register"), mix)
     cluster.form()
     write_at_every_leader(cluster)
-    cluster.scheduler.run_until(cluster.scheduler.now + 5 * SECOND, lambda: False)
+    cluster.scheduler.run_until(cluster.scheduler.now + 5 * SECOND)
     return cluster
 
 
@@ -148,11 +148,11 @@ def test_every_partial_partition_with_a_connected_majority_makes_progress_and_go
             elections = cluster.counts["elections won"]
             for _ in range(5):
                 slowest = max(slowest, progress_ns(cluster, f"{what}, later"))
-            cluster.scheduler.run_until(cluster.scheduler.now + BOUND_NS, lambda: False)
+            cluster.scheduler.run_until(cluster.scheduler.now + BOUND_NS)
             assert cluster.counts["elections won"] <= elections + 1, f"leaders come and go: {what}"
             mend(cluster)
             healed = max(healed, progress_ns(cluster, f"healed after {what}"))
-            cluster.scheduler.run_until(cluster.scheduler.now + BOUND_NS, lambda: False)
+            cluster.scheduler.run_until(cluster.scheduler.now + BOUND_NS)
             met += 1
     print(f"{met} placed shapes: progress within {slowest / 1e6:.0f} ms, after healing within {healed / 1e6:.0f} ms")
     assert slowest <= BOUND_NS

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lockmaster_raft.config import SECOND
 from lockmaster_raft.entry import Entry
 from lockmaster_raft.events import Event
+from lockmaster_raft.messages import Message
 from lockmaster_raft.ready import LEADER, Base, HardState, Ready, Role, Send
 from lockmaster_raft.testing.application import Outcome
 from lockmaster_raft.testing.frontend import Answer
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Checker", "Violation"]
 
 _TRACE: Final = struct.Struct(">qBQQQ16s")
+STEPS_MAX: Final = 3_000_000
+"""A run of more (looked at with each update of the trace's hash) spins."""
 _WORDS_MAX: Final = 512
 """Steps noted between two updates of the trace's hash."""
 _KINDS: Final[dict[type[Event], bytes]] = {}
@@ -74,6 +77,8 @@ class Checker:
             return [one for one in self.all if getattr(type(one), name) is not getattr(Invariant, name)]
 
         self._stepped, self._transmitting = having("stepped"), having("transmitting")
+        self._by_message: dict[type[Message], tuple[Invariant, ...]] = {}
+        """Message class -> who looks at one that leaves."""
         self._applied, self._first = having("applied"), having("first_applied")
         self._led, self._commits = having("led"), having("commits")
         self._contents = having("content")
@@ -119,6 +124,8 @@ class Checker:
         words.append(_TRACE.pack(self.cluster.scheduler.now, number, term, commit, seen.last_index, kind))
         if len(words) >= _WORDS_MAX:
             self.end_trace()
+            if self.steps > STEPS_MAX:
+                raise Violation("S11", f"more than {STEPS_MAX} steps: the cluster spins")
         if role is not seen.role or term != seen.term:
             if seen.role is not None and seen.term > term:
                 raise Violation("S1 no regress", f"host {number} falls from term {seen.term} to {term}")
@@ -157,7 +164,12 @@ class Checker:
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """A message leaves now."""
-        for one in self._transmitting:
+        kind = type(send.message)
+        looking = self._by_message.get(kind)
+        if looking is None:
+            looking = tuple(one for one in self._transmitting if not one.messages or kind in one.messages)
+            self._by_message[kind] = looking
+        for one in looking:
             one.transmitting(host, node, send)
 
     def applied(self, host: Host, entry: Entry, outcome: Outcome) -> None:

@@ -64,6 +64,8 @@ class Frontend:
         self._leases = not mix.reorder and not mix.duplication
         """Leases rely on ordered channels (lease.py)."""
         self._duties: Duties = host.cluster.application.duties(host.cluster.mix)
+        self._led = False
+        """Whether the duties have been told of a leadership that goes on, as far as they know."""
         self._admin: dict[int, Callable[[Appended | Refused | object], None]] = {}
 
     def write(self, command: object, reserved: bool, reply: Reply) -> None:
@@ -128,7 +130,10 @@ class Frontend:
         if node is None:
             return now + IDLE_NS
         leading = node.role is LEADER
+        if not leading and not self._led:
+            return now + IDLE_NS
         if host.replica is not None:
+            self._led = leading
             committed = leading and node.own_term_committed
             self._duties.turn(now, node.term, leading, committed)
             if committed:

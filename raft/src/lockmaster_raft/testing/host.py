@@ -259,13 +259,14 @@ class Host:
         action()
 
     def _background(self, boots: int, interval: int, action: Callable[[], None]) -> None:
-        def run() -> None:
-            if boots != self.boots:
-                return
-            self.when_awake(action)
-            self._background(boots, interval, action)
+        after, draw = self.cluster.scheduler.after, self.draw.random
 
-        self.cluster.scheduler.after(int(interval * (0.5 + self.draw.random())), run)
+        def run() -> None:
+            if boots == self.boots:
+                self.when_awake(action)
+                after(int(interval * (0.5 + draw())), run)
+
+        after(int(interval * (0.5 + draw())), run)
 
     # --- steps --------------------------------------------------------------------------------------------------
 

@@ -23,13 +23,13 @@ class Scheduler:
         """Run `action` in `delay` nanoseconds."""
         heappush(self._heap, (self.now + delay if delay > 0 else self.now, next(self._order), action))
 
-    def run_until(self, end: int, stop: Callable[[], bool]) -> None:
+    def run_until(self, end: int, stop: Callable[[], bool] | None = None) -> None:
         """Run everything due up to `end`, or until `stop()` holds (looked at after each action)."""
         heap = self._heap
         while heap and heap[0][0] <= end:
             self.now, _, action = heappop(heap)
             action()
-            if stop():
+            if stop is not None and stop():
                 return
         self.now = max(self.now, end)
 

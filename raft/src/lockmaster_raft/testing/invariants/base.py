@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lockmaster_raft.entry import Entry
     from lockmaster_raft.events import Event
+    from lockmaster_raft.messages import Message
     from lockmaster_raft.node import Node
     from lockmaster_raft.ready import HardState, Ready, Send
     from lockmaster_raft.testing.application import Outcome
@@ -27,6 +28,8 @@ class Invariant:
     """One rule; raises Violation."""
 
     rule = ""
+    messages: tuple[type[Message], ...] = ()
+    """What `transmitting` looks at; none named: at every message."""
 
     def __init__(self, checker: Checker) -> None:
         self.checker = checker

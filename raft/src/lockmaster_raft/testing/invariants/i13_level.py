@@ -5,7 +5,7 @@ And raft.md §6: no message of level 2 goes to a member whose binary knows level
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import WITNESS_LEVEL, decode_configuration
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from lockmaster_raft.testing.host import Host
 
 
-_LEVEL_2: Final = (InstallAnchor, Coverage, WitnessReport)
-
-
 class WitnessLevel(Invariant):
     """Looks at each CONFIG that a leader appends, and at who is sent what."""
 
     rule = "I13 witness level"
+    messages = (InstallAnchor, Coverage, WitnessReport)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """The level in force where it is appended."""
@@ -40,8 +38,6 @@ class WitnessLevel(Invariant):
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """An older binary has no decoder for these: it would close the connection."""
-        if not isinstance(send.message, _LEVEL_2):
-            return
         cluster = self.checker.cluster
         to = next((h for h in cluster.hosts if h.member_id == send.to), None)
         if to is not None and to.node is not None and to.level_max < WITNESS_LEVEL:

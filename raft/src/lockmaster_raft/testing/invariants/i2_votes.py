@@ -18,6 +18,7 @@ class Votes(Invariant):
     """Remembers what each candidate said of its log."""
 
     rule = "I2 I3 votes"
+    messages = (RequestVote, RequestVoteReply)
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)

@@ -28,6 +28,7 @@ class Caretaker(Invariant):
     """Looks at what a witness does while it leads."""
 
     rule = "I4 caretaker"
+    messages = (InstallSnapshot, InstallAnchor, Coverage, ReadIndexReply)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """No entry but the NOOP, no BASE."""
@@ -50,8 +51,6 @@ class Caretaker(Invariant):
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """Nothing that only a full leader may say."""
         message = send.message
-        forbidden = isinstance(message, (InstallSnapshot, InstallAnchor, Coverage))
-        if isinstance(message, ReadIndexReply):
-            forbidden = message.ok
+        forbidden = not isinstance(message, ReadIndexReply) or message.ok
         if forbidden and message.header.term == node.term and is_witness_leader(host, node):
             self.fail(f"caretaker {host.number} sends {type(message).__name__}")

@@ -25,6 +25,7 @@ class WitnessCoverage(Invariant):
     """{x, w} can rebuild everything."""
 
     rule = "I6 coverage"
+    messages = (AppendEntriesReply, RequestVoteReply)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """A witness's BASE, or a leader's CONFIG."""
@@ -79,7 +80,8 @@ class WitnessCoverage(Invariant):
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """I7: a blank witness neither acks nor votes."""
         message = send.message
-        blank = host.state is None and node.log_first == 1
+        if host.state is not None or node.log_first != 1:
+            return
         said = isinstance(message, AppendEntriesReply) and message.success
-        if blank and (said or (isinstance(message, RequestVoteReply) and message.granted)):
+        if said or (isinstance(message, RequestVoteReply) and message.granted):
             self.fail(f"blank witness {host.number} sends {type(message).__name__}")

@@ -24,7 +24,7 @@ class Privileges(Invariant):
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """In a phase: no BASE but a leader's anchor or snapshot, no DATA of an own term."""
         write = ready.persist
-        if write is None:
+        if write is None or (write.base is None and node.role is not LEADER):
             return
         before = node.configuration_at(node.commit_index)[1].member(host.member_id)
         records = [r for r in (node.own_member, before) if r is not None]

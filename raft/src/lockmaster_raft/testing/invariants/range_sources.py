@@ -17,6 +17,7 @@ class RangeSources(Invariant):
     """Looks at the messages of fetches when they leave, beside the ledger of what was ever called committed."""
 
     rule = "range sources"
+    messages = (FetchRangeReply, CatchUpReply, CatchUp)
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """Sources, members that fetch, leaders that name."""

@@ -95,6 +95,7 @@ class RareEvents(Invariant):
     """Counts; never fails."""
 
     rule = "coverage"
+    messages = (Coverage, FetchRangeReply, InstallAnchor)
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)

@@ -56,14 +56,15 @@ class NoRegress(Invariant):
         term = message.header.term
         if term > self._told_term.get(number, 0):
             self._told_term[number] = term
-        if isinstance(message, RequestVoteReply) and message.granted:
-            self._promise(number, term, send.to)
-        elif isinstance(message, RequestVote):
-            self._promise(number, term, host.member_id)
-        elif isinstance(message, AppendEntriesReply) and message.success:
-            if message.match_index >= self._acked.get(number, (0, 0))[0]:
+        if isinstance(message, AppendEntriesReply):
+            if message.success and message.match_index >= self._acked.get(number, (0, 0))[0]:
                 found = self.checker.shadow[number].term(message.match_index)
                 self._acked[number] = (message.match_index, found or 0)
+        elif isinstance(message, RequestVoteReply):
+            if message.granted:
+                self._promise(number, term, send.to)
+        elif isinstance(message, RequestVote):
+            self._promise(number, term, host.member_id)
 
     def _promise(self, number: int, term: int, whom: int) -> None:
         before = self._votes.setdefault((number, term), whom)

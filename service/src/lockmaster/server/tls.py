@@ -89,8 +89,7 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         roots = ca.read_bytes() if ca is not None else None
         return grpc.ssl_server_certificate_configuration([(key.read_bytes(), cert.read_bytes())], roots)
 
-    files = (cert, key) if ca is None else (cert, key, ca)
-    reloaded = _reloaded(files, make)
+    reloaded = _reloaded((cert, key, ca), make)
     news = news_of(reloaded)  # the stub forgets that None means: nothing new
     return grpc.dynamic_ssl_server_credentials(reloaded.get(), news, ca is not None)  # type: ignore[arg-type]
 
@@ -121,14 +120,16 @@ def session_context(settings: Settings) -> ssl.SSLContext | None:
     if cert is None or key is None:
         return None
 
-    def make() -> ssl.SSLContext:
-        _check_pair(cert, key, ca)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=None if ca is None else str(ca))
-        context.verify_mode = ssl.CERT_NONE if ca is None else ssl.CERT_REQUIRED
-        context.load_cert_chain(cert, key)
-        return context
+    return newest(_reloaded((cert, key, ca), lambda: _context(ssl.Purpose.CLIENT_AUTH, cert, key, ca)))
 
-    return newest(_reloaded((cert, key) if ca is None else (cert, key, ca), make))
+
+def _context(purpose: ssl.Purpose, cert: Path, key: Path, ca: Path | None) -> ssl.SSLContext:
+    """Shows the certificate; wants one of `ca` from the other side, none without a CA. Raises CertificateError."""
+    _check_pair(cert, key, ca)
+    context = ssl.create_default_context(purpose, cafile=None if ca is None else str(ca))
+    context.verify_mode = ssl.CERT_NONE if ca is None else ssl.CERT_REQUIRED
+    context.load_cert_chain(cert, key)
+    return context
 
 
 def newest(reloaded: Reloaded[ssl.SSLContext]) -> ssl.SSLContext:
@@ -167,11 +168,8 @@ def peer_tls(settings: Settings, member_hosts: Callable[[int], tuple[str, ...]])
         return None
 
     def make(purpose: ssl.Purpose) -> ssl.SSLContext:
-        _check_pair(cert, key, ca)
-        context = ssl.create_default_context(purpose, cafile=str(ca))
+        context = _context(purpose, cert, key, ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_cert_chain(cert, key)
         return context
 
     server = _reloaded((cert, key, ca), lambda: make(ssl.Purpose.CLIENT_AUTH))
@@ -194,8 +192,8 @@ def _names(certificate: dict[str, object], host: str) -> bool:
     return any(name == host or (suffix and name == f"*.{suffix}") for _, name in names)
 
 
-def _reloaded(paths: tuple[Path, ...], make: Callable[[], T]) -> Reloaded[T]:
+def _reloaded(paths: tuple[Path | None, ...], make: Callable[[], T]) -> Reloaded[T]:
     try:
-        return Reloaded(paths, make)
+        return Reloaded(tuple(path for path in paths if path is not None), make)
     except OSError as error:
         raise CertificateError(f"{error.filename}: {error.strerror}") from None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lockmaster_raft.ids import Index, NodeId, Term
-from lockmaster_raft.messages import PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply
+from lockmaster_raft.config import MILLISECOND, SECOND
+from lockmaster_raft.events import RemoveMember
+from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.messages import AppendEntriesReply, PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply
 from lockmaster_raft.ready import Role
 
-from .rig import Rig, base, config_entry, configuration, entries, header, member
+from .rig import Cluster, Rig, base, config_entry, configuration, entries, header, member
+from .shapes import join
 from .test_elections import LATER, patient, pre_vote, request_vote
 from .test_witness import no, witness
 
@@ -18,6 +21,25 @@ def test_4_2_3_a_sole_voter_is_never_sticky_for_nobody_else_can_lead() -> None:
     rig = Rig(conf=configuration((1,), (2,), full_min=1))
     rig.receive(request_vote(2, 5, (9, 4)))
     assert rig.only(RequestVoteReply).granted
+
+
+def test_4_1_whoever_is_left_the_only_voter_does_not_lead_before_that_is_committed() -> None:
+    """Leader 1 removes itself; 2 writes that, restarts before its ack, and may not lead while 1 holds its lease."""
+    cluster = Cluster(full_min=1)
+    cluster.run(SECOND)
+    join(cluster, 2)
+    cluster.run(2 * SECOND)
+    cluster.cut = lambda sender, _, message: sender == 2 and isinstance(message, AppendEntriesReply)
+    cluster.step(1, RemoveMember(1, NodeId(1), None))
+    cluster.run(5 * MILLISECOND)
+    cluster.cut = lambda *_: True
+    cluster.restart(2)
+    cluster.run(50 * MILLISECOND)
+    assert cluster.nodes[2].configuration.voter_ids == (2,)
+    assert cluster.nodes[1].holds_lease(Nanos(cluster.now))
+    assert cluster.nodes[2].role is not Role.LEADER
+    cluster.run(5 * SECOND)
+    assert cluster.nodes[2].role is Role.LEADER
 
 
 def test_i3_a_witness_waits_no_less_than_half_an_election_timeout_for_silent_full_replicas() -> None:

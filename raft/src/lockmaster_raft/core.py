@@ -428,6 +428,15 @@ class Core:
         """Whether this node votes in its latest configuration."""
         return self.node_id in self.voters or self.node_id in self.outgoing
 
+    def is_alone(self) -> bool:
+        """Whether no other node can lead: the only voter in force, and committed as that.
+
+        In force alone is not enough: whoever left it the only voter leads, and may hold a lease, until that entry
+        commits, for which only this node's word is missing.
+        """
+        both = (self.configuration, self.committed_configuration)
+        return all(c.voter_ids == (self.node_id,) and not c.outgoing for c in both)
+
     def is_full_voter(self, node_id: NodeId) -> bool:
         """Whether that member may lead and serve: a full voter in force, and committed as one (I9)."""
         member = self.configuration.member(node_id)

@@ -19,7 +19,7 @@ def is_sticky(core: Core) -> bool:
     """Whether this node refuses to help depose a leader now (§4.2.3)."""
     if core.role is LEADER:
         return True
-    if core.voters == (core.node_id,):
+    if core.is_alone():
         return False
     return core.now - core.contact_at < core.config.election_timeout_ns
 

@@ -47,7 +47,7 @@ def boot(core: Core) -> None:
     side.settle(core, at_boot=True)
     core.role = resting_role(core)
     reset_election_deadline(core)
-    if core.voters == (core.node_id,) and not core.outgoing and core.election_deadline != NEVER:
+    if core.is_alone() and core.election_deadline != NEVER:
         core.election_deadline = core.now
 
 

@@ -385,11 +385,23 @@ CORE_MUTANTS: Final = (
             ),
         ),
     ),
+    Mutant(
+        "alone_by_the_uncommitted_configuration",
+        "§4.1: found by review",
+        (
+            Edit(
+                CORE + "core.py",
+                "        both = (self.configuration, self.committed_configuration)\n        return all(c.voter",
+                "        both = (self.configuration,)\n        return all(c.voter",
+            ),
+        ),
+    ),
 )
 
 RULE_TESTS: Final = "pytest -q -x -p no:cacheprovider "
 DIRECTED: Final = {
     "step_down_clears_the_vote": RULE_TESTS + "tests/raft/test_elections.py",
+    "alone_by_the_uncommitted_configuration": RULE_TESTS + "tests/raft/test_rules_elections.py",
     "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft/test_log_replication.py",
     "empty_append_truncates": RULE_TESTS + "tests/raft/test_log_replication.py",
     "logs_compared_by_index_alone": RULE_TESTS + "tests/raft/test_elections.py",

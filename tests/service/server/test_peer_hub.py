@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from lockmaster.addresses import split_address
 from lockmaster.server.contacts import Contact
-from lockmaster.server.peers import codec, handshake, inbound
+from lockmaster.server.peers import codec, handshake, inbound, outbound
 from lockmaster.server.peers.codec import StateHashes
 from lockmaster.server.peers.handshake import Hello, Verdict
 from lockmaster.server.peers.hub import Me, PeerHub
@@ -165,6 +165,22 @@ def _hello(epoch: int) -> bytes:
     return handshake.encode_hello(
         Hello(Channel.CONTROL, CLUSTER, NodeId(1), NodeId(2), _incarnation(2), _incarnation(1), 1, 1, 1, epoch, "")
     )
+
+
+async def test_a_member_that_dials_is_dialled_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source asked for a range must not first sit out a backoff that the asker's absence has earned it."""
+    monkeypatch.setattr(outbound, "BACKOFF_MIN", 3600.0)
+    monkeypatch.setattr(outbound, "BACKOFF_MAX", 3600.0)
+    async with hub(1) as (first, first_owner), hub(2) as (second, _):
+        vacant = split_address(second.address)
+        first.set_members({NodeId(2): Contact(f"{vacant[0]}:1", _incarnation(2))})
+        async with asyncio.timeout(5):
+            while not first.last_error(NodeId(2)):
+                await asyncio.sleep(0.01)
+        first.set_members({NodeId(2): Contact(second.address, _incarnation(2))})
+        second.set_members({NodeId(1): Contact(first.address, _incarnation(1))})
+        async with asyncio.timeout(5):
+            assert await first_owner.events.get() == ("up", 2)
 
 
 async def test_side_messages_arrive_beside_the_core_s_and_unknown_ones_are_ignored() -> None:

@@ -161,6 +161,9 @@ class PeerHub:
         if me.member_id is None:
             self._owner.adopt(hello.cluster_id, hello.receiver)
         self._learn(hello)
+        link = self._links.get(hello.sender)
+        if link is not None:
+            link.seen()
         return Verdict.ACCEPTED
 
     def _learn(self, hello: Hello) -> None:

@@ -66,6 +66,7 @@ class Lane(asyncio.Protocol):
         self._cutter = FrameCutter(handshake.HELLO_BYTES_MAX)
         self._welcomed: asyncio.Future[Verdict] | None = None
         self._lost: asyncio.Event = asyncio.Event()
+        self._seen: asyncio.Event = asyncio.Event()
         self._queue_bytes_max = QUEUE_BYTES_MAX[channel]
         self._bytes_to = f"peer_bytes_to_{member_id}"
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{member_id}-{channel.name}")
@@ -90,6 +91,11 @@ class Lane(asyncio.Protocol):
         else:
             transport.writelines(parts)
 
+    def seen(self) -> None:
+        """The member has dialled this one, so it is there: no waiting for the next attempt."""
+        if not self.up:
+            self._seen.set()
+
     async def _run(self) -> None:
         backoff = BACKOFF_MIN
         while True:
@@ -98,14 +104,24 @@ class Lane(asyncio.Protocol):
                     accepted = await self._connect()
                 if accepted:
                     backoff = BACKOFF_MIN
+                    self._seen.clear()
                     await self._lost.wait()
             except (OSError, TimeoutError, ValueError, ssl.SSLError, Malformed) as error:
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._count("peer_connect_failures")
             finally:
                 self._abandon()
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-            backoff = min(backoff * 2, BACKOFF_MAX)
+            backoff = await self._rest(backoff)
+
+    async def _rest(self, backoff: float) -> float:
+        """Wait before the next attempt; returns the backoff after it."""
+        try:
+            async with asyncio.timeout(backoff * random.uniform(0.5, 1.0)):
+                await self._seen.wait()
+        except TimeoutError:
+            return min(backoff * 2, BACKOFF_MAX)
+        self._seen.clear()
+        return BACKOFF_MIN
 
     async def _connect(self) -> bool:
         hello = self.owner.hello(self.member_id, self.channel)
@@ -202,6 +218,11 @@ class Link:
     def up(self) -> bool:
         """Both lanes are accepted."""
         return self.control.up and self.bulk.up
+
+    def seen(self) -> None:
+        """The member has dialled this one: lanes that wait for their next attempt make it now."""
+        self.control.seen()
+        self.bulk.seen()
 
     async def close(self) -> None:
         """Close both."""

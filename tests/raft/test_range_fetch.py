@@ -17,6 +17,7 @@ from lockmaster_raft.messages import (
     Message,
     Retain,
 )
+from lockmaster_raft.pieces import PIECES_OUTSTANDING_MAX
 from lockmaster_raft.progress import ProgressState
 from lockmaster_raft.role_policy import RolePolicy
 
@@ -124,6 +125,24 @@ def test_with_its_sources_gone_the_leader_sends_after_the_deadline() -> None:
     assert cluster.nodes[lead].fetch_counts["ranges_fallen_back"] == 1
     assert entries_sent(cluster, lead, 2) >= 40
     assert cluster.now < 60 * SECOND
+
+
+def test_a_source_whose_first_requests_were_lost_is_asked_once_more() -> None:
+    """The two have only just connected; in a 2+1 cluster there is no other source."""
+    cluster = lagging()
+    lost: list[Message] = []
+
+    def cut(sender: int, receiver: int, message: Message) -> bool:
+        if isinstance(message, FetchRange) and len(lost) < PIECES_OUTSTANDING_MAX:
+            lost.append(message)
+            return True
+        return False
+
+    cluster.cut = cut
+    until(cluster, lambda: caught_up(cluster))
+    assert lost
+    assert "ranges_fallen_back" not in cluster.nodes[cluster.leader].fetch_counts
+    assert entries_sent(cluster, cluster.leader, 2) < 10
 
 
 def test_a_leader_that_hears_nothing_of_a_fetch_sends_itself() -> None:

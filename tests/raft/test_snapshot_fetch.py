@@ -61,6 +61,7 @@ def test_an_older_offer_of_the_same_term_is_a_late_message() -> None:
 
 def test_a_source_that_answers_no_more_is_one_that_has_it_no_more() -> None:
     rig = fetching()
+    rig.tick(SECOND)  # asked once more
     rig.tick(3 * SECOND)
     rig.receive(offer(3, rig.node.term + 1, 15))
     assert rig.node.fetching is not None

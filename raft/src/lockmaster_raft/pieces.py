@@ -2,9 +2,10 @@
 
 Theory of operation. A fetch is a numbered row of pieces: the chunks of a snapshot, named by their digests, or parts of
 a committed range, named by the (index, term) at their end. Several are asked for at once, each of the source that has
-the fewest of them to serve. A source that sends nothing in time, or has not what it is asked for, or sends what is no
-good, is not asked again while there is another: what it was asked for is had elsewhere. With no source left the
-fall-back serves: for a snapshot the leader; a range has none, and its leader sends the entries itself.
+the fewest of them to serve. A source that has not what it is asked for, or sends what is no good, is not asked again
+while there is another: what it was asked for is had elsewhere. So it is with one that sends nothing in time, but a
+request or its answer may have been lost (the two have only just connected): it is asked once more when there is no
+better one, and each time waited for half as long. With no source left the fall-back serves: for a snapshot the leader; a range has none, and its leader sends the entries itself.
 
 Laws: a piece is asked of one source at a time; outstanding and unfinished ones together are at most
 PIECES_OUTSTANDING_MAX; what is held is never asked for again unless it turns out to be damaged.
@@ -32,7 +33,7 @@ def timeout_ns(election_timeout_ns: int) -> int:
 
 
 class Asked(NamedTuple):
-    """Of whom a piece was asked, and when it is asked for elsewhere."""
+    """Of whom a piece was asked, and when it is asked for elsewhere or again."""
 
     source: NodeId
     deadline: int
@@ -49,6 +50,7 @@ class Pieces:
         "next_number",
         "outstanding",
         "served",
+        "silent",
         "sources",
         "total",
         "used",
@@ -64,6 +66,8 @@ class Pieces:
         self.used: dict[int, NodeId] = {}
         """Came of that source, but being stored or waiting for the ones before it."""
         self.bad: set[NodeId] = set()
+        self.silent: set[NodeId] = set()
+        """Sent nothing in time, and nothing since: asked for the last time."""
         self.served: set[NodeId] = set()
         """Sources of which a piece came."""
         self.next_number = 0
@@ -93,6 +97,7 @@ class Pieces:
         """These are the sources from now on, none of them bad."""
         self.sources, self.fall_back = tuple(sources), fall_back
         self.bad.clear()
+        self.silent.clear()
 
     def ask(self, now: int, timeout: int) -> tuple[int, NodeId] | None:
         """The next (piece, source) to ask for, noted as outstanding; None while there is nothing to be asked."""
@@ -103,8 +108,8 @@ class Pieces:
         if number is None:
             return None
         busy = [asked.source for asked in self.outstanding.values()]
-        source = min(left, key=busy.count)
-        self.outstanding[number] = Asked(source, now + timeout)
+        source = min(left, key=lambda s: (s in self.silent, busy.count(s)))
+        self.outstanding[number] = Asked(source, now + timeout // 2)
         return number, source
 
     def _next_number(self) -> int | None:
@@ -126,6 +131,7 @@ class Pieces:
 
     def goes_on(self, source: NodeId, deadline: int) -> None:
         """This source has sent something: it has until then for the next piece, or part, that was asked of it."""
+        self.silent.discard(source)
         for number, asked in self.outstanding.items():
             if asked.source == source:
                 self.outstanding[number] = Asked(source, deadline)
@@ -155,10 +161,12 @@ class Pieces:
             self.again.append(number)
 
     def expire(self, now: int) -> None:
-        """What did not come in time is asked for elsewhere."""
-        for number in sorted(n for n, asked in self.outstanding.items() if asked.deadline <= now):
-            self.bad.add(self.outstanding.pop(number).source)
-            self.again.append(number)
+        """What did not come in time is asked for elsewhere, or once more."""
+        late = sorted(n for n, asked in self.outstanding.items() if asked.deadline <= now)
+        silent = {self.outstanding.pop(number).source for number in late}
+        self.again += late
+        self.bad |= silent & self.silent
+        self.silent |= silent
 
     def deadline(self) -> int:
         """When the oldest outstanding piece is asked for elsewhere."""

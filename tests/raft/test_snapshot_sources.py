@@ -72,6 +72,22 @@ def test_a_chunk_that_does_not_come_is_asked_for_elsewhere() -> None:
     assert {(4, n) for n in (0, 2, 4, 6)} == set(asked(rig))
 
 
+def test_a_silent_source_is_asked_once_more_and_then_the_leader() -> None:
+    rig = fetching(3)
+    rig.tick(SECOND)
+    assert {to for to, _ in asked(rig)} == {3}
+    rig.tick(SECOND)
+    assert {to for to, _ in asked(rig)} == {2}
+
+
+def test_a_source_that_speaks_again_is_not_silent_any_more() -> None:
+    rig = fetching(3)
+    rig.tick(SECOND)
+    stored(rig, 0, 3)
+    rig.tick(2 * SECOND)
+    assert {to for to, _ in asked(rig)} == {3}
+
+
 def test_a_source_without_the_chunk_is_left_at_once_and_the_leader_serves_in_the_end() -> None:
     rig = fetching(3, 4)
     comes(rig, 0, 3, found=False)

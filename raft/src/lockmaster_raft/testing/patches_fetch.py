@@ -168,14 +168,14 @@ FETCH_MUTANTS: Final = (
     _one(
         "silent_source_is_asked_again",
         "pieces.py",
-        "            self.bad.add(self.outstanding.pop(number).source)\n",
-        "            self.outstanding.pop(number)\n",
+        "        self.bad |= silent & self.silent\n",
+        "",
         SOURCES,
     ),
     _one(
         "chunks_all_asked_of_the_first_source",
         "pieces.py",
-        "        source = min(left, key=busy.count)\n",
+        "        source = min(left, key=lambda s: (s in self.silent, busy.count(s)))\n",
         "        source = left[0]\n",
         SOURCES,
     ),

@@ -5,7 +5,8 @@ a committed range, named by the (index, term) at their end. Several are asked fo
 the fewest of them to serve. A source that has not what it is asked for, or sends what is no good, is not asked again
 while there is another: what it was asked for is had elsewhere. So it is with one that sends nothing in time, but a
 request or its answer may have been lost (the two have only just connected): it is asked once more when there is no
-better one, and each time waited for half as long. With no source left the fall-back serves: for a snapshot the leader; a range has none, and its leader sends the entries itself.
+better one, and each time waited for half as long. With no source left the fall-back serves: for a snapshot the leader;
+a range has none, and its leader sends the entries itself.
 
 Laws: a piece is asked of one source at a time; outstanding and unfinished ones together are at most
 PIECES_OUTSTANDING_MAX; what is held is never asked for again unless it turns out to be damaged.

@@ -98,7 +98,9 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --expected-epoch, --idempotency-key (the command gets both as `terms`) and how to reach the cluster."""
 
     @click.option(
-        "--expected-epoch", type=click.IntRange(0), help="Refuse if the configuration's epoch is another one."
+        "--expected-epoch",
+        type=click.IntRange(0, (1 << 63) - 1),
+        help="Refuse if the configuration's epoch is another one.",
     )
     @click.option(
         "--idempotency-key",

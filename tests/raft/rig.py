@@ -239,6 +239,8 @@ class Cluster:
         self.down: set[int] = set()
         self.cut: Callable[[int, int, Message], bool] = lambda sender, receiver, message: False
         self.sends: list[Send] = []
+        self.snapshot_bytes = 10
+        """Of each snapshot that is made."""
         self.level_max: dict[int, int] = {}
         self.level: dict[int, int] = {}
         """What each member's guard file says; a boot with a binary below it is refused."""
@@ -345,8 +347,8 @@ class Cluster:
                 at, conf = node.configuration_at(index)
                 term = node.term_at(index)
                 assert term is not None
-                digests = (b"d" * 32, b"e" * 32)
-                self._at(MILLISECOND, number, SnapshotReady(index, term, conf, at, node.levels, digests, 10))
+                digests, size = (b"d" * 32, b"e" * 32), self.snapshot_bytes
+                self._at(MILLISECOND, number, SnapshotReady(index, term, conf, at, node.levels, digests, size))
             case ServePiece():
                 head = Header(CLUSTER, NodeId(number), piece.to, node.term, 1, 1)
                 reply = FetchPieceReply(head, piece.last_index, piece.number, True, b"data")

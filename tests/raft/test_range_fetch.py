@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lockmaster_raft import ranges
 from lockmaster_raft.config import MILLISECOND, SECOND, RaftConfig
 from lockmaster_raft.entry import EntryKind, make_entry
 from lockmaster_raft.events import PeerConnected
@@ -125,6 +126,48 @@ def test_with_its_sources_gone_the_leader_sends_after_the_deadline() -> None:
     assert cluster.nodes[lead].fetch_counts["ranges_fallen_back"] == 1
     assert entries_sent(cluster, lead, 2) >= 40
     assert cluster.now < 60 * SECOND
+
+
+def test_what_a_member_still_lacks_after_a_fall_back_is_named_to_the_sources_again() -> None:
+    """By bytes as by entries: a few large entries are much, too. Twice as long each time."""
+    config = replace(FETCHING, fetch_entries_min=1000, fetch_bytes_min=2_000, inflight_bytes_max=2_000, boost_factor=1)
+    cluster = lagging(config, lag=300)
+    lead, tip = cluster.leader, cluster.nodes[cluster.leader].last_index
+    progress = cluster.nodes[lead]._core.progress[NodeId(2)]
+    slow = tip - 250
+
+    def no_sources_and_a_slow_stream(_sender: int, receiver: int, message: Message) -> bool:
+        late = receiver == 2 and isinstance(message, AppendEntries) and message.prev_index >= slow
+        return late or isinstance(message, FetchRange)
+
+    cluster.cut = no_sources_and_a_slow_stream
+    until(cluster, lambda: cluster.nodes[lead].fetch_counts.get("ranges_fallen_back", 0) == 1)
+    assert progress.fetch_barred - cluster.now <= SECOND
+    cluster.run(SECOND * 3 // 2)
+    assert progress.match <= slow + 4
+    cluster.cut = lambda sender, receiver, message: False
+    until(cluster, lambda: caught_up(cluster))
+    assert cluster.nodes[lead].fetch_counts["ranges_named"] >= 2
+    assert entries_sent(cluster, 3, 2) >= 150
+    assert progress.fetch_failed == 0
+
+
+def test_a_stream_that_works_is_left_for_the_sources_when_many_bytes_are_missing() -> None:
+    """Not before the time for which a fetch that came to nothing bars them."""
+    config = replace(FETCHING, fetch_entries_min=1000, fetch_bytes_min=2_000)
+    cluster = shaped(3, 0, config)
+    cluster.down.add(2)
+    write(cluster, 300)
+    core = cluster.nodes[cluster.leader]._core
+    progress = core.progress[NodeId(2)]
+    progress.restart(progress.match + 1)
+    progress.state = ProgressState.REPLICATE
+    states = []
+    for barred in (core.now + 1, core.now):
+        progress.fetch_barred = barred
+        ranges.look(core)
+        states.append(progress.state)
+    assert states == [ProgressState.REPLICATE, ProgressState.FETCHING]
 
 
 def test_a_source_whose_first_requests_were_lost_is_asked_once_more() -> None:

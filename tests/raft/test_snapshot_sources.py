@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lockmaster_raft.config import SECOND
 from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, Receive, SnapshotCut, SnapshotReady
 from lockmaster_raft.ids import Index, NodeId, Term
@@ -227,3 +229,58 @@ def test_a_cut_that_nobody_waits_for_is_told_to_nobody() -> None:
     cluster.sends.clear()
     cluster.step(1, SnapshotCut(cluster.nodes[1].applied))
     assert [s for s in cluster.sends if isinstance(s.message, Retain) and s.message.snapshot_at] == []
+
+
+def test_below_level_2_the_leader_alone_is_a_source_whatever_was_reported() -> None:
+    """raft.md §6: a report from before the level was given back says nothing of the binary that runs there now."""
+    cluster = joining(3)
+    until(cluster, lambda: cluster.nodes[4].last_index == cluster.nodes[cluster.leader].last_index)
+    core = cluster.nodes[1]._core
+    p, snapshot = core.progress[NodeId(4)], core.snapshot
+    assert snapshot is not None
+    assert sources_of(core, p, snapshot) == (2, 3)
+    core.committed_levels = replace(core.committed_levels, active=1)
+    assert sources_of(core, p, snapshot) == (1,)
+
+
+def test_a_learner_that_may_have_been_rolled_back_is_no_source() -> None:
+    cluster = joining(3)
+    until(cluster, lambda: cluster.nodes[4].last_index == cluster.nodes[cluster.leader].last_index)
+    core = cluster.nodes[1]._core
+    snapshot, learner = core.snapshot, core.progress[NodeId(4)]
+    assert snapshot is not None
+    learner.snapshot_index, learner.manifest = snapshot.last_index, snapshot.manifest
+    assert sources_of(core, core.progress[NodeId(2)], snapshot) == (3, 4)
+    learner.match = Index(0)
+    assert sources_of(core, core.progress[NodeId(2)], snapshot) == (1, 3)
+
+
+def starved(snapshot_bytes: int) -> tuple[set[int], bool]:
+    """A fetch outlasts the log budget's worth of writes: which snapshots were named, and whether it got one."""
+    config = replace(CALM, log_bytes_max=8_000)
+    cluster = shaped(3, 0, config)
+    cluster.snapshot_bytes = snapshot_bytes
+    write(cluster, 400)
+    report(cluster)
+    cluster.cut = lambda sender, receiver, message: isinstance(message, FetchPieceReply) and message.number == 1
+    join(cluster, 4, promote=False)
+    for _ in range(5):
+        write(cluster, 200)
+        report(cluster)
+    cluster.cut = lambda sender, receiver, message: False
+    cluster.run(3 * SECOND)
+    offers = [s.message for s in cluster.sends if isinstance(s.message, InstallSnapshot) and s.to == 4]
+    return {m.last_index for m in offers}, cluster.nodes[4].last_index == cluster.nodes[1].last_index
+
+
+def test_the_log_is_kept_for_a_fetch_as_far_as_that_is_cheaper_than_another_snapshot() -> None:
+    """Steady writes, and a fetch that outlasts the log budget: without the pin it is thrown away each time."""
+    named, done = starved(1 << 20)
+    assert len(named) == 1
+    assert done
+
+
+def test_a_fetch_that_outlasts_that_too_falls_to_a_newer_snapshot() -> None:
+    named, done = starved(10)
+    assert len(named) > 1
+    assert done

@@ -66,6 +66,7 @@ class Progress:
         "fence_index",
         "fetch_barred",
         "fetch_deadline",
+        "fetch_failed",
         "fetch_upto",
         "floor_told",
         "free_bytes",
@@ -148,6 +149,8 @@ class Progress:
         """FETCHING: without progress by then the leader sends the entries itself."""
         self.fetch_barred: int = 0
         """Until then the leader sends itself: the fetch before came to nothing."""
+        self.fetch_failed = 0
+        """For how many election timeouts that was; 0: the last fetch was done."""
         self.floor_told: int = -1
         """The floor of the last Retain; -1: none was sent."""
         self.snapshot_index: Index = Index(0)

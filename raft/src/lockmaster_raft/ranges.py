@@ -9,7 +9,7 @@ address of all up to it, and a piece that is in the own log already is found by 
 crash of any of the three. All that is named is committed when it is named, so it is committed here once it is here.
 
 When no source is left the member says so, and when it makes no progress in time the leader stops waiting: in either
-case the leader sends the entries itself, and does not try again for a while.
+case the leader sends the entries itself, and names what is still missing then to the sources again after a while.
 
 Laws: a source serves nothing above its own commit index; what a source says moves neither term nor leader contact, and
 no commit index but through an anchor of the current term's leader; nothing is reported before it is durable.
@@ -36,8 +36,10 @@ SOURCES_MAX: Final = 8
 PIECE_BYTES_MAX: Final = 16 << 20
 """Most bytes of one piece, which its receiver keeps until all of it is there: PIECES_OUTSTANDING_MAX times as much of
 a fetch. It has about batch_bytes_max as a rule; one that has more than this comes from the leader."""
-BARRED_TIMEOUTS: Final = 10
-"""Election timeouts for which a leader sends itself after a fetch that came to nothing."""
+BARRED_TIMEOUTS_MIN: Final = 1
+BARRED_TIMEOUTS_MAX: Final = 16
+"""Election timeouts for which a leader sends itself after a fetch that came to nothing: twice as long each time, until
+one is done."""
 
 
 # --- the leader's side ----------------------------------------------------------------------------------------------
@@ -50,8 +52,7 @@ def begin(core: Core, p: Progress) -> bool:
         return False
     lag = core.commit_index - p.match
     if lag < config.fetch_entries_min:
-        size = core.log.bytes_above(p.match) - core.log.bytes_above(core.commit_index) if lag > 0 else 0
-        if size < config.fetch_bytes_min:
+        if lag <= 0 or _bytes_lacked(core, p) < config.fetch_bytes_min:
             return False
     joint = core.log.term(p.match)
     if joint is None or not promised(core, p):
@@ -102,12 +103,19 @@ def _sources(core: Core, p: Progress, lag: int) -> tuple[int, tuple[NodeId, ...]
 
 def look(core: Core) -> None:
     """With the heartbeat duties: a member may have fallen far behind on a stream that works."""
-    least = 2 * core.config.fetch_entries_min
-    if not least:
+    config = core.config
+    if not config.fetch_entries_min:
         return
     for p in core.progress.values():
-        if p.state is REPLICATE and core.commit_index - p.match >= least and p.match:
-            begin(core, p)
+        if p.state is REPLICATE and p.match and p.match < core.commit_index and core.now >= p.fetch_barred:
+            many = core.commit_index - p.match >= 2 * config.fetch_entries_min
+            if many or _bytes_lacked(core, p) - p.inflight_bytes >= 2 * config.fetch_bytes_min:
+                begin(core, p)
+
+
+def _bytes_lacked(core: Core, p: Progress) -> int:
+    """About how many committed bytes are above what this member has proved."""
+    return core.log.bytes_above(p.match) - core.log.bytes_above(core.commit_index)
 
 
 def on_reply(core: Core, p: Progress, m: CatchUpReply) -> bool:
@@ -129,6 +137,7 @@ def on_reply(core: Core, p: Progress, m: CatchUpReply) -> bool:
         core.refuse("range not fetched by a member")
         fall_back(core, p)
     elif p.match >= p.fetch_upto:
+        p.fetch_failed = 0
         p.restart(p.match + 1)
     return rose
 
@@ -136,7 +145,8 @@ def on_reply(core: Core, p: Progress, m: CatchUpReply) -> bool:
 def fall_back(core: Core, p: Progress) -> None:
     """The fetch came to nothing: the leader sends the entries itself."""
     core.counts["ranges_fallen_back"] += 1
-    p.fetch_barred = core.now + BARRED_TIMEOUTS * core.config.election_timeout_ns
+    p.fetch_failed = min(2 * p.fetch_failed or BARRED_TIMEOUTS_MIN, BARRED_TIMEOUTS_MAX)
+    p.fetch_barred = core.now + p.fetch_failed * core.config.election_timeout_ns
     p.restart(p.match + 1)
     pipeline.begin_boost(core, p)
 

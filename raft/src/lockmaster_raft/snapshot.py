@@ -10,6 +10,8 @@ the state is being switched.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lockmaster_raft import side, sources
 from lockmaster_raft.core import NEVER, Core
 from lockmaster_raft.coverage import bound_for_full, offer_anchor
@@ -37,6 +39,9 @@ from lockmaster_raft.ready import (
     ServePiece,
     StorePiece,
 )
+
+PIN_TIMEOUTS: Final = 10
+"""Election timeouts for which the log is pinned for a member that fetches a snapshot and is not heard of."""
 
 # --- the leader's side ----------------------------------------------------------------------------------------------
 
@@ -351,11 +356,24 @@ def _promotion_runs(core: Core) -> bool:
 # --- the log's start ------------------------------------------------------------------------------------------------
 
 
+def _budget(core: Core) -> int:
+    """Most bytes of log kept for slow members: log_bytes_max as a rule.
+
+    While a member fetches a snapshot (it answered within PIN_TIMEOUTS), or is boosted after it, twice that or as much
+    as the own snapshot has, whichever is more: less log than that is cheaper to send than another snapshot, and cutting
+    it off makes one necessary. Under steady writes a member whose fetch outlasts the budget would never be done.
+    """
+    least, wait = core.config.log_bytes_max, PIN_TIMEOUTS * core.config.election_timeout_ns
+    for p in core.progress.values():
+        if p.boost_until or (p.state is CATCHUP and p.is_live(core.now, wait)):
+            return max(2 * least, core.snapshot.bytes_total if core.snapshot is not None else 0)
+    return least
+
+
 def retain(core: Core) -> None:
     """Move the base as far as flushed state, slow members and the byte budget allow (service.md §5).
 
-    Slow members are those that the own leadership, or the leader's word, knows of. For one that is boosted the budget
-    is twice as large: it shall not need another snapshot.
+    Slow members are those that the own leadership, or the leader's word, knows of; see `_budget`.
     Never above min(flushed applied, commit): what is in the log only is never dropped.
     """
     log, config = core.log, core.config
@@ -372,7 +390,7 @@ def retain(core: Core) -> None:
         keep = min(keep, known)
     if core.role is not LEADER:
         keep = min(keep, sources.floor(core))
-    budget = config.log_bytes_max * (2 if any(p.boost_until for p in core.progress.values()) else 1)
+    budget = _budget(core)
     if log.bytes_above(max(keep, log.base.index)) > budget:
         keep = max(keep, log.index_within_bytes(budget))
     keep = min(keep, ceiling)

@@ -87,7 +87,9 @@ def on_report(core: Core, p: Progress, m: SourceReport) -> bool:
 
 
 def sources_of(core: Core, p: Progress, snapshot: OwnSnapshot) -> tuple[NodeId, ...]:
-    """The members that this one may fetch the snapshot from."""
+    """The members that this one may fetch the snapshot from; below level 2 the leader alone (raft.md §6)."""
+    if not core.witness_level:  # what was reported before the level was given back counts no more
+        return (core.node_id,)
     others = sorted(
         q.member_id
         for q in core.progress.values()
@@ -96,6 +98,7 @@ def sources_of(core: Core, p: Progress, snapshot: OwnSnapshot) -> tuple[NodeId, 
         and q.manifest == snapshot.manifest
         and q.reachable
         and q.is_live(core.now, core.config.election_timeout_ns)
+        and promised(core, q)
     )[:SOURCES_MAX]
     return tuple(others) if len(others) >= OTHERS_MIN else (core.node_id, *others)
 

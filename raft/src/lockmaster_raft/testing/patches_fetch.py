@@ -210,8 +210,22 @@ FETCH_MUTANTS: Final = (
     _one(
         "log_cut_under_a_boosted_member",
         "snapshot.py",
-        " * (2 if any(p.boost_until for p in core.progress.values()) else 1)",
-        "",
+        "        if p.boost_until or (p.state is CATCHUP",
+        "        if (p.state is CATCHUP",
         PIPELINE,
+    ),
+    _one(
+        "log_cut_under_a_member_that_fetches_a_snapshot",
+        "snapshot.py",
+        "        if p.boost_until or (p.state is CATCHUP and p.is_live(core.now, wait)):\n",
+        "        if p.boost_until:\n",
+        SOURCES,
+    ),
+    _one(
+        "source_that_may_have_been_rolled_back_is_named",
+        "sources.py",
+        "        and promised(core, q)\n    )[:SOURCES_MAX]",
+        "    )[:SOURCES_MAX]",
+        SOURCES,
     ),
 )

@@ -181,9 +181,9 @@ def on_reduced(core: Core, e: SetReducedCommit) -> None:
 
 def drive(core: Core) -> None:
     """In every heartbeat, and after a commit: complete or abort what runs, else see what the policy asks for."""
+    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w) and _answers(core, w))
     if not core.witness_level or why_not_now(core, None, completing=True) is not None:
         return
-    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w))
     configuration = core.configuration
     if configuration.outgoing:
         append_configuration(core, None, left(configuration), NO_NODE)
@@ -198,6 +198,11 @@ def drive(core: Core) -> None:
             _complete_promotion(core, member)
     else:
         _complete_demotion(core, member)
+
+
+def _answers(core: Core, member_id: NodeId) -> bool:
+    p = core.progress.get(member_id)
+    return p is not None and is_live(core, p)
 
 
 def left(configuration: Configuration) -> Configuration:
@@ -283,6 +288,7 @@ def observe(core: Core) -> Observed:
         core.healthy_since,
         True,
         tuple(sorted(seen, key=lambda s: s.member_id)),
+        core.change_aborted,
     )
 
 
@@ -297,7 +303,9 @@ def _shape(core: Core) -> None:
         )
         for p in core.progress.values()
     }
-    after = shape(core.configuration, core.node_id, silences, after_ns)
+    witnesses = [m.member_id for m in core.configuration.members if m.voter and not m.is_full]
+    promotable = any(isinstance(_promoting(core, w, None), Configuration) for w in witnesses)
+    after = shape(core.configuration, core.node_id, silences, after_ns, promotable=promotable)
     if after is None or why_not_voters(core, after) is not None:
         return
     (gone,) = set(core.configuration.voter_ids) - set(after.voter_ids)
@@ -311,22 +319,37 @@ def _follow_policy(core: Core) -> bool:
     """Ask for what `decide` says; what is refused is decided anew with the next heartbeat. True if asked."""
     if all(m.is_full for m in core.configuration.members) and not core.config.role_policy.witness_names:
         return False
-    asked = False
-    for step in decide(observe(core), core.config.role_policy, core.now):
-        match step:
-            case Promote():
-                answer = _promoting(core, step.member_id, None)
-                member_id = step.member_id
-            case Demote():
-                answer = _demoting(core, step.member_id, None)
-                member_id = step.member_id
-            case Swap():
-                answer = _swapped(core, step.old_id, step.new_id, None)
-                member_id = step.new_id
-            case HandOver():
-                transfer.begin(core, None, step.target)
-                return True
-        if _settle(core, None, answer, member_id):
-            asked = True
-            core.alarm("role_change", f"member {member_id}: {step.why}")
-    return asked
+    observed = observe(core)
+    steps = decide(observed, core.config.role_policy, core.now)
+    if not steps:
+        if not observed.change_open:
+            core.refused_change = ""
+        return False
+    (step,) = steps
+    match step:
+        case Promote():
+            answer = _promoting(core, step.member_id, None)
+            member_id = step.member_id
+        case Demote():
+            answer = _demoting(core, step.member_id, None)
+            member_id = step.member_id
+        case Swap():
+            answer = _swapped(core, step.old_id, step.new_id, None)
+            member_id = step.new_id
+        case HandOver():
+            transfer.begin(core, None, step.target)
+            return True
+    if isinstance(answer, ProposalRefused):
+        _tell_refused(core, step, member_id, answer)
+        return False
+    core.refused_change = ""
+    core.alarm("role_change", f"member {member_id}: {step.why}")
+    return _settle(core, None, answer, member_id)
+
+
+def _tell_refused(core: Core, step: Promote | Demote | Swap, member_id: NodeId, answer: ProposalRefused) -> None:
+    """Once for each step that the policy asks for and the rules refuse, however long it goes on."""
+    refused = f"{type(step).__name__.lower()} {member_id}"
+    if core.refused_change != refused:
+        core.refused_change = refused
+        core.alarm("role_change_refused", f"{refused}: {step.why}, but {answer}")

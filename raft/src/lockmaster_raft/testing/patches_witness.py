@@ -237,6 +237,22 @@ WITNESS_MUTANTS: Final = (
         TESTS + "reads.py",
     ),
     _mutant(
+        "pressure_of_the_dead_counts",
+        "raft.md §4, found by review",
+        "role_changes.py",
+        "if core.is_witness(w) and _answers(core, w))\n",
+        "if core.is_witness(w))\n",
+        TESTS + "policy_in_trouble.py",
+    ),
+    _mutant(
+        "pressure_repeats_what_was_aborted",
+        "raft.md §4, found by review",
+        "role_policy.py",
+        "LogPolicy.PROMOTE and (cool or not observed.change_aborted):\n",
+        "LogPolicy.PROMOTE:\n",
+        TESTS + "policy_in_trouble.py",
+    ),
+    _mutant(
         "age_counts_from_the_answer",
         "raft.md §2",
         "reads.py",

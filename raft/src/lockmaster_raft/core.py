@@ -184,6 +184,8 @@ class Core:
         """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None
         """When a role or phase last changed by an append here."""
+        self.base_proved = False
+        """The log starts where it was cut beside witnesses, since this boot: see coverage.offer_anchor."""
         self.covered: Index = Index(0)
         """Beside a witness a log may start here: told by the leader of the current term, void with it (I6)."""
         self.refresh_standing()
@@ -368,6 +370,7 @@ class Core:
     def write_base(self, base: Base) -> None:
         """Move the log's start with this step's Persist."""
         self._base = base
+        self.base_proved = False
         self.log.move_base(base)
 
     def replace_log(self, base: Base) -> None:
@@ -376,6 +379,7 @@ class Core:
             self._truncate_from = Index(base.index + 1)
         self._entries = []
         self._base = base
+        self.base_proved = False
         self.log.reset(base, self.write_seq)
 
     # --- output ------------------------------------------------------------------------------------------------------

@@ -306,7 +306,12 @@ def note_learner_match(core: Core, p: Progress) -> None:
 
 
 def fit_to_vote(core: Core, p: Progress) -> bool:
-    """Passed the caught-up test, is heard of, and is close enough not to delay commits."""
+    """Passed the caught-up test, is heard of, and is close enough not to delay commits.
+
+    A witness also holds all that logs may have been cut at because every witness had it (coverage.bound_for_full).
+    """
+    if core.is_witness(p.member_id) and p.match < max(core.term_start, core.told_max):
+        return False
     return p.caught_up and is_live(core, p) and core.log.last_index - p.match <= PROMOTION_GAP_MAX
 
 

@@ -383,4 +383,5 @@ def retain(core: Core) -> None:
     term = log.term_at(keep)
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), term, configuration, at, log.levels_at(keep)))
+    core.base_proved = core.guarded
     settle(core)  # a level that only dropped entries needed may be given back

@@ -118,6 +118,7 @@ def truncate(core: Core) -> None:
         return
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, log.levels_at(keep)))
+    core.base_proved = True
     promise.settle(core)  # a level that only dropped entries needed may be given back
 
 
@@ -135,6 +136,7 @@ def on_anchor(core: Core, m: InstallAnchor) -> bool:
             set_commit(core, m.index)
         else:
             core.replace_log(Base(m.index, m.index_term, m.configuration, m.configuration_index, m.levels))
+            core.base_proved = True
             core.commit_index = core.emitted = core.applied = m.index
             promise.settle(core)
             core.committed_configuration = m.configuration

@@ -253,6 +253,22 @@ WITNESS_MUTANTS: Final = (
         TESTS + "policy_in_trouble.py",
     ),
     _mutant(
+        "seven_voters_anchored_at_any_start",
+        "I6",
+        "coverage.py",
+        "    if votes and (core.base_proved or len(core.configuration.deciders) <= ANCHOR_AT_BASE_VOTERS_MAX):\n",
+        "    if votes:\n",
+        TESTS + "witness.py",
+    ),
+    _mutant(
+        "witness_votes_without_what_logs_were_cut_at",
+        "I6",
+        "members.py",
+        "    if core.is_witness(p.member_id) and p.match < max(core.term_start, core.told_max):\n",
+        "    if False:\n",
+        TESTS + "witness.py",
+    ),
+    _mutant(
         "age_counts_from_the_answer",
         "raft.md §2",
         "reads.py",

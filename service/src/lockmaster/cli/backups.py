@@ -19,6 +19,7 @@ from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, CORRUPT, STORAGE_FAILED, WRONG_DIRECTORY
 from lockmaster.cli.output import Row, complain, output_option, print_json, print_rows
 from lockmaster.cli.refusals import Refused
+from lockmaster.cli.repeating import idempotency_key_option
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.errors import LockmasterError, Unavailable
 
@@ -76,11 +77,13 @@ def snapshot() -> None:
 @snapshot.command("make")
 @click.option("--index-min", type=click.IntRange(0), default=0, help="Nothing is made if there is one at or above it.")
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=600.0, show_default=True, metavar="SECONDS")
+@idempotency_key_option
 @output_option
 @connection_options
-def make_command(target: Target, output: str, index_min: int, timeout: float) -> None:
+def make_command(target: Target, output: str, index_min: int, timeout: float, idempotency_key: str) -> None:
     """Make one now, on the first of --endpoints, unless nothing was applied there since the last."""
-    request, endpoint = admin_pb2.MakeSnapshotRequest(index_min=index_min), target.endpoints[0]
+    request = admin_pb2.MakeSnapshotRequest(index_min=index_min, idempotency_key=idempotency_key)
+    endpoint = target.endpoints[0]
     answer = _ask(target, endpoint, lambda stub: stub.MakeSnapshot(request, timeout=timeout))
     print_rows([{**_row(endpoint, answer.snapshot), "made": answer.made}], COLUMNS, output, empty="")
 

@@ -147,7 +147,7 @@ async def hand_over(target: Target) -> str:
         status = await client.admin.status(target.endpoints[0])
         if status.role != "leader":
             return f"nothing to hand over: this member is {status.role}"
-        moved = await client.admin.transfer(0)
+        moved = await client.admin.transfer(0, expected_term=status.term)
         return f"member {moved.leader_id} leads now"
 
 

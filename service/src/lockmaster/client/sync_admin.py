@@ -130,9 +130,17 @@ class Admin:
             self._inner.change_gate(operation, level, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
         )
 
-    def transfer(self, target: int = 0, *, idempotency_key: str = "") -> admin_pb2.TransferLeadershipResponse:
-        """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
-        return self._portal.run(self._inner.transfer(target, idempotency_key=idempotency_key))
+    def transfer(
+        self, target: int = 0, *, expected_term: int | None = None, idempotency_key: str = ""
+    ) -> admin_pb2.TransferLeadershipResponse:
+        """Moves the lead to a member (0: the one best caught up). Returns who leads then.
+
+        Only the leadership of `expected_term` is moved (default: that of the leader there is now), so a repeat does not
+        hand back. Raises PreconditionFailed if a later leader is not the target either; Unavailable without a leader.
+        """
+        return self._portal.run(
+            self._inner.transfer(target, expected_term=expected_term, idempotency_key=idempotency_key)
+        )
 
     def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
         """Live sessions by id, a page of at most 1,000."""

@@ -105,6 +105,7 @@ class AdminCalls:
             level_fence=now.level_fence,
             gate_epoch=now.gate_epoch,
             reduced_commit=now.reduced_commit,
+            term=now.term,
         )
         for member in now.members:
             _write_member(answer.members.add(), member, now)
@@ -173,7 +174,8 @@ class AdminCalls:
         self, request: admin_pb2.TransferLeadershipRequest
     ) -> admin_pb2.TransferLeadershipResponse:
         """Returns once another member leads."""
-        leader_id = await self._engine.transfer(request.target) or await self._known_leader()
+        expected = request.expected_term if request.HasField("expected_term") else None
+        leader_id = await self._engine.transfer(request.target, expected_term=expected) or await self._known_leader()
         return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
 
     async def make_snapshot(self, request: admin_pb2.MakeSnapshotRequest) -> admin_pb2.MakeSnapshotResponse:

@@ -346,7 +346,7 @@ RULES: Final[dict[type[Message], Rules]] = {
             IDEMPOTENCY_KEY,
         )
     ),
-    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION), IDEMPOTENCY_KEY)),
+    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION), ("expected_term", POSITION), IDEMPOTENCY_KEY)),
     admin_pb2.MakeSnapshotRequest: Rules((("index_min", POSITION), IDEMPOTENCY_KEY)),
     admin_pb2.ListSnapshotsRequest: Rules(),
     admin_pb2.VerifySnapshotRequest: Rules((("index", POSITION),)),

@@ -191,11 +191,15 @@ class Administration(Questions):
             return
         await self._administer(lambda proposal_id: events.SetReducedCommit(proposal_id, enabled, expected_epoch))
 
-    async def transfer(self, target: int = 0) -> int:
-        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known. Idempotent."""
+    async def transfer(self, target: int = 0, *, expected_term: int | None = None) -> int:
+        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known.
+
+        With `expected_term` idempotent: a later leadership than that one is not handed over.
+        """
         if self._leading and target == self.member_id:
             return target
-        await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
+        member = NodeId(target)
+        await self._administer(lambda number: events.TransferLeadership(number, member, expected_term))
         return self.leader_id
 
     async def change_gate(self, operation: GateOperation, level: int, *, expected_epoch: int | None = None) -> None:

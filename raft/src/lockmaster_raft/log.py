@@ -301,6 +301,11 @@ class RaftLog:
         if self._cache_bytes > self._cache_bytes_max:
             self._evict()
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the entries in memory, durable or not."""
+        return self._cache_bytes
+
     def seq_of(self, index: int) -> PersistSeq:
         """The Persist that must be durable before `index` is; 0 when it is already."""
         if index <= self.durable_index:

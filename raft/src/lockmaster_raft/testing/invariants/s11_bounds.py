@@ -46,8 +46,11 @@ class Bounds(Invariant):
         most = keep + keep // 8 + ENTRIES_UNCUT_MAX
         if any(host.lost for host in cluster.hosts):
             return ""  # a witness keeps its log for a full voter that is gone until an operator replaces it (I6)
+        lead = cluster.leader()
+        members = lead.node.configuration.members if lead is not None and lead.node is not None else ()
+        present = {member.member_id for member in members}
         for host in cluster.hosts:
-            if host.node is None:
+            if host.node is None or host.member_id not in present:
                 continue
             # What is not flushed is in the log only; how seldom a state is flushed is the host's business.
             done = host.state.flushed_meta.index if host.state is not None else host.node.commit_index

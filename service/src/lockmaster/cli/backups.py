@@ -75,7 +75,12 @@ def snapshot() -> None:
 
 
 @snapshot.command("make")
-@click.option("--index-min", type=click.IntRange(0), default=0, help="Nothing is made if there is one at or above it.")
+@click.option(
+    "--index-min",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Nothing is made if there is one at or above it.",
+)
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=600.0, show_default=True, metavar="SECONDS")
 @idempotency_key_option
 @output_option

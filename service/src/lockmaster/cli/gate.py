@@ -72,7 +72,11 @@ def _changing(name: str, operation: admin_pb2.GateOperation, text: str) -> None:
 
     @gate.command(name, help=text)
     @click.argument("level", type=click.IntRange(2, LEVEL_LIMIT))
-    @click.option("--expected-epoch", type=click.IntRange(0), help="Refuse if `gate status` would say another epoch.")
+    @click.option(
+        "--expected-epoch",
+        type=click.IntRange(0, (1 << 63) - 1),
+        help="Refuse if `gate status` would say another epoch.",
+    )
     @idempotency_key_option
     @output_option
     @connection_options

@@ -99,7 +99,9 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --expected-epoch, --idempotency-key (the command gets both as `terms`) and how to reach the cluster."""
 
     @click.option(
-        "--expected-epoch", type=click.IntRange(0), help="Refuse if the configuration's epoch is another one."
+        "--expected-epoch",
+        type=click.IntRange(0, (1 << 63) - 1),
+        help="Refuse if the configuration's epoch is another one.",
     )
     @functools.wraps(command)
     def with_terms(expected_epoch: int | None, idempotency_key: str, **others: Any) -> Any:
@@ -267,7 +269,7 @@ def reduced_commit_command(target: Target, output: str, state: str, terms: Terms
 @click.argument("member", default="")
 @click.option(
     "--expected-term",
-    type=click.IntRange(1),
+    type=click.IntRange(1, (1 << 63) - 1),
     help="Only the leadership of this term is handed over. Default: that of the leader there is now.",
 )
 @idempotency_key_option

@@ -144,6 +144,9 @@ async def test_alarm_the_log_grows_above_its_budget_and_what_the_full_member_lac
         _, told, rest = alarm.partition(f"full voter {number} is proved up to ")
         assert told
         proved = int(rest.split()[0])
+        await load.progress(20, WAIT)  # by now it has cut what it may
+        seen = await status_when(cluster, witness, above)
+        await fill(cluster, BUDGET)
         await load.progress(20, WAIT)
         held_back = await asyncio.to_thread(cluster.status, witness)
         assert held_back is not None

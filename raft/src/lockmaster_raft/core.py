@@ -184,8 +184,6 @@ class Core:
         """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None
         """When a role or phase last changed by an append here."""
-        self.base_proved = False
-        """The log starts where it was cut beside witnesses, since this boot: see coverage.offer_anchor."""
         self.covered: Index = Index(0)
         """Beside a witness a log may start here: told by the leader of the current term, void with it (I6)."""
         self.refresh_standing()
@@ -245,6 +243,8 @@ class Core:
         self.witness_pressed: tuple[NodeId, ...] = ()
         """Witnesses whose log is above its budget, as last reported."""
         # Reads, snapshots.
+        self.base_proved = False
+        """The log starts where it was cut beside witnesses, since this boot: see coverage.offer_anchor."""
         self.reads = Reads()
         self.snapshot: OwnSnapshot | None = None
         self.snapshot_asked_at: int = -NEVER

@@ -300,7 +300,7 @@ def expire_pieces(core: Core) -> None:
 
 
 def drop_overtaken_fetch(core: Core) -> None:
-    """The log caught up by itself: nothing is fetched any more."""
+    """The log got as far by itself, also as a leader's: nothing is fetched any more, or the state would go back."""
     fetch = core.fetch
     if core.machine and fetch is not None and not fetch.installing and fetch.snapshot.last_index <= core.commit_index:
         core.fetch = None

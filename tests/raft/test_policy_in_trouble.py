@@ -99,3 +99,19 @@ def test_an_abort_is_one_and_a_completion_is_none() -> None:
     assert not change_aborted(running, done)
     assert not change_aborted(shape, running)
     assert not change_aborted(shape, shape)
+
+
+def test_the_budget_is_kept_again_as_soon_as_the_full_member_is_back_however_large_the_entries_are() -> None:
+    """Counted by every 128th entry alone, a log that was cut seemed full until as many keepalives had come."""
+    policy = RolePolicy(log_policy=LogPolicy.BLOCK, promote_after_ns=HOUR)
+    cluster = shaped(2, 1, RaftConfig(witness_log_bytes_max=1 << 20, role_policy=policy))
+    cluster.crash(2)
+    write(cluster, 20, b"x" * (64 << 10))
+    cluster.run(SECOND)
+    cluster.step(1, Propose(8, b"x"))
+    assert isinstance(cluster.proposals[-1], Refused)
+    cluster.restart(2)
+    report(cluster)
+    cluster.run(2 * SECOND)
+    cluster.step(1, Propose(9, b"x"))
+    assert not isinstance(cluster.proposals[-1], Refused)

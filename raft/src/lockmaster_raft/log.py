@@ -28,6 +28,8 @@ from lockmaster_raft.storage import LogStore
 
 _SCAN_BYTES: Final = 4 << 20
 _MARK_EVERY: Final = 128
+_MARK_BYTES: Final = 128 << 10
+"""A mark at every so many entries, or bytes: what is told of the log's bytes is precise to one of them."""
 """Entries between two byte marks; retention is counted to this precision."""
 
 
@@ -93,7 +95,7 @@ class RaftLog:
             check_supported(levels, self._level_min, self._level_max, f"entry {entry.index}")
             self.gates.append((entry.index, levels))
         self._bytes_total += entry.size
-        if entry.index % _MARK_EVERY == 0:
+        if entry.index % _MARK_EVERY == 0 or self._bytes_total - self._mark_bytes[-1] >= _MARK_BYTES:
             self._mark_indexes.append(entry.index)
             self._mark_bytes.append(self._bytes_total)
         if entry.leader_time > self.last_time:

@@ -22,6 +22,8 @@ from .workload import Load, check
 SHAPE = ("full", "full", "witness")
 CALM = ("--profile", "fast", "--promote-after-s", "3600", "--restore-after-s", "1", "--role-cool-down-s", "0")
 WAIT = 60.0
+BLOCKED = 300.0
+"""More than a test may keep writes waiting on a slow machine: waits of up to WAIT one after the other."""
 BUDGET = 1 << 20
 PIECE = 64 << 10
 
@@ -35,7 +37,7 @@ async def pressed(directory: Path, policy: str) -> AsyncIterator[tuple[LocalClus
     arguments = (*CALM, "--witness-log-mib", str(BUDGET >> 20), "--witness-log-policy", policy)
     with LocalCluster(directory, roles=SHAPE, arguments=arguments) as cluster:
         await asyncio.to_thread(cluster.start, timeout=WAIT)
-        load = Load(cluster.endpoints, workers=2)
+        load = Load(cluster.endpoints, workers=2, put_seconds=BLOCKED, lock_seconds=BLOCKED)
         await load.start()
         leader = await asyncio.to_thread(cluster.wait_until_whole, WAIT)
         victim = next(member for member in cluster.full if member is not leader)

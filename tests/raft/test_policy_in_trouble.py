@@ -101,6 +101,21 @@ def test_an_abort_is_one_and_a_completion_is_none() -> None:
     assert not change_aborted(shape, shape)
 
 
+def test_large_entries_are_kept_by_their_bytes_and_by_fewer_at_a_witness() -> None:
+    """Ten thousand entries of 64 KiB would be 640 MiB; a witness is there to be cheap."""
+    sizes = {"retained_bytes_max": 1 << 20, "witness_retained_bytes_max": 256 << 10}
+    cluster = shaped(2, 1, RaftConfig(**sizes, role_policy=RolePolicy(promote_after_ns=HOUR)))
+    write(cluster, 60, b"x" * (64 << 10))
+    report(cluster)
+    cluster.run(SECOND)
+    report(cluster)
+    last = cluster.nodes[1].last_index
+    kept = {number: last - node.log_first + 1 for number, node in cluster.nodes.items()}
+    assert 14 <= kept[1] <= 20
+    assert 14 <= kept[2] <= 20
+    assert 2 <= kept[3] <= 7
+
+
 def test_the_budget_is_kept_again_as_soon_as_the_full_member_is_back_however_large_the_entries_are() -> None:
     """Counted by every 128th entry alone, a log that was cut seemed full until as many keepalives had come."""
     policy = RolePolicy(log_policy=LogPolicy.BLOCK, promote_after_ns=HOUR)

@@ -185,6 +185,14 @@ class RaftLog:
                 return index
         return self.last_index
 
+    def is_worth_moving(self, keep: int, entries: int, bytes_max: int) -> bool:
+        """Whether to cut up to `keep`: an eighth of `entries`, or of `bytes_max`, goes at once; each cut is a write."""
+        moved = keep - self.base.index
+        if moved < 1:
+            return False
+        least = max(1, entries // 8)
+        return moved >= least or self.bytes_above(self.base.index) - self.bytes_above(keep) >= max(1, bytes_max // 8)
+
     def boundaries(self, first: int, last: int, bytes_max: int, entries_max: int, count_max: int) -> list[int]:
         """Ends of at most `count_max` parts of (first, last], one after the other from `first` on, at least one.
 

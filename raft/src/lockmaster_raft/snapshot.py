@@ -354,8 +354,9 @@ def _promotion_runs(core: Core) -> bool:
 def retain(core: Core) -> None:
     """Move the base as far as flushed state, slow members and the byte budget allow (service.md §5).
 
-    Slow members are those that the own leadership, or the leader's word, knows of. For one that is boosted the budget
-    is twice as large: it shall not need another snapshot.
+    The latest entries stay, as far as retained_entries_min and retained_bytes_max go. Slow members are those that the
+    own leadership, or the leader's word, knows of. For one that is boosted the budget is twice as large: it shall not
+    need another snapshot.
     Never above min(flushed applied, commit): what is in the log only is never dropped.
     """
     log, config = core.log, core.config
@@ -366,7 +367,7 @@ def retain(core: Core) -> None:
         ceiling = min(ceiling, bound_for_full(core) if core.role is LEADER else core.covered)
     # What a DEACTIVATE ended goes at once, or a quiet cluster would keep older binaries out for days (raft.md §6).
     spent = deactivated_at(log.gates, ceiling)
-    keep = max(ceiling - config.retained_entries_min, spent)
+    keep = max(ceiling - config.retained_entries_min, log.index_within_bytes(config.retained_bytes_max), spent)
     for p in core.progress.values():
         known = max(p.match, p.offered_index)
         keep = min(keep, known)
@@ -376,8 +377,8 @@ def retain(core: Core) -> None:
     if log.bytes_above(max(keep, log.base.index)) > budget:
         keep = max(keep, log.index_within_bytes(budget))
     keep = min(keep, ceiling)
-    least = 1 if 0 < spent <= keep else max(1, config.retained_entries_min // 8)
-    if keep - log.base.index < least:
+    entries = 0 if 0 < spent <= keep else config.retained_entries_min
+    if not log.is_worth_moving(keep, entries, config.retained_bytes_max):
         return
     core.told_max = max(core.told_max, keep)
     term = log.term_at(keep)

@@ -108,13 +108,13 @@ def truncate(core: Core) -> None:
     ceiling = min(core.covered, core.commit_index, log.last_index - 1)  # the last entry tells the cluster's time
     if core.machine:
         ceiling = min(ceiling, core.flushed_applied)
-    keep = ceiling - config.retained_entries_min
+    bytes_max = config.witness_retained_bytes_max
+    keep = max(ceiling - config.retained_entries_min, min(ceiling, log.index_within_bytes(bytes_max)))
     room = config.witness_log_bytes_max * 3 // 4
-    least = max(1, config.retained_entries_min // 8)
     if log.bytes_above(max(keep, log.base.index)) > room:
         keep = min(ceiling, max(keep, log.index_within_bytes(room)))
-        least = 1
-    if keep - log.base.index < least:
+        bytes_max = 0  # under pressure by any amount
+    if not log.is_worth_moving(keep, config.retained_entries_min if bytes_max else 0, bytes_max):
         return
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, log.levels_at(keep)))

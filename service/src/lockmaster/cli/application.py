@@ -17,6 +17,7 @@ from lockmaster.cli.configuration import config
 from lockmaster.cli.demo import demo
 from lockmaster.cli.founding import init, recover, restore
 from lockmaster.cli.gate import gate
+from lockmaster.cli.jobs import job
 from lockmaster.cli.locks import lock
 from lockmaster.cli.members import members
 from lockmaster.cli.output import complain
@@ -38,7 +39,7 @@ def cli() -> None:
 
 COMMANDS = (
     demo, dev, serve, handover, status, members, gate, lock, run, config, bench,
-    init, snapshot, backup, restore, recover,
+    init, snapshot, backup, restore, recover, job,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
@@ -46,8 +47,13 @@ for command in COMMANDS:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code. Never raises, never prints a traceback for a user's mistake."""
+    return run_group(cli, "lockmaster", arguments)
+
+
+def run_group(group: click.Group, name: str, arguments: Sequence[str]) -> int:
+    """As `invoke`, for another group of commands by the name that its user types."""
     try:
-        answer = cli.main(args=list(arguments), prog_name="lockmaster", standalone_mode=False)
+        answer = group.main(args=list(arguments), prog_name=name, standalone_mode=False)
         return answer if isinstance(answer, int) else exit_codes.OK
     except click.exceptions.NoArgsIsHelpError as shown:
         print(shown.ctx.get_help() if shown.ctx else "", file=sys.stderr)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from lockmaster_operator.host import minded
 from lockmaster_operator.host.config_sets import ConfigSets
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.metrics import Metrics
@@ -18,15 +19,15 @@ from lockmaster_operator.host.telling import Teller
 _log = logging.getLogger(__name__)
 Make = Callable[[Key], Awaitable[float | None]]
 """One pass over an object: seconds until the next, None if it is gone. Raises PassFailed."""
-KINDS: Final = ("ConfigSet",)
+KINDS: Final = ("ConfigSet", *minded.KINDS)
 """What is watched and looked after here."""
 WORKERS: Final = 4
 PASS_SECONDS_MAX: Final = 120.0
 
 
-def makers(kube: Kube, reach: Reach, teller: Teller) -> dict[str, Make]:
+def makers(kube: Kube, reach: Reach, teller: Teller, others: minded.Minded) -> dict[str, Make]:
     """A pass of each of KINDS."""
-    return {"ConfigSet": ConfigSets(kube, reach, teller).make}
+    return {"ConfigSet": ConfigSets(kube, reach, teller).make, **{kind: others.maker(kind) for kind in minded.KINDS}}
 
 
 class Minder:

@@ -105,7 +105,7 @@ def backup_command(
     report: Path,
 ) -> None:
     """Write NAME-STAMP.lma into --directory, read it back, and only then remove what is not to be kept."""
-    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or not re.fullmatch(r"[-a-z0-9]{1,253}", name):
+    if not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or not re.fullmatch(r"[-.a-z0-9]{1,200}", name):
         raise Refused("--stamp must be YYYYMMDDTHHMMSSZ, and --name an object's name", USAGE)
     file = directory / f"{name}-{stamp}{SUFFIX}"
     with archive_explained():

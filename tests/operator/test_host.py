@@ -60,21 +60,21 @@ class FakeMembers:
         self.performed.append(step)
         match step:
             case steps.Bootstrap():
-                self.engine = EngineSeen(step.cluster_id, 1, (self._row(1, 0, leader=True),))
+                first = self._row(1, 0, addresses[0], leader=True)
+                self.engine = EngineSeen(step.cluster_id, 1, (first,))
             case steps.AddMember():
                 assert self.engine is not None
                 assert step.expected_epoch == self.engine.epoch
-                row = self._row(len(self.engine.members) + 1, step.ordinal)
+                row = self._row(len(self.engine.members) + 1, step.ordinal, addresses[step.ordinal])
                 self.engine = replace(self.engine, epoch=self.engine.epoch + 1, members=(*self.engine.members, row))
 
     async def forget(self, uid: str) -> None:
         self.forgotten.append(uid)
 
-    def _row(self, member_id: int, n: int, leader: bool = False) -> MemberSeen:
-        address = f"locks-{n}.locks-peers.ns.svc.cluster.local:7421"
-        return MemberSeen(
-            member_id, f"locks-{n}", address, True, n == 2, f"{n:032x}", leader=leader, level_max=2
-        )  # fmt: skip
+    def _row(self, member_id: int, n: int, address: str, leader: bool = False) -> MemberSeen:
+        host = address.rpartition(":")[0]
+        name = host.partition(".")[0]
+        return MemberSeen(member_id, name, f"{host}:7421", True, n == 2, f"{n:032x}", leader=leader, level_max=2)
 
 
 class World:

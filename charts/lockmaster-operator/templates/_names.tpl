@@ -56,6 +56,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [lockmaster.dev]
   resources: [lockbackups/finalizers, lockrestores/finalizers, quorumrecoveries/finalizers]  # as above, of their Jobs
   verbs: [update]
+- apiGroups: [lockmaster.dev]
+  resources: [locks]  # kubectl get locks, where spec.lockProjection is on
+  verbs: [list, create, delete]
+- apiGroups: [lockmaster.dev]
+  resources: [locks/status]
+  verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]  # backups, restores, recoveries
   verbs: [list, create, delete]

@@ -26,6 +26,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "LockCluster": (f"apis/{GROUP}/{VERSION}", "lockclusters"),
     "ConfigSet": (f"apis/{GROUP}/{VERSION}", "configsets"),
     "LockBackup": (f"apis/{GROUP}/{VERSION}", "lockbackups"),
+    "Lock": (f"apis/{GROUP}/{VERSION}", "locks"),
     "QuorumRecovery": (f"apis/{GROUP}/{VERSION}", "quorumrecoveries"),
     "LockRestore": (f"apis/{GROUP}/{VERSION}", "lockrestores"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),

@@ -36,7 +36,6 @@ from lockmaster.cli.founding import (
 )
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.serving import require_server_extra
-from lockmaster.statemachine.refounding import REVISION_SHIFT
 
 ARCHIVES_MAX: Final = 64
 REPORT_BYTES_MAX: Final = 4096
@@ -161,7 +160,7 @@ def restore_command(
     """Begin the cluster --cluster-id with what an archive holds; once it stands, only say so."""
     require_server_extra()
     from lockmaster.storage.files import RealFiles
-    from lockmaster.storage.founding import archive_source, found, member_of
+    from lockmaster.storage.founding import archive_source, found, member_of, second_above
 
     chosen = cluster_id_of(cluster_id)
     with explained():
@@ -171,7 +170,7 @@ def restore_command(
         if known is None or known[0] != chosen:
             check_clock(manifest.created_unix_s - CLOCK_SLACK_S, "the backup was made")
             # What decides the new revision is the wall clock, or a later second that lies above the jump.
-            above = -(-(manifest.revision + revision_jump) >> REVISION_SHIFT) if revision_jump else 0
+            above = second_above(manifest.revision + revision_jump) if revision_jump else 0
             found(
                 str(data_dir),
                 archive_source(head, file, None),
@@ -232,13 +231,13 @@ def _not_the_survivor(path: Path, here: tuple[bytes, int] | None, old_cluster_id
 
 def _found_beside(survivor: Path, beside: Path, facts_file: Path, place: Place, cluster_id: bytes) -> None:
     from lockmaster.storage.directory import DataDirectory
-    from lockmaster.storage.founding import found
+    from lockmaster.storage.founding import found, second_above
     from lockmaster.storage.survivor import examine, source_of
 
     directory = DataDirectory.open(survivor, create=False)
     try:
         facts = examine(directory)
-        check_clock(facts.revision >> REVISION_SHIFT, "the survivor's revision was reached")
+        check_clock(second_above(facts.revision) - 1, "the survivor's revision was reached")
         # Before the new directory has its identity: whoever finds that finds these.
         facts_file.write_text(json.dumps({"last_index": facts.last_index, "last_term": facts.last_term}))
         _sync(facts_file)

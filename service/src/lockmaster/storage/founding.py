@@ -32,7 +32,7 @@ from lockmaster_raft.ready import Base
 from lockmaster.archive import ArchiveDamaged, Head, NotAnArchive, Progress, read_chunks
 from lockmaster.statemachine.apply import StateMachine
 from lockmaster.statemachine.codec import decode_batch
-from lockmaster.statemachine.refounding import Refounding, revision_floor
+from lockmaster.statemachine.refounding import REVISION_SHIFT, Refounding, revision_floor
 from lockmaster.storage.directory import BALLAST_BYTES, UNFINISHED_NAME, DataDirectory, Disk
 from lockmaster.storage.errors import StorageFailed, WrongFormat
 from lockmaster.storage.files import Files, RealFiles
@@ -174,6 +174,11 @@ def member_of(files: Files, path: str) -> tuple[bytes, int] | None:
         if known is not None and known[1].cluster_id is not None:
             return known[1].cluster_id, known[1].member_id
     return None
+
+
+def second_above(revision: int) -> int:
+    """The first second since 1970 at which a cluster that begins hands out none but higher revisions by its clock."""
+    return -(-revision >> REVISION_SHIFT)
 
 
 def refuse_unless_blank(files: Files, path: str) -> None:

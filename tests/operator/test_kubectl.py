@@ -35,6 +35,7 @@ class Member(admin_pb2_grpc.AdminServicer):
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.listed = 0
 
     def Status(self, request: Any, context: Any) -> admin_pb2.StatusResponse:
         return admin_pb2.StatusResponse(
@@ -42,8 +43,12 @@ class Member(admin_pb2_grpc.AdminServicer):
         )
 
     def ListMembers(self, request: Any, context: Any) -> admin_pb2.ListMembersResponse:
+        self.listed += 1
+        told = "locks-0.locks-peers.ns.svc.cluster.local:7420"
         rows = [
-            admin_pb2.MemberInfo(member_id=1, name="locks-0", voter=True, leader=True, member_role="full"),
+            admin_pb2.MemberInfo(
+                member_id=1, name="locks-0", voter=True, leader=True, member_role="full", client_address=told
+            ),
             admin_pb2.MemberInfo(member_id=3, name="locks-2", voter=True, member_role="witness", phase="steady"),
         ]
         return admin_pb2.ListMembersResponse(members=rows, configuration_epoch=17)
@@ -194,6 +199,15 @@ async def test_members_are_the_ordinary_listing(home: Path) -> None:
     code, out, err = await run(home, "members", "locks", "-o", "json")
     assert code == 0, err
     assert [row["name"] for row in json.loads(out)] == ["locks-0", "locks-2"]
+
+
+async def test_what_the_leader_says_is_not_written_over_by_another_member(home: Path, api: Api) -> None:
+    """The address that members tell of the leader is dialled through its pod's forward, or known as asked already."""
+    pod: Json = api.objects["Pod", "ns", "locks-0"]
+    api.put({**pod, "metadata": {"name": "locks-1", "namespace": "ns", "labels": POD_LABELS}})
+    code, _, err = await run(home, "members", "locks")
+    assert code == 0, err
+    assert api.member.listed == 1
 
 
 async def test_pause_and_resume_set_the_field(home: Path, api: Api) -> None:

@@ -14,6 +14,7 @@ from lockmaster.cli.backups import backup, snapshot
 from lockmaster.cli.bench import bench
 from lockmaster.cli.cluster import status
 from lockmaster.cli.configuration import config
+from lockmaster.cli.connection import Target
 from lockmaster.cli.demo import demo
 from lockmaster.cli.founding import init, recover, restore
 from lockmaster.cli.gate import gate
@@ -45,15 +46,15 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
-def invoke(arguments: Sequence[str]) -> int:
+def invoke(arguments: Sequence[str], target: Target | None = None) -> int:
     """Runs one command line and returns its exit code. Never raises, never prints a traceback for a user's mistake."""
-    return run_group(cli, "lockmaster", arguments)
+    return run_group(cli, "lockmaster", arguments, target)
 
 
-def run_group(group: click.Group, name: str, arguments: Sequence[str]) -> int:
+def run_group(group: click.Group, name: str, arguments: Sequence[str], target: Target | None = None) -> int:
     """As `invoke`, for another group of commands by the name that its user types."""
     try:
-        answer = group.main(args=list(arguments), prog_name=name, standalone_mode=False)
+        answer = group.main(args=list(arguments), prog_name=name, standalone_mode=False, obj=target)
         return answer if isinstance(answer, int) else exit_codes.OK
     except click.exceptions.NoArgsIsHelpError as shown:
         print(shown.ctx.get_help() if shown.ctx else "", file=sys.stderr)

@@ -186,16 +186,9 @@ def _say(output: str, facts: Json, words: str) -> None:
 # ---- what the members are asked --------------------------------------------------------------------------------------
 
 
-def _connection(target: Target) -> list[str]:
-    """The options of the ordinary command line for these forwards."""
-    files = (("--ca", target.ca), ("--cert", target.cert), ("--key", target.key))
-    given = [word for option, path in files for word in (option, str(path))]
-    return ["-e", ",".join(target.endpoints), *given, "--call-timeout", f"{target.timeout:g}"]
-
-
 def _ask(api: Api, cluster: str, timeout: float, words: Callable[[Target], list[str]]) -> int:
     with reached(api, cluster_named(api, cluster), timeout) as target:
-        return application.invoke([*words(target), *_connection(target)])
+        return application.invoke(words(target), target)
 
 
 @plugin.command()

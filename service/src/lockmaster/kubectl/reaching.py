@@ -20,7 +20,6 @@ from lockmaster.kubectl.forwarding import Forward, pod_dial
 CLIENT_PORT: Final = 7420
 PODS_MAX: Final = 16
 PEMS: Final = ("ca.crt", "tls.crt", "tls.key")
-LEADS_LABEL: Final = "lockmaster.dev/leads"
 
 
 def selector(cluster: str) -> str:
@@ -39,13 +38,8 @@ def cluster_named(api: Api, name: str) -> Json:
 
 
 def pods_of(api: Api, cluster: str) -> list[Json]:
-    """Its members' pods by name, the leader's last."""
-    found = api.list("pods", selector(cluster))[:PODS_MAX]
-    return sorted(found, key=lambda pod: (_leads(pod), pod["metadata"]["name"]))
-
-
-def _leads(pod: Json) -> bool:
-    return bool((pod["metadata"].get("labels") or {}).get(LEADS_LABEL) == "true")
+    """Its members' pods by name."""
+    return sorted(api.list("pods", selector(cluster)), key=lambda pod: str(pod["metadata"]["name"]))[:PODS_MAX]
 
 
 def secret_name(cluster: Json) -> str:
@@ -76,14 +70,14 @@ def reached(api: Api, cluster: Json, timeout: float) -> Iterator[Target]:
         )
     with tempfile.TemporaryDirectory(prefix="kubectl-lockmaster-") as folder, contextlib.ExitStack() as open_:
         ca, cert, key = _written(secret, Path(folder))
-        addresses = []
-        for pod in running:
-            forward = Forward(pod_dial(api.client, api.namespace, pod["metadata"]["name"], CLIENT_PORT))
+        forwards = []
+        for pod in (each["metadata"]["name"] for each in running):
+            forward = Forward(pod_dial(api.client, api.namespace, pod, CLIENT_PORT))
             open_.callback(forward.close)
-            addresses.append(forward.address)
-        # The leader's comes last: whoever asks for it asks each of these in turn, and the names that members tell
-        # of each other mean nothing out here.
-        yield Target(tuple(addresses), ca, cert, key, insecure=False, timeout=timeout)
+            # As the pods advertise themselves (operator: desired/names.py), whatever the cluster's domain.
+            forwards.append((f"{pod}.{name}-peers.{api.namespace}.svc.", forward.address))
+        addresses = tuple(address for _, address in forwards)
+        yield Target(addresses, ca, cert, key, insecure=False, timeout=timeout, forwards=tuple(forwards))
 
 
 def _written(secret: Json, folder: Path) -> Sequence[Path]:

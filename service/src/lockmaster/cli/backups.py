@@ -143,7 +143,7 @@ def backup(target: Target, output: str, file: Path, timeout: float, progress: bo
     received; the file has its name only when it is whole and on the disk. `lockmaster restore` takes it.
     """
     with archive_explained():
-        head = _backup(target, file, timeout, progress)
+        head = fetch_backup(target, file, timeout, progress)
     m = head.manifest
     facts = {
         "file": str(file),
@@ -160,7 +160,8 @@ def backup(target: Target, output: str, file: Path, timeout: float, progress: bo
         click.echo(f"{file}: revision {m.revision}, entry {m.index}, {head.bytes_total} bytes of state, verified")
 
 
-def _backup(target: Target, file: Path, timeout: float, progress: bool | None) -> archive.Head:
+def fetch_backup(target: Target, file: Path, timeout: float, progress: bool | None) -> archive.Head:
+    """An archive from the first of --endpoints that can. Raises LockmasterError, and as `archive` does."""
     last: LockmasterError = Unavailable("no member answered")
     for endpoint in target.endpoints:
         with archive.ArchiveWriter(file) as writer, target.channel(endpoint) as channel:

@@ -17,7 +17,7 @@ from lockmaster.api import admin_pb2
 from lockmaster.cli.local_cluster import LocalCluster, Member
 
 from .founding import done, run
-from .workload import Load, check
+from .workload import Load, ended_well
 
 SHAPE = ("full", "full", "witness")
 CALM = ("--profile", "fast", "--promote-after-s", "3600", "--restore-after-s", "1", "--role-cool-down-s", "0")
@@ -44,10 +44,7 @@ async def pressed(directory: Path, policy: str) -> AsyncIterator[tuple[LocalClus
         await asyncio.to_thread(cluster.kill, victim)
         yield cluster, victim, load
         await load.progress(20, WAIT)
-        record = await load.stop()
-        async with AsyncClient(cluster.endpoints, insecure=True) as client:
-            await check(client, record)
-        assert record.errors == []
+        record = await ended_well(load, cluster.endpoints)
         assert record.sessions_lost == 0
 
 
@@ -240,8 +237,5 @@ async def test_another_witness_takes_the_place_by_one_joint_change(tmp_path: Pat
         await asyncio.to_thread(cluster.kill, victim)
         await load.progress(50, WAIT)
         await asyncio.to_thread(cluster.start_member, victim)
-        record = await load.stop()
-        async with AsyncClient(leader.client_address, insecure=True) as client:
-            await check(client, record)
-        assert record.errors == []
+        record = await ended_well(load, leader.client_address)
         assert record.sessions_lost == 0

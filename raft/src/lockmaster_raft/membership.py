@@ -98,10 +98,7 @@ class Configuration:
     @property
     def changing(self) -> Member | None:
         """The one member in a role change, or None: at most one is PROMOTING or DEMOTING."""
-        for member in self.members:
-            if member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING):
-                return member
-        return None
+        return next((member for member in self.members if _changes(member)), None)
 
     def with_member(self, member: Member) -> Configuration:
         """This configuration with `member` added or replaced, the epoch raised by one."""

@@ -23,6 +23,7 @@ from lockmaster_raft.members import (
     fit_to_vote,
     is_live,
     joint,
+    live_members,
     too_few_full,
     why_not_level,
     why_not_now,
@@ -181,7 +182,7 @@ def on_reduced(core: Core, e: SetReducedCommit) -> None:
 
 def drive(core: Core) -> None:
     """In every heartbeat, and after a commit: complete or abort what runs, else see what the policy asks for."""
-    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w) and _answers(core, w))
+    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w) and w in live_members(core))
     if not core.witness_level or why_not_now(core, None, completing=True) is not None:
         return
     configuration = core.configuration
@@ -198,11 +199,6 @@ def drive(core: Core) -> None:
             _complete_promotion(core, member)
     else:
         _complete_demotion(core, member)
-
-
-def _answers(core: Core, member_id: NodeId) -> bool:
-    p = core.progress.get(member_id)
-    return p is not None and is_live(core, p)
 
 
 def left(configuration: Configuration) -> Configuration:
@@ -303,6 +299,8 @@ def _shape(core: Core) -> None:
         )
         for p in core.progress.values()
     }
+    if all(s.silent_ns < after_ns for s in silences.values()):
+        return  # in nearly every heartbeat: whether a promotion could be made need not be known
     witnesses = [m.member_id for m in core.configuration.members if m.voter and not m.is_full]
     promotable = any(isinstance(_promoting(core, w, None), Configuration) for w in witnesses)
     after = shape(core.configuration, core.node_id, silences, after_ns, promotable=promotable)
@@ -343,8 +341,9 @@ def _follow_policy(core: Core) -> bool:
         _tell_refused(core, step, member_id, answer)
         return False
     core.refused_change = ""
+    append_configuration(core, None, answer, member_id)
     core.alarm("role_change", f"member {member_id}: {step.why}")
-    return _settle(core, None, answer, member_id)
+    return True
 
 
 def _tell_refused(core: Core, step: Promote | Demote | Swap, member_id: NodeId, answer: ProposalRefused) -> None:

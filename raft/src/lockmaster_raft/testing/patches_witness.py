@@ -240,7 +240,7 @@ WITNESS_MUTANTS: Final = (
         "pressure_of_the_dead_counts",
         "raft.md §4, found by review",
         "role_changes.py",
-        "if core.is_witness(w) and _answers(core, w))\n",
+        "if core.is_witness(w) and w in live_members(core))\n",
         "if core.is_witness(w))\n",
         TESTS + "policy_in_trouble.py",
     ),

@@ -17,6 +17,7 @@ from lockmaster import archive
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, CORRUPT, STORAGE_FAILED, WRONG_DIRECTORY
+from lockmaster.cli.numbers import POSITION
 from lockmaster.cli.output import Row, complain, output_option, print_json, print_rows
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.repeating import idempotency_key_option
@@ -77,7 +78,7 @@ def snapshot() -> None:
 @snapshot.command("make")
 @click.option(
     "--index-min",
-    type=click.IntRange(0, (1 << 63) - 1),
+    type=POSITION,
     default=0,
     help="Nothing is made if there is one at or above it.",
 )

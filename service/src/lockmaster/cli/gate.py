@@ -10,6 +10,7 @@ import click
 from lockmaster.api import admin_pb2
 from lockmaster.cli.cluster import list_members
 from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.numbers import POSITION
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
 from lockmaster.cli.repeating import idempotency_key_option
 
@@ -74,7 +75,7 @@ def _changing(name: str, operation: admin_pb2.GateOperation, text: str) -> None:
     @click.argument("level", type=click.IntRange(2, LEVEL_LIMIT))
     @click.option(
         "--expected-epoch",
-        type=click.IntRange(0, (1 << 63) - 1),
+        type=POSITION,
         help="Refuse if `gate status` would say another epoch.",
     )
     @idempotency_key_option

@@ -21,6 +21,7 @@ from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.cluster import Walk, list_members, why_not_read
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
+from lockmaster.cli.numbers import NUMBER_MAX, POSITION, TERM
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.repeating import idempotency_key_option
@@ -100,7 +101,7 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--expected-epoch",
-        type=click.IntRange(0, (1 << 63) - 1),
+        type=POSITION,
         help="Refuse if the configuration's epoch is another one.",
     )
     @functools.wraps(command)
@@ -269,7 +270,7 @@ def reduced_commit_command(target: Target, output: str, state: str, terms: Terms
 @click.argument("member", default="")
 @click.option(
     "--expected-term",
-    type=click.IntRange(1, (1 << 63) - 1),
+    type=TERM,
     help="Only the leadership of this term is handed over. Default: that of the leader there is now.",
 )
 @idempotency_key_option
@@ -296,7 +297,7 @@ def member_id_of(target: Target, member: str) -> int:
     """The id of a member given by id or name. A number is an id, known or not: the leader says so. Refused."""
     if member.isascii() and member.isdigit():
         number = int(member)
-        if not 0 < number < 1 << 63:
+        if not 0 < number <= NUMBER_MAX:
             raise Refused(f"member id {member}: must be 1 to 2^63-1", USAGE)
         return number
     listed = list_members(target)

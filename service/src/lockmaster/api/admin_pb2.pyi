@@ -30,6 +30,24 @@ GATE_OPERATION_ACTIVATE: GateOperation
 GATE_OPERATION_CANCEL: GateOperation
 GATE_OPERATION_DEACTIVATE: GateOperation
 
+class EndSessionRequest(_message.Message):
+    __slots__ = ("session_id", "pod_uid", "reason", "idempotency_key")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    session_id: int
+    pod_uid: str
+    reason: str
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[int] = ..., pod_uid: _Optional[str] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class EndSessionResponse(_message.Message):
+    __slots__ = ("ended",)
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ended: bool
+    def __init__(self, ended: _Optional[bool] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

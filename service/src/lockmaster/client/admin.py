@@ -167,7 +167,22 @@ class Admin:
             raise Unavailable("no leader is known")
         return status.term
 
-    async def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        request = session_pb2.ListSessionsRequest(after=after, limit=limit)
+    async def end_session(
+        self, session_id: int, pod_uid: str, reason: str, *, idempotency_key: str = ""
+    ) -> admin_pb2.EndSessionResponse:
+        """Ends a session whose pod is certainly gone, as if it had expired. `ended` False: it was over already.
+
+        Raises PreconditionFailed where it is of another pod, or the cluster's level is below 2.
+        """
+        request = admin_pb2.EndSessionRequest(session_id=session_id, pod_uid=pod_uid, reason=reason)
+        return await self._change("EndSession", request, admin_pb2.EndSessionResponse, idempotency_key)
+
+    async def sessions(
+        self, after: int = 0, limit: int = 100, *, pod_bound: bool = False
+    ) -> session_pb2.ListSessionsResponse:
+        """Live sessions by id, a page of at most 1,000; go on from its `after` while it says `more`.
+
+        `pod_bound`: only those that were opened with a pod's ServiceAccount token.
+        """
+        request = session_pb2.ListSessionsRequest(after=after, limit=limit, pod_bound=pod_bound)
         return await self._client.unary("/lockmaster.v1.Sessions/List", request, session_pb2.ListSessionsResponse)

@@ -142,6 +142,20 @@ class Admin:
             self._inner.transfer(target, expected_term=expected_term, idempotency_key=idempotency_key)
         )
 
-    def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        return self._portal.run(self._inner.sessions(after, limit))
+    def end_session(
+        self, session_id: int, pod_uid: str, reason: str, *, idempotency_key: str = ""
+    ) -> admin_pb2.EndSessionResponse:
+        """Ends a session whose pod is certainly gone, as if it had expired. `ended` False: it was over already.
+
+        Raises PreconditionFailed where it is of another pod, or the cluster's level is below 2.
+        """
+        return self._portal.run(self._inner.end_session(session_id, pod_uid, reason, idempotency_key=idempotency_key))
+
+    def sessions(
+        self, after: int = 0, limit: int = 100, *, pod_bound: bool = False
+    ) -> session_pb2.ListSessionsResponse:
+        """Live sessions by id, a page of at most 1,000; go on from its `after` while it says `more`.
+
+        `pod_bound`: only those that were opened with a pod's ServiceAccount token.
+        """
+        return self._portal.run(self._inner.sessions(after, limit, pod_bound=pod_bound))

@@ -44,6 +44,8 @@ class Administration(Questions):
         super().__init__(settings)
         self._admin = AdminCalls()
         self._proposal_id = 0
+        self.sessions_ending = 0
+        """EndSession commands that are proposed and not decided."""
 
     def step(self, event: events.Event) -> None:
         """Step the node and do what it asks."""
@@ -207,6 +209,9 @@ class Administration(Questions):
 
         PreconditionFailed names the member in the way and its number (raft.md §6).
         """
+        if operation is GateOperation.DEACTIVATE and self.sessions_ending:
+            # Their entries must not come behind it in the log: a binary of the level below can't read them.
+            raise public.Unavailable("sessions are being ended just now; ask again")
         await self._administer(lambda proposal_id: events.ProposeGate(proposal_id, operation, level, expected_epoch))
 
     async def make_snapshot(self) -> None:

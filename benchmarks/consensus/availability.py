@@ -163,7 +163,7 @@ def one_change(state: State, shaped: bool) -> State | None:
         NodeId(at): Silence(0 if place.up else SECOND, 0 if place.up else ROUNDS_MISSED_MIN)
         for at, place in enumerate(state, 1)
     }
-    after = shape(configuration, leader, silences, SECOND)
+    after = shape(configuration, leader, silences, SECOND, promotable=bool(fit))
     if after is None:
         return None
     return tuple(replace(place, voter=member.voter) for place, member in zip(state, after.members, strict=True))

@@ -26,6 +26,18 @@ CASES: dict[str, tuple[str, Json]] = {
         "lockmaster-operator",
         {"namespaces": ["a", "b"], "readNodesAndVolumes": False, "certManager": True, "aggregatedRoles": False},
     ),
+    "operator-monitoring": (
+        "lockmaster-operator",
+        {
+            "metrics": {
+                "serviceMonitor": True,
+                "prometheusRule": True,
+                "dashboard": True,
+                "labels": {"release": "prometheus"},
+            },
+            "test": {"enabled": False},
+        },
+    ),
     "cluster-default": ("lockmaster-cluster", {}),
     "cluster-spec": ("lockmaster-cluster", {"name": "locks", "keep": False, "spec": {"members": {"full": 3}}}),
 }
@@ -50,7 +62,8 @@ def run(*arguments: str, values: Json | None = None) -> subprocess.CompletedProc
 
 def rendered(chart: str, values: Json) -> list[Json]:
     """Every object but the CRDs, which have tests of their own."""
-    done = run("template", "release", str(CHARTS / chart), "-n", "system", values=values)
+    apis = ("--api-versions", "monitoring.coreos.com/v1")
+    done = run("template", "release", str(CHARTS / chart), "-n", "system", *apis, values=values)
     assert done.returncode == 0, done.stderr
     found = [one for one in yaml.safe_load_all(done.stdout) if one]
     return [one for one in found if one["kind"] != "CustomResourceDefinition"]
@@ -77,6 +90,8 @@ def test_rendered_as_in_the_snapshot(case: str, request: pytest.FixtureRequest) 
     [
         ("lockmaster-operator", {"wrkers": 3}, "wrkers"),
         ("lockmaster-operator", {"workers": 0}, "workers"),
+        ("lockmaster-operator", {"metrics": {"rules": True}}, "rules"),
+        ("lockmaster-operator", {"test": {"timeout": 1}}, "timeout"),
         ("lockmaster-operator", {"namespaces": ["UPPER"]}, "namespaces"),
         ("lockmaster-operator", {"image": {"repository": "x", "digest": "sha256:short"}}, "digest"),
         ("lockmaster-cluster", {"spec": {"version": "1.0.0"}}, "spec"),
@@ -94,14 +109,16 @@ def test_the_operator_can_neither_list_secrets_nor_touch_what_it_does_not_own() 
     for role in (one for one in rendered("lockmaster-operator", {}) if one["kind"] in ("ClusterRole", "Role")):
         for rule in role["rules"]:
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
-            if "secrets" in rule["resources"]:
+            if "secrets" in rule["resources"] and "helm.sh/hook" in role["metadata"].get("annotations", {}):
+                assert (rule["verbs"], len(rule["resourceNames"])) == (["get"], 1)
+            elif "secrets" in rule["resources"]:
                 assert sorted(rule["verbs"]) == ["create", "get", "patch"]
 
 
 def test_with_a_list_of_namespaces_there_is_no_right_on_the_whole_cluster() -> None:
     kinds = [one["kind"] for one in rendered(*CASES["operator-namespaces"])]
     assert "ClusterRole" not in kinds
-    assert kinds.count("Role") == 3
+    assert kinds.count("Role") == 4  # the Lease, both namespaces, and what helm test may do in the first
 
 
 def test_the_crds_are_kept_unless_told_otherwise() -> None:
@@ -111,3 +128,22 @@ def test_the_crds_are_kept_unless_told_otherwise() -> None:
         assert len(crds) == 6
         kept = {one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep" for one in crds}
         assert kept == {keep}
+
+
+def test_without_prometheus_operator_nothing_of_it_is_rendered_and_the_notes_say_so() -> None:
+    values = {"metrics": {"serviceMonitor": True, "prometheusRule": True}}
+    done = run("template", "release", str(CHARTS / "lockmaster-operator"), values=values)
+    assert done.returncode == 0, done.stderr
+    assert "monitoring.coreos.com/v1\n" not in done.stdout
+    notes = run(
+        "install", "release", str(CHARTS / "lockmaster-operator"), "--dry-run=client", "--hide-secret", values=values
+    )
+    assert "WARNING: no ServiceMonitor" in notes.stdout, notes.stderr
+
+
+def test_what_helm_test_makes_goes_with_it() -> None:
+    hooks = [
+        one for one in rendered("lockmaster-operator", {}) if "helm.sh/hook" in one["metadata"].get("annotations", {})
+    ]
+    assert [one["kind"] for one in hooks] == ["ServiceAccount", "Role", "RoleBinding", "Pod"]
+    assert all("before-hook-creation" in one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for one in hooks)

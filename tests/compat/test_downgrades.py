@@ -12,12 +12,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from lockmaster import AsyncClient
 from lockmaster.cli.exit_codes import CONFLICT
 from lockmaster.cli.local_cluster import LocalCluster, Member
 
 from tests.integration.founding import done, refused, run
-from tests.integration.workload import Load, check
+from tests.integration.workload import Load, ended_well
 
 from .rolling import (
     THIS,
@@ -38,10 +37,7 @@ async def under_load(cluster: LocalCluster) -> AsyncIterator[Load]:
     await load.start()
     yield load
     await load.progress(20, WAIT)
-    record = await load.stop()
-    async with AsyncClient(cluster.endpoints, insecure=True) as client:
-        await check(client, record)
-    assert record.errors == []
+    record = await ended_well(load, cluster.endpoints)
     assert record.sessions_lost == 0
 
 

@@ -10,6 +10,8 @@ GOALS: Final = {
     "promotion: writes pause": "≤ 2 election timeouts",
     "promotion: witness promoted": "≤ promoteAfter (10 s) + 15 s",
     "upgrade: write gap p99 of the worst step": "≤ 200 ms",
+    "200 clusters after a restart": "≤ 60 s, ≤ 300 MiB",
+    "idle operator of 200 clusters": "≤ 1 % of a core, ≤ 1 write an hour and cluster",
     "lost writes": "0",
     "failed SDK operations": "0",
 }

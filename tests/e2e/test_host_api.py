@@ -55,9 +55,9 @@ async def kube(bed: Bed, space: str) -> AsyncIterator[Kube]:
     await client.close()
 
 
-async def say_for_the_kubelet(kube: Kube) -> None:
+async def say_for_the_kubelet(kube: Kube, space: str = SPACE, labels: str = MINE) -> None:
     """Every pod runs and is ready."""
-    for pod in await kube.list("Pod", SPACE, MINE):
+    for pod in await kube.list("Pod", space, labels):
         state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
         container = {
             "name": "lockmaster",

@@ -17,11 +17,13 @@ from lockmaster.api import admin_pb2
 from lockmaster.cli.local_cluster import LocalCluster, Member
 
 from .founding import done, run
-from .workload import Load, check
+from .workload import Load, ended_well
 
 SHAPE = ("full", "full", "witness")
 CALM = ("--profile", "fast", "--promote-after-s", "3600", "--restore-after-s", "1", "--role-cool-down-s", "0")
 WAIT = 60.0
+BLOCKED = 300.0
+"""More than a test may keep writes waiting on a slow machine: waits of up to WAIT one after the other."""
 BUDGET = 1 << 20
 PIECE = 64 << 10
 
@@ -35,17 +37,14 @@ async def pressed(directory: Path, policy: str) -> AsyncIterator[tuple[LocalClus
     arguments = (*CALM, "--witness-log-mib", str(BUDGET >> 20), "--witness-log-policy", policy)
     with LocalCluster(directory, roles=SHAPE, arguments=arguments) as cluster:
         await asyncio.to_thread(cluster.start, timeout=WAIT)
-        load = Load(cluster.endpoints, workers=2)
+        load = Load(cluster.endpoints, workers=2, put_seconds=BLOCKED, lock_seconds=BLOCKED)
         await load.start()
         leader = await asyncio.to_thread(cluster.wait_until_whole, WAIT)
         victim = next(member for member in cluster.full if member is not leader)
         await asyncio.to_thread(cluster.kill, victim)
         yield cluster, victim, load
         await load.progress(20, WAIT)
-        record = await load.stop()
-        async with AsyncClient(cluster.endpoints, insecure=True) as client:
-            await check(client, record)
-        assert record.errors == []
+        record = await ended_well(load, cluster.endpoints)
         assert record.sessions_lost == 0
 
 
@@ -144,6 +143,9 @@ async def test_alarm_the_log_grows_above_its_budget_and_what_the_full_member_lac
         _, told, rest = alarm.partition(f"full voter {number} is proved up to ")
         assert told
         proved = int(rest.split()[0])
+        await load.progress(20, WAIT)  # by now it has cut what it may
+        seen = await status_when(cluster, witness, above)
+        await fill(cluster, BUDGET)
         await load.progress(20, WAIT)
         held_back = await asyncio.to_thread(cluster.status, witness)
         assert held_back is not None
@@ -219,8 +221,11 @@ async def test_another_witness_takes_the_place_by_one_joint_change(tmp_path: Pat
         swap = ("members", "replace", old.name, new.name, "--yes", "--wait", WAIT, "-e", leader.client_address)
         deadline = time.monotonic() + WAIT
         while (swapped := await asyncio.to_thread(run, *swap)).returncode and time.monotonic() < deadline:
-            why = swapped.stderr  # until it has joined and caught up
-            assert "is not caught up" in why or "no member is named" in why, why
+            why = (
+                swapped.stderr
+            )  # until it has joined and caught up, and every full member is known to be where logs start
+            waited = ("is not caught up", "no member is named", "the logs may start after")
+            assert any(text in why for text in waited), why
         done(swapped)
         listed = await asyncio.to_thread(cluster.wait_for_roles, {new.name: "witness"}, WAIT)
         full_ids = {member.name: ids[member.name] for member in cluster.full}
@@ -232,8 +237,5 @@ async def test_another_witness_takes_the_place_by_one_joint_change(tmp_path: Pat
         await asyncio.to_thread(cluster.kill, victim)
         await load.progress(50, WAIT)
         await asyncio.to_thread(cluster.start_member, victim)
-        record = await load.stop()
-        async with AsyncClient(leader.client_address, insecure=True) as client:
-            await check(client, record)
-        assert record.errors == []
+        record = await ended_well(load, leader.client_address)
         assert record.sessions_lost == 0

@@ -77,11 +77,25 @@ def now() -> int:
 class Load:
     """Workers on a cluster, from `start` to `stop`."""
 
-    def __init__(self, endpoints: str, *, workers: int = 6, keys: int = 3, ttl: float = 15.0, tag: str = "") -> None:
-        """`tag` begins the names of keys and locks: one for each load where several come upon one cluster."""
+    def __init__(
+        self,
+        endpoints: str,
+        *,
+        workers: int = 6,
+        keys: int = 3,
+        ttl: float = 15.0,
+        tag: str = "",
+        put_seconds: float = 60.0,
+        lock_seconds: float = 30.0,
+    ) -> None:
+        """`tag` begins the names of keys and locks: one for each load where several come upon one cluster.
+
+        A call that is not answered within its seconds is an error of the record: let them be longer than a test blocks.
+        """
         self.record = Record()
         self._tag = tag
         self._endpoints, self._workers, self._keys, self._ttl = endpoints, workers, keys, ttl
+        self._put_seconds, self._lock_seconds = put_seconds, lock_seconds
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -111,7 +125,11 @@ class Load:
         while not self._stopping:
             try:
                 async with AsyncClient(
-                    self._endpoints, insecure=True, ttl=self._ttl, operation_timeout=60.0, label=f"worker-{worker}"
+                    self._endpoints,
+                    insecure=True,
+                    ttl=self._ttl,
+                    operation_timeout=self._put_seconds,
+                    label=f"worker-{worker}",
                 ) as client:
                     while not self._stopping:
                         count += 1
@@ -142,7 +160,7 @@ class Load:
     async def _hold(self, client: AsyncClient, name: str) -> None:
         called = now()
         try:
-            held = await client.lock(name, timeout=30).acquire()
+            held = await client.lock(name, timeout=self._lock_seconds).acquire()
         except LockTimeout:
             return
         hold = Hold(name, held.fencing_token, called, now())

@@ -30,6 +30,7 @@ class Fault:
     headers: tuple[tuple[str, str], ...] = ()
     delay_s: float = 0.0
     """Answer so late; with status 200 the request is carried out."""
+    message: str = "as told"
 
 
 class FakeApi:
@@ -83,7 +84,7 @@ class FakeApi:
             fault.count -= 1
             await asyncio.sleep(fault.delay_s)
             if fault.status != 200:
-                return self._refuse(fault.status, "as told", dict(fault.headers))
+                return self._refuse(fault.status, fault.message, dict(fault.headers))
         self.before(request.method, kind, name)
         self.requests.append((request.method, kind, name))
         body = with_data(await request.json()) if request.can_read_body else {}

@@ -60,21 +60,21 @@ class FakeMembers:
         self.performed.append(step)
         match step:
             case steps.Bootstrap():
-                self.engine = EngineSeen(step.cluster_id, 1, (self._row(1, 0, leader=True),))
+                first = self._row(1, 0, addresses[0], leader=True)
+                self.engine = EngineSeen(step.cluster_id, 1, (first,))
             case steps.AddMember():
                 assert self.engine is not None
                 assert step.expected_epoch == self.engine.epoch
-                row = self._row(len(self.engine.members) + 1, step.ordinal)
+                row = self._row(len(self.engine.members) + 1, step.ordinal, addresses[step.ordinal])
                 self.engine = replace(self.engine, epoch=self.engine.epoch + 1, members=(*self.engine.members, row))
 
     async def forget(self, uid: str) -> None:
         self.forgotten.append(uid)
 
-    def _row(self, member_id: int, n: int, leader: bool = False) -> MemberSeen:
-        address = f"locks-{n}.locks-peers.ns.svc.cluster.local:7421"
-        return MemberSeen(
-            member_id, f"locks-{n}", address, True, n == 2, f"{n:032x}", leader=leader, level_max=2
-        )  # fmt: skip
+    def _row(self, member_id: int, n: int, address: str, leader: bool = False) -> MemberSeen:
+        host = address.rpartition(":")[0]
+        name = host.partition(".")[0]
+        return MemberSeen(member_id, name, f"{host}:7421", True, n == 2, f"{n:032x}", leader=leader, level_max=2)
 
 
 class World:
@@ -132,7 +132,7 @@ async def kube(api: FakeApi) -> AsyncIterator[Kube]:
     configuration = Configuration(host=api.url)
     configuration.retries = None
     client = ApiClient(configuration)
-    yield Kube(client, aiohttp.ClientTimeout(total=0.5))
+    yield Kube(client)
     await client.close()
 
 
@@ -189,7 +189,9 @@ async def test_any_refusal_ends_the_pass_and_the_cluster_still_becomes_ready(
 
 
 async def test_an_api_server_that_does_not_answer_in_time_ends_the_pass(world: World) -> None:
-    world.api.faults.append(Fault("GET", "Pod", 200, delay_s=2.0))
+    """The answer is later than any deadline: how loaded the machine is does not matter."""
+    world.kube._timeout = aiohttp.ClientTimeout(total=3)
+    world.api.faults.append(Fault("GET", "Pod", 200, delay_s=60.0))
     with pytest.raises(PassFailed, match="no answer: GET /api/v1/namespaces/ns/pods"):
         await world.passes.make(KEY)
 
@@ -362,13 +364,8 @@ class Clock:
 
 
 async def attempt(one: Lease) -> bool:
-    """One try to take it."""
-    try:
-        async with asyncio.timeout(0.3):
-            await one.acquire(retry_s=60)
-    except TimeoutError:
-        return False
-    return True
+    """One try to take it, however long the machine needs for it."""
+    return await one._attempt()
 
 
 async def test_one_operator_holds_the_lease_and_another_takes_it_over_when_it_was_not_renewed(kube: Kube) -> None:
@@ -405,7 +402,7 @@ async def test_a_holder_that_cannot_renew_gives_up_before_another_may_take_over(
             api.faults.append(Fault("PUT", "Lease", 500, count=1000))
 
     api.before = renew_once
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await one.keep(retry_s=0)
     assert not one.held
     assert renewed
@@ -417,6 +414,6 @@ async def test_a_holder_whose_lease_another_has_taken_gives_up_at_once(kube: Kub
     one = Lease(kube, "ns", "op", "first")
     assert await attempt(one)
     api.objects["Lease", "ns", "op"]["spec"].update(holderIdentity="second", renewTime="later")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await one.keep(retry_s=0)
     assert not one.held

@@ -225,6 +225,7 @@ class Cluster:
         self.config = config or RaftConfig()
         self.now = START
         self.random = random.Random(11)
+        self.delay_ns = 300_000
         self.queue: list[tuple[int, int, int, Event]] = []
         self.count = 0
         self.nodes: dict[int, Node] = {}
@@ -329,7 +330,7 @@ class Cluster:
             return
         self.sends.append(send)
         if send.to in self.nodes and not self.cut(number, send.to, send.message):
-            self._at(300_000, send.to, Receive(send.message))
+            self._at(self.delay_ns, send.to, Receive(send.message))
 
     def _at(self, after_ns: int, number: int, event: Event) -> None:
         self.count += 1

@@ -308,6 +308,25 @@ def test_single_voter_leads_only_once_its_vote_is_durable() -> None:
     assert rig.node.commit_index == 2
 
 
+@pytest.mark.parametrize("round_trip_ms", [1, 250, 400, 700])
+def test_a_cluster_forms_and_commits_over_long_round_trips(round_trip_ms: int) -> None:
+    """With the default timeouts: by the age of what was answered every answer looked like the end of a silence."""
+    cluster = Cluster(blank=True)
+    cluster.delay_ns = round_trip_ms * MILLISECOND // 2
+    for number in (1, 2, 3):
+        cluster.boot(number, Rig().store.base)
+    cluster.run(20 * SECOND)
+    lead = cluster.leader
+    term, last = cluster.nodes[lead].term, cluster.nodes[lead].last_index
+    for _ in range(5):
+        cluster.step(lead, Propose(1, b"x"))
+        cluster.run(2 * round_trip_ms * MILLISECOND)
+    cluster.run(SECOND)
+    assert all(node.commit_index == last + 5 for node in cluster.nodes.values())
+    cluster.run(20 * SECOND)
+    assert (cluster.leader, cluster.nodes[lead].term) == (lead, term)
+
+
 def test_three_nodes_elect_one_leader_and_a_second_after_its_death() -> None:
     cluster = Cluster(blank=True)
     for number in (1, 2, 3):

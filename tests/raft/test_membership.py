@@ -24,7 +24,7 @@ from lockmaster_raft.events import (
     StorageReport,
     TransferLeadership,
 )
-from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.ids import NO_NODE, Index, NodeId, Term
 from lockmaster_raft.membership import MemberRole
 from lockmaster_raft.messages import AppendEntries, FetchPiece, FetchPieceReply, InstallSnapshot, Removed, TimeoutNow
 from lockmaster_raft.ready import Appended, Refused, Resolved, Role
@@ -261,6 +261,22 @@ def test_3_10_a_transfer_is_bounded_by_one_election_timeout() -> None:
     assert isinstance(answer, Refused)
     assert answer.proposal_id == 7
     assert cluster.nodes[1].admits_writes
+
+
+def test_3_10_a_repeat_that_names_the_term_does_not_hand_back() -> None:
+    cluster = grown(3)
+    term = cluster.nodes[1].term
+    for target, leader in ((NO_NODE, 2), (NO_NODE, 2), (NodeId(2), 2)):
+        cluster.step(cluster.leader, TransferLeadership(7, target, term))
+        cluster.run(SECOND)
+        assert cluster.leader == leader
+        assert cluster.proposals[-1] == Resolved(7, NodeId(2))
+    for target, expected in ((NodeId(1), term), (NO_NODE, term + 9)):
+        cluster.step(2, TransferLeadership(8, target, expected))
+        answer = cluster.proposals[-1]
+        assert isinstance(answer, Refused)
+        assert isinstance(answer.error, ChangeRefused)
+        assert f"member 2 leads in term {cluster.nodes[2].term}, not in term {expected}" in str(answer.error)
 
 
 def test_3_10_only_to_a_full_voter_that_is_there() -> None:

@@ -12,6 +12,7 @@ from lockmaster_raft.testing.memory_store import MemoryStore
 from .rig import base, configuration, entries
 
 MARK = 128
+MARK_BYTES = 1 << 17
 
 
 class Counted:
@@ -38,14 +39,23 @@ class Counted:
     def above(self, index: int) -> int:
         return sum(size for i, size in self.sizes.items() if i > index)
 
+    def marks(self) -> list[int]:
+        """The start, every 128th index, and each by which there are 128 KiB since the mark before."""
+        found, since = [int(self.log.base.index)], 0
+        for index in range(found[0] + 1, self.log.last_index + 1):
+            since += self.sizes[index]
+            if index % MARK == 0 or since >= MARK_BYTES:
+                found.append(index)
+                since = 0
+        return found
+
     def check(self) -> None:
         """The count above a place is exact at a mark, and that of the mark below elsewhere."""
-        start, last = int(self.log.base.index), int(self.log.last_index)
+        start, last, marks = int(self.log.base.index), int(self.log.last_index), self.marks()
         for index in range(start, last + 1):
-            mark = max(start, index // MARK * MARK)
+            mark = max(i for i in marks if i <= index)
             assert self.log.bytes_above(index) == self.above(mark)
         for budget in (0, 1, self.above(start) // 2, self.above(start)):
-            marks = [i for i in range(start, last + 1) if i == start or i % MARK == 0]
             fits = [i for i in marks if self.above(i) <= budget]
             assert self.log.index_within_bytes(budget) == (fits[0] if fits else last)
 
@@ -63,6 +73,23 @@ def test_bytes_are_counted_to_a_mark_through_truncation_and_appends(
     counted.truncate(min(cut, counted.log.last_index + 1))
     counted.check()
     counted.append(more)
+    counted.check()
+
+
+large = st.lists(st.sampled_from([0, 9, 30_000, 131_023, 131_024, 200_000]), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=25)
+@given(sizes=large, more=large, cut=st.integers(2, 40))
+def test_few_large_entries_are_counted_to_128_kib(sizes: list[int], more: list[int], cut: int) -> None:
+    counted = Counted(sizes)
+    counted.check()
+    counted.truncate(min(cut, counted.log.last_index + 1))
+    counted.append(more)
+    counted.check()
+    marks = counted.marks()
+    counted.log.move_base(base(configuration(), index=marks[len(marks) // 2]))
+    counted.sizes = {i: size for i, size in counted.sizes.items() if i > counted.log.base.index}
     counted.check()
 
 

@@ -7,10 +7,11 @@ from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, Snapsh
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.membership import Levels
 from lockmaster_raft.messages import FetchPiece, FetchPieceReply, InstallSnapshot, InstallSnapshotReply
-from lockmaster_raft.ready import InstallPieces
+from lockmaster_raft.ready import InstallPieces, Role
 
 from .rig import Rig, append, configuration, entries, header
 from .test_elections import elect
+from .test_log_replication import ack, to
 
 DIGEST = b"d" * 32
 
@@ -66,6 +67,25 @@ def test_a_source_that_answers_no_more_is_one_that_has_it_no_more() -> None:
     rig.receive(offer(3, rig.node.term + 1, 15))
     assert rig.node.fetching is not None
     assert rig.node.fetching.last_index == 15
+
+
+def test_a_leader_that_commits_as_far_by_itself_fetches_nothing_any_more() -> None:
+    """It led while a snapshot was on its way, and its state went back to that when the last chunk came (seed 384)."""
+    rig = Rig(log=entries(2, *[1] * 18), term=2)
+    rig.receive(offer(2, 2, 20))
+    rig.step(PiecesHeld(Index(20), ()))
+    elect(rig)
+    assert rig.node.role is Role.LEADER
+    assert rig.node.fetching is not None
+    probe = to(rig, 2)[0]
+    rig.synced()
+    rig.receive(ack(2, rig.node.term, probe))
+    for request in to(rig, 2):
+        rig.receive(ack(2, rig.node.term, request))
+    assert rig.node.commit_index == 20
+    assert rig.node.fetching is None
+    rig.receive(FetchPieceReply(header(2, rig.node.term), Index(20), 0, True, b"data"))
+    assert rig.ready.pieces == ()
 
 
 def test_a_leader_goes_on_from_the_cluster_time_of_the_snapshot_that_it_installed() -> None:

@@ -11,6 +11,7 @@ from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.errors import ChangeRefused, CorruptLog, NotReady, Overloaded
 from lockmaster_raft.events import Applied, ChangeMember, PromoteMember, Propose, RequestRead, StorageReport
 from lockmaster_raft.ids import Index, NodeId, Term
+from lockmaster_raft.members import fit_to_vote
 from lockmaster_raft.membership import MemberRole
 from lockmaster_raft.messages import (
     AppendEntries,
@@ -406,23 +407,62 @@ def test_a_full_member_beside_a_witness_truncates_no_further_than_its_leader_say
     assert rig.node.log_first == 40
 
 
-def test_a_witness_that_lagged_joins_again_though_a_full_voter_is_gone_since_and_the_leader_is_new() -> None:
-    """3 + 1: the log's start is an anchor for ever (simulator seed 303)."""
-    cluster = shaped(3, 1, replace(CALM, log_bytes_max=500))
-    cluster.down.add(4)
+@pytest.mark.parametrize(("fulls", "witnesses", "gone"), [(3, 1, {1}), (5, 2, {1, 2, 7})])
+def test_a_witness_that_lagged_joins_again_though_full_voters_are_gone_since_and_the_leader_is_new(
+    fulls: int, witnesses: int, gone: set[int]
+) -> None:
+    """The log's start is an anchor for ever, for however many voters (simulator seeds 303 and 45)."""
+    cluster = shaped(fulls, witnesses, replace(CALM, log_bytes_max=500))
+    lagging = fulls + 1
+    cluster.down.add(lagging)
     write(cluster, 30)
-    report(cluster)
-    cluster.run(SECOND)
-    report(cluster)
-    assert cluster.nodes[1].log_first > cluster.nodes[4].last_index + 1
-    cluster.down |= {1, 3}
-    cluster.down.discard(4)
-    cluster.step(4, asked_for_nothing())
+    for _ in range(2):
+        report(cluster)
+        cluster.run(SECOND)
+    assert cluster.nodes[3].log_first > cluster.nodes[lagging].last_index + 1
+    cluster.down |= set(cluster.nodes)
+    cluster.down.discard(lagging)
+    cluster.step(lagging, asked_for_nothing())
     cluster.run(5 * SECOND)
-    cluster.down.discard(3)
-    cluster.step(3, asked_for_nothing())
+    cluster.down = set(gone)
+    for number in set(cluster.nodes) - gone:
+        cluster.step(number, asked_for_nothing())
     until(cluster, lambda: bool(cluster.leaders()) and cluster.nodes[cluster.leader].admits_writes)
-    assert cluster.nodes[4].commit_index > 30
+    assert cluster.nodes[lagging].commit_index > 30
+
+
+def test_a_log_that_starts_at_a_snapshot_anchors_no_witness_of_seven_voters() -> None:
+    """Of seven, a full voter that is away may lack the snapshot's index (I6); since a boot nobody knows better."""
+    cluster = shaped(5, 2, replace(CALM, log_bytes_max=500))
+    cluster.down.add(6)
+    write(cluster, 30)
+    for _ in range(2):
+        report(cluster)
+        cluster.run(SECOND)
+    cluster.down |= {1, 2, 7}
+    for number in (3, 4, 5):
+        cluster.restart(number)
+    cluster.down.discard(6)
+    cluster.step(6, asked_for_nothing())
+    cluster.run(20 * SECOND)
+    assert cluster.nodes[6].commit_index < 30
+    assert any(a.code == "witness_blocked" for _, a in cluster.alarms)
+    cluster.restart(1)
+    cluster.restart(2)
+    until(cluster, lambda: cluster.nodes[6].commit_index > 30)
+
+
+def test_a_witness_votes_only_once_it_holds_what_logs_may_have_been_cut_at() -> None:
+    cluster = shaped(2, 0)
+    write(cluster, 10)
+    join(cluster, 3, MemberRole.WITNESS, promote=False)
+    core = cluster.nodes[1]._core
+    progress = core.progress[NodeId(3)]
+    until(cluster, lambda: fit_to_vote(core, progress))
+    core.told_max = progress.match + 1
+    assert not fit_to_vote(core, progress)
+    core.told_max = progress.match
+    assert fit_to_vote(core, progress)
 
 
 # --- the byte budget --------------------------------------------------------------------------------------------------

@@ -18,6 +18,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /* Of what Prometheus' operator is to find: it selects by labels of its own. */ -}}
+{{- define "operator.monitored" -}}
+{{- with .Values.metrics.labels }}
+{{- toYaml . }}
+{{ end }}
+{{- include "operator.labels" . }}
+{{- end }}
+
 {{- define "operator.image" -}}
 {{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
@@ -40,11 +48,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [configsets/status]
   verbs: [update]
 - apiGroups: [lockmaster.dev]
-  resources: [lockrestores]
-  verbs: [list]
+  resources: [lockbackups, lockrestores, quorumrecoveries]
+  verbs: [get, list, watch]
+- apiGroups: [lockmaster.dev]
+  resources: [lockbackups/status, lockrestores/status, quorumrecoveries/status]
+  verbs: [update]
+- apiGroups: [lockmaster.dev]
+  resources: [lockbackups/finalizers, lockrestores/finalizers, quorumrecoveries/finalizers]  # as above, of their Jobs
+  verbs: [update]
+- apiGroups: [lockmaster.dev]
+  resources: [locks]  # kubectl get locks, where spec.lockProjection is on
+  verbs: [list, create, delete]
+- apiGroups: [lockmaster.dev]
+  resources: [locks/status]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]  # backups, restores, recoveries
+  verbs: [list, create, delete]
 - apiGroups: [""]
-  resources: [pods, persistentvolumeclaims]
+  resources: [pods]
   verbs: [get, list, watch, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]  # create: the first volume of a cluster that is restored
 - apiGroups: [""]
   resources: [services, configmaps]
   verbs: [get, list, watch, create, patch]

@@ -143,3 +143,5 @@ class Observed:
     certificates: tuple[CertificateSeen, ...] = ()
     restore_pending: bool = False
     """A LockRestore names this cluster and has not made it yet."""
+    recovering: bool = False
+    """A QuorumRecovery founds the cluster anew on its survivor's volume: no pod may have one of them."""

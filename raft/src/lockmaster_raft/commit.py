@@ -14,6 +14,7 @@ from lockmaster_raft.ids import Index, NodeId
 from lockmaster_raft.messages import Removed
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import sync_progress
+from lockmaster_raft.snapshot import drop_overtaken_fetch
 
 
 def advance(core: Core) -> bool:
@@ -39,6 +40,8 @@ def set_commit(core: Core, index: Index) -> None:
     if index <= old:
         return
     core.commit_index = index
+    if core.fetch is not None:
+        drop_overtaken_fetch(core)
     if old < core.log.levels.index:
         promise.settle(core)
     if old < core.log.configuration_index:

@@ -40,7 +40,10 @@ class RaftConfig:
     log_bytes_max: int = 1024 * MIB
     """Log retention budget of a full member: kept for slow members up to here, then a snapshot serves them."""
     retained_entries_min: int = 10_000
-    """Entries kept below the flushed applied index even when every member has them."""
+    """Entries kept below the flushed applied index even when every member has them, as far as these bytes go."""
+    retained_bytes_max: int = 64 * MIB
+    witness_retained_bytes_max: int = 16 * MIB
+    """A witness is there to be cheap."""
     unsynced_bytes_max: int = 16 * MIB
     """A leader whose own disk trails the commit index by more than this stops admitting and hands over."""
     caught_up_rounds_max: int = 10

@@ -17,7 +17,16 @@ from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.errors import CorruptLog, InvariantViolation, LevelUnsupported
 from lockmaster_raft.ids import INDEX_MAX, NO_NODE, NO_WRITE, Index, Nanos, NodeId, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
-from lockmaster_raft.membership import WITNESS_LEVEL, Configuration, Levels, Member, MemberPhase, MemberRole
+from lockmaster_raft.membership import (
+    WITNESS_LEVEL,
+    Configuration,
+    Levels,
+    Member,
+    MemberPhase,
+    MemberRole,
+    change_aborted,
+    role_changed,
+)
 from lockmaster_raft.messages import Header, Message
 from lockmaster_raft.pieces import Fetch, OwnSnapshot, RangeFetch
 from lockmaster_raft.progress import CommitLatency, Progress
@@ -111,22 +120,6 @@ def _held_back(member: Member) -> bool:
     return member.role is not MemberRole.FULL or member.phase is MemberPhase.DEMOTING
 
 
-def _role_changed(before: Configuration, after: Configuration) -> bool:
-    """Whether a member of both has another role or is in another phase of a role change."""
-    if before is after or (before.changing == after.changing and before.members == after.members):
-        return False
-    olds = {m.member_id: m for m in before.members}
-    pairs = [(olds[m.member_id], m) for m in after.members if m.member_id in olds]
-    return any(
-        old.role is not new.role or ((_changes(old) or _changes(new)) and old.phase is not new.phase)
-        for old, new in pairs
-    )
-
-
-def _changes(member: Member) -> bool:
-    return member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING)
-
-
 class Core:
     """Everything one node knows. Handlers are functions over it, one module per concern; Node is its only owner."""
 
@@ -187,6 +180,8 @@ class Core:
         self.guarded = False
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
+        self.change_aborted = False
+        """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None
         """When a role or phase last changed by an append here."""
         self.covered: Index = Index(0)
@@ -243,9 +238,13 @@ class Core:
         self.change_since: int = 0
         """When this leader first saw the role change that runs."""
         self.healthy_since: int | None = None
+        self.refused_change = ""
+        """The policy's step that was refused last, told once; "": none is."""
         self.witness_pressed: tuple[NodeId, ...] = ()
         """Witnesses whose log is above its budget, as last reported."""
         # Reads, snapshots.
+        self.base_proved = False
+        """The log starts where it was cut beside witnesses, since this boot: see coverage.offer_anchor."""
         self.reads = Reads()
         self.snapshot: OwnSnapshot | None = None
         self.snapshot_asked_at: int = -NEVER
@@ -371,6 +370,7 @@ class Core:
     def write_base(self, base: Base) -> None:
         """Move the log's start with this step's Persist."""
         self._base = base
+        self.base_proved = False
         self.log.move_base(base)
 
     def replace_log(self, base: Base) -> None:
@@ -379,6 +379,7 @@ class Core:
             self._truncate_from = Index(base.index + 1)
         self._entries = []
         self._base = base
+        self.base_proved = False
         self.log.reset(base, self.write_seq)
 
     # --- output ------------------------------------------------------------------------------------------------------
@@ -502,8 +503,9 @@ class Core:
 
     def refresh_configuration(self) -> None:
         """Take the log's latest configuration into force (§4.1: on append, and back on truncation)."""
-        if _role_changed(self.configuration, self.log.configuration):
+        if role_changed(self.configuration, self.log.configuration):
             self.role_changed_at = self.now
+            self.change_aborted = change_aborted(self.configuration, self.log.configuration)
         self.configuration = self.log.configuration
         self.voters = self.configuration.voter_ids
         self.outgoing = self.configuration.outgoing

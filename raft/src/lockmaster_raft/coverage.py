@@ -131,16 +131,17 @@ def why_not_covered(core: Core, after: Configuration) -> NotReady | None:
 
 
 ANCHOR_AT_BASE_VOTERS_MAX: Final = 6
-"""Most voters with which a base made by a snapshot is one that every full voter is past (see `offer_anchor`)."""
+"""Most voters with which any base is one that every full voter is past (see `offer_anchor`)."""
 
 
 def offer_anchor(core: Core, p: Progress) -> None:
     """A witness that needs more than this log holds starts anew where every full voter is past (I7).
 
     Proved in this term; or, for a witness that votes already, where this log starts: every full voter was proved to be
-    past that when it was truncated. A log that starts at a snapshot instead: its index was committed by a quorum with
-    neither the member that had to fetch it nor a witness that lacks it, and of up to six voters that is every other
-    full one.
+    past that when it was truncated, or every witness had it, which a witness that votes since had, too (`fit_to_vote`).
+    A log that starts at a snapshot instead: its index was committed by a quorum with neither the member that had to
+    fetch it nor a witness that lacks it, and of up to six voters that is every other full one. With more, a member that
+    does not know (any more) how its log came to start there gives no such anchor.
     """
     p.offered_at = core.now
     if not core.holds_state:  # I4
@@ -148,7 +149,7 @@ def offer_anchor(core: Core, p: Progress) -> None:
     at, own = coverage(core), core.log.base.index
     member = core.committed_configuration.member(p.member_id)
     votes = member is not None and member.voter and not member.is_full
-    if votes and len(core.configuration.deciders) <= ANCHOR_AT_BASE_VOTERS_MAX:
+    if votes and (core.base_proved or len(core.configuration.deciders) <= ANCHOR_AT_BASE_VOTERS_MAX):
         at = max(at, own)
     if at < own:
         slowest = min(full_deciders(core.configuration), key=lambda m: proved(core, m.member_id))

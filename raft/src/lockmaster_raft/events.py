@@ -129,6 +129,8 @@ class TransferLeadership:
 
     proposal_id: int
     target: NodeId = NO_NODE
+    expected_term: int | None = None
+    """The leadership that is to end. A later one is not touched: a repeat must not hand back."""
 
 
 @record

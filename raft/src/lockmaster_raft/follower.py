@@ -20,7 +20,6 @@ from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbea
 from lockmaster_raft.promise import fence_report
 from lockmaster_raft.ready import FOLLOWER, LEADER, LEARNER, REMOVED, WITNESS
 from lockmaster_raft.roles import become_follower, configuration_changed, reset_election_deadline, resting_role
-from lockmaster_raft.snapshot import drop_overtaken_fetch
 
 _FOLLOWING: Final = (FOLLOWER, WITNESS, LEARNER)
 
@@ -150,8 +149,6 @@ def refuse_append(core: Core, m: AppendEntries, reason: str) -> None:
 def commit_upto(core: Core, index: Index) -> None:
     """Everything up to `index`, which is in the log, is committed: by the leader's word."""
     set_commit(core, index)
-    if core.fetch is not None:
-        drop_overtaken_fetch(core)
     if core.removed and core.role is not REMOVED:
         core.alarm("removed", f"member {core.node_id} was removed: epoch {core.committed_configuration.epoch}")
         core.role = resting_role(core)

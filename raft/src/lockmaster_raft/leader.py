@@ -188,7 +188,8 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
     gating.note_report(p, m)
     p.applied = max(p.applied, m.applied)
     p.commit = max(p.commit, m.commit)
-    if core.now - p.contact >= 3 * core.config.heartbeat_interval_ns and p.state is not CATCHUP:
+    silent_ns, p.heard_at = core.now - p.heard_at, core.now
+    if silent_ns >= 3 * core.config.heartbeat_interval_ns and p.state is not CATCHUP:
         # It is back after a silence: what was sent into it is lost, and the wait for its answer grew with every loss.
         p.backoff = 1
         if p.inflight:

@@ -28,6 +28,8 @@ from lockmaster_raft.storage import LogStore
 
 _SCAN_BYTES: Final = 4 << 20
 _MARK_EVERY: Final = 128
+_MARK_BYTES: Final = 128 << 10
+"""A mark at every so many entries, or bytes: what is told of the log's bytes is precise to one of them."""
 """Entries between two byte marks; retention is counted to this precision."""
 
 
@@ -93,7 +95,7 @@ class RaftLog:
             check_supported(levels, self._level_min, self._level_max, f"entry {entry.index}")
             self.gates.append((entry.index, levels))
         self._bytes_total += entry.size
-        if entry.index % _MARK_EVERY == 0:
+        if entry.index % _MARK_EVERY == 0 or self._bytes_total - self._mark_bytes[-1] >= _MARK_BYTES:
             self._mark_indexes.append(entry.index)
             self._mark_bytes.append(self._bytes_total)
         if entry.leader_time > self.last_time:
@@ -182,6 +184,14 @@ class RaftLog:
             if self._bytes_total - before <= bytes_max:
                 return index
         return self.last_index
+
+    def is_worth_moving(self, keep: int, entries: int, bytes_max: int) -> bool:
+        """Whether to cut up to `keep`: an eighth of `entries`, or of `bytes_max`, goes at once; each cut is a write."""
+        moved = keep - self.base.index
+        if moved < 1:
+            return False
+        least = max(1, entries // 8)
+        return moved >= least or self.bytes_above(self.base.index) - self.bytes_above(keep) >= max(1, bytes_max // 8)
 
     def boundaries(self, first: int, last: int, bytes_max: int, entries_max: int, count_max: int) -> list[int]:
         """Ends of at most `count_max` parts of (first, last], one after the other from `first` on, at least one.
@@ -300,6 +310,11 @@ class RaftLog:
                 self.durable_index = Index(write.last)
         if self._cache_bytes > self._cache_bytes_max:
             self._evict()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the entries in memory, durable or not."""
+        return self._cache_bytes
 
     def seq_of(self, index: int) -> PersistSeq:
         """The Persist that must be durable before `index` is; 0 when it is already."""

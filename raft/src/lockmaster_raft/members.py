@@ -73,7 +73,7 @@ def _why_not_beside(core: Core) -> NotReady | None:
     member = configuration.changing
     if member is not None:
         return NotReady(f"member {member.member_id} is {member.phase.name}: complete or abort that first")
-    if configuration.reduced_commit and not has_quorum(configuration.voter_ids, (), live := _live(core)):
+    if configuration.reduced_commit and not has_quorum(configuration.voter_ids, (), live := live_members(core)):
         silent = [v for v in configuration.voter_ids if v not in live]
         return NotReady(
             f"a change needs a majority that answers, though half of the voters commit: {silent} are silent"
@@ -218,7 +218,7 @@ def why_not_voters(core: Core, after: Configuration) -> ProposalRefused | None:
         return ChangeRefused(
             f"{after.full_voter_count} of the voters {list(after.voter_ids)} would be full, fewer than {least}"
         )
-    live = _live(core)
+    live = live_members(core)
     if not has_quorum(after.voter_ids, after.outgoing, live):
         silent = [v for v in after.deciders if v not in live]
         return ChangeRefused(f"the voters left would have no live quorum: {silent} are silent")
@@ -231,7 +231,8 @@ def too_few_full(after: Configuration, least: int) -> str:
     return f"{len(left)} full voters would be left, fewer than {least}: {left}"
 
 
-def _live(core: Core) -> set[NodeId]:
+def live_members(core: Core) -> set[NodeId]:
+    """Those of `is_live`, and this leader itself."""
     return {p.member_id for p in core.progress.values() if is_live(core, p)} | {core.node_id}
 
 
@@ -306,7 +307,12 @@ def note_learner_match(core: Core, p: Progress) -> None:
 
 
 def fit_to_vote(core: Core, p: Progress) -> bool:
-    """Passed the caught-up test, is heard of, and is close enough not to delay commits."""
+    """Passed the caught-up test, is heard of, and is close enough not to delay commits.
+
+    A witness also holds all that logs may have been cut at because every witness had it (coverage.bound_for_full).
+    """
+    if core.is_witness(p.member_id) and p.match < max(core.term_start, core.told_max):
+        return False
     return p.caught_up and is_live(core, p) and core.log.last_index - p.match <= PROMOTION_GAP_MAX
 
 

@@ -98,10 +98,7 @@ class Configuration:
     @property
     def changing(self) -> Member | None:
         """The one member in a role change, or None: at most one is PROMOTING or DEMOTING."""
-        for member in self.members:
-            if member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING):
-                return member
-        return None
+        return next((member for member in self.members if _changes(member)), None)
 
     def with_member(self, member: Member) -> Configuration:
         """This configuration with `member` added or replaced, the epoch raised by one."""
@@ -114,6 +111,31 @@ class Configuration:
         """This configuration without that member, the epoch raised by one."""
         members = tuple(m for m in self.members if m.member_id != member_id)
         return replace(self, epoch=self.epoch + 1, members=members)
+
+
+def role_changed(before: Configuration, after: Configuration) -> bool:
+    """Whether a member of both has another role or is in another phase of a role change."""
+    if before is after or (before.changing == after.changing and before.members == after.members):
+        return False
+    olds = {m.member_id: m for m in before.members}
+    pairs = [(olds[m.member_id], m) for m in after.members if m.member_id in olds]
+    return any(
+        old.role is not new.role or ((_changes(old) or _changes(new)) and old.phase is not new.phase)
+        for old, new in pairs
+    )
+
+
+def change_aborted(before: Configuration, after: Configuration) -> bool:
+    """Whether the role change that ran came to nothing: its member is what it was."""
+    changing = before.changing
+    member = after.member(changing.member_id) if changing is not None else None
+    if changing is None or member is None:
+        return False
+    return member.role is changing.role and member.phase is MemberPhase.STEADY
+
+
+def _changes(member: Member) -> bool:
+    return member.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING)
 
 
 @dataclass(frozen=True, slots=True)

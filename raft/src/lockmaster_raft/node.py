@@ -62,6 +62,7 @@ from lockmaster_raft.events import (
 )
 from lockmaster_raft.gates import MemberLevels
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
+from lockmaster_raft.loads import Load, loads
 from lockmaster_raft.membership import LEVEL_MAX, LEVEL_MIN, Configuration, Levels, Member
 from lockmaster_raft.messages import InstallSnapshot
 from lockmaster_raft.progress import CATCHUP, ProgressState
@@ -296,6 +297,10 @@ class Node:
     def refusals(self) -> dict[str, int]:
         """How many messages were refused or ignored, by reason."""
         return dict(self._core.refusals)
+
+    def loads(self) -> tuple[Load, ...]:
+        """What is held in memory that could grow, each with its stated maximum (S11)."""
+        return loads(self._core)
 
     @property
     def next_deadline(self) -> Nanos:

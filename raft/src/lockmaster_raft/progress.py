@@ -70,6 +70,7 @@ class Progress:
         "fetch_upto",
         "floor_told",
         "free_bytes",
+        "heard_at",
         "inflight",
         "inflight_bytes",
         "lease_until",
@@ -110,6 +111,8 @@ class Progress:
         self.inflight_bytes = 0
         self.contact: int = now
         """The leader's clock when it sent the latest heartbeat that this member answered."""
+        self.heard_at: int = now
+        """When the last answer to a heartbeat came: `contact` is by a round trip older."""
         self.acked_round = 0
         self.lease_until: int = 0
         """By the leader's clock: until then this member refuses all votes (lease.py)."""

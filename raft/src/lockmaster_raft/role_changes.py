@@ -23,6 +23,7 @@ from lockmaster_raft.members import (
     fit_to_vote,
     is_live,
     joint,
+    live_members,
     too_few_full,
     why_not_level,
     why_not_now,
@@ -181,9 +182,9 @@ def on_reduced(core: Core, e: SetReducedCommit) -> None:
 
 def drive(core: Core) -> None:
     """In every heartbeat, and after a commit: complete or abort what runs, else see what the policy asks for."""
+    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w) and w in live_members(core))
     if not core.witness_level or why_not_now(core, None, completing=True) is not None:
         return
-    core.witness_pressed = tuple(w for w in core.witness_pressed if core.is_witness(w))
     configuration = core.configuration
     if configuration.outgoing:
         append_configuration(core, None, left(configuration), NO_NODE)
@@ -283,6 +284,7 @@ def observe(core: Core) -> Observed:
         core.healthy_since,
         True,
         tuple(sorted(seen, key=lambda s: s.member_id)),
+        core.change_aborted,
     )
 
 
@@ -297,7 +299,11 @@ def _shape(core: Core) -> None:
         )
         for p in core.progress.values()
     }
-    after = shape(core.configuration, core.node_id, silences, after_ns)
+    if all(s.silent_ns < after_ns for s in silences.values()):
+        return  # in nearly every heartbeat: whether a promotion could be made need not be known
+    witnesses = [m.member_id for m in core.configuration.members if m.voter and not m.is_full]
+    promotable = any(isinstance(_promoting(core, w, None), Configuration) for w in witnesses)
+    after = shape(core.configuration, core.node_id, silences, after_ns, promotable=promotable)
     if after is None or why_not_voters(core, after) is not None:
         return
     (gone,) = set(core.configuration.voter_ids) - set(after.voter_ids)
@@ -311,22 +317,38 @@ def _follow_policy(core: Core) -> bool:
     """Ask for what `decide` says; what is refused is decided anew with the next heartbeat. True if asked."""
     if all(m.is_full for m in core.configuration.members) and not core.config.role_policy.witness_names:
         return False
-    asked = False
-    for step in decide(observe(core), core.config.role_policy, core.now):
-        match step:
-            case Promote():
-                answer = _promoting(core, step.member_id, None)
-                member_id = step.member_id
-            case Demote():
-                answer = _demoting(core, step.member_id, None)
-                member_id = step.member_id
-            case Swap():
-                answer = _swapped(core, step.old_id, step.new_id, None)
-                member_id = step.new_id
-            case HandOver():
-                transfer.begin(core, None, step.target)
-                return True
-        if _settle(core, None, answer, member_id):
-            asked = True
-            core.alarm("role_change", f"member {member_id}: {step.why}")
-    return asked
+    observed = observe(core)
+    steps = decide(observed, core.config.role_policy, core.now)
+    if not steps:
+        if not observed.change_open:
+            core.refused_change = ""
+        return False
+    (step,) = steps
+    match step:
+        case Promote():
+            answer = _promoting(core, step.member_id, None)
+            member_id = step.member_id
+        case Demote():
+            answer = _demoting(core, step.member_id, None)
+            member_id = step.member_id
+        case Swap():
+            answer = _swapped(core, step.old_id, step.new_id, None)
+            member_id = step.new_id
+        case HandOver():
+            transfer.begin(core, None, step.target)
+            return True
+    if isinstance(answer, ProposalRefused):
+        _tell_refused(core, step, member_id, answer)
+        return False
+    core.refused_change = ""
+    append_configuration(core, None, answer, member_id)
+    core.alarm("role_change", f"member {member_id}: {step.why}")
+    return True
+
+
+def _tell_refused(core: Core, step: Promote | Demote | Swap, member_id: NodeId, answer: ProposalRefused) -> None:
+    """Once for each step that the policy asks for and the rules refuse, however long it goes on."""
+    refused = f"{type(step).__name__.lower()} {member_id}"
+    if core.refused_change != refused:
+        core.refused_change = refused
+        core.alarm("role_change_refused", f"{refused}: {step.why}, but {answer}")

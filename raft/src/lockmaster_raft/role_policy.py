@@ -5,7 +5,8 @@ function and asks, and the leader is the backstop: it acts after 3 × promote_af
 its budget. Whoever asks, the preconditions are checked where the entry is appended, so a wrong step is only refused.
 
 Laws: at most one step is given; none while a change runs, but for an abort; between two automatic role changes lies the
-cool-down, unless a log budget is exceeded; nothing is decided about a member that the leader has not heard of.
+cool-down, unless a log budget is exceeded and the last one was not aborted; nothing is decided about a member that the
+leader has not heard of.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Seen:
     caught_up: bool
     """Holds the log but for a few entries, and (a full one) has applied it."""
     log_over_budget: bool = False
+    """By its report; never of one that is silent, whose log doesn't grow."""
     lost: bool = False
     """Evidence that only an operator has: the volume or the node is gone for good. No waiting then."""
 
@@ -94,6 +96,8 @@ class Observed:
     by_leader: bool
     """The leader looks (else: the operator)."""
     members: tuple[Seen, ...]
+    change_aborted: bool = False
+    """The role change at `role_changed_at` was the abort of one."""
 
 
 @record
@@ -171,9 +175,10 @@ def _promote(observed: Observed, policy: RolePolicy, now_ns: int, seen: dict[Nod
     if candidate is None:
         return None
     pressed = [s.member_id for s in observed.members if s.log_over_budget]
-    if pressed and policy.log_policy is LogPolicy.PROMOTE:
+    cool = _cool(observed, policy, now_ns)
+    if pressed and policy.log_policy is LogPolicy.PROMOTE and (cool or not observed.change_aborted):
         return Promote(candidate, f"the log of witness {pressed[0]} is above its budget")
-    if not _cool(observed, policy, now_ns):
+    if not cool:
         return None
     backstop = observed.by_leader and policy.mode is RoleMode.OPERATED
     wait = policy.promote_after_ns * (BACKSTOP_FACTOR if backstop else 1)

@@ -78,6 +78,7 @@ def _leave_leadership(core: Core) -> None:
     core.commit_flush_at = core.caretaker_until = NEVER
     core.healthy_since = None
     core.witness_pressed = ()
+    core.refused_change = ""
     transfer, core.transfer = core.transfer, None
     if transfer is not None and transfer.proposal_id is not None:
         core.proposals.append(Resolved(transfer.proposal_id, transfer.target))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.ids import NodeId
-from lockmaster_raft.membership import Configuration, Member, MemberPhase
+from lockmaster_raft.membership import Configuration
 from lockmaster_raft.record import record
 
 VOTERS_FLOOR: Final = 3
@@ -36,9 +36,17 @@ class Silence:
 
 
 def shape(
-    configuration: Configuration, leader_id: NodeId, silences: Mapping[NodeId, Silence], after_ns: int
+    configuration: Configuration,
+    leader_id: NodeId,
+    silences: Mapping[NodeId, Silence],
+    after_ns: int,
+    *,
+    promotable: bool,
 ) -> Configuration | None:
-    """The configuration with the first voter, by id, that should be a learner for now; None: leave it as it is."""
+    """The configuration with the first voter, by id, that should be a learner for now; None: leave it as it is.
+
+    `promotable`: a witness could be promoted now. It is, before the group is shrunk by a full voter.
+    """
     if configuration.outgoing or configuration.changing is not None:
         return None
     for member in configuration.members:
@@ -47,7 +55,7 @@ def shape(
             continue
         if silence.silent_ns < after_ns or silence.rounds_missed < ROUNDS_MISSED_MIN:
             continue
-        if member.is_full and _promotion_goes_first(configuration, silences):
+        if member.is_full and promotable:
             continue
         after = configuration.with_member(replace(member, voter=False, promote_when_caught_up=True))
         if _above_floor(after):
@@ -58,13 +66,3 @@ def shape(
 def _above_floor(after: Configuration) -> bool:
     voters, full = len(after.voter_ids), after.full_voter_count
     return voters >= VOTERS_FLOOR and full >= max(FULL_FLOOR, after.full_min) and 2 * full > voters
-
-
-def _promotion_goes_first(configuration: Configuration, silences: Mapping[NodeId, Silence]) -> bool:
-    """Whether a witness that answers votes: it is promoted before the group is shrunk."""
-
-    def answers(member: Member) -> bool:
-        silence = silences.get(member.member_id)
-        return silence is not None and not silence.silent_ns and member.phase is MemberPhase.STEADY
-
-    return any(m.voter and not m.is_full and answers(m) for m in configuration.members)

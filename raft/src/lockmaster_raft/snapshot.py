@@ -305,7 +305,7 @@ def expire_pieces(core: Core) -> None:
 
 
 def drop_overtaken_fetch(core: Core) -> None:
-    """The log caught up by itself: nothing is fetched any more."""
+    """The log got as far by itself, also as a leader's: nothing is fetched any more, or the state would go back."""
     fetch = core.fetch
     if core.machine and fetch is not None and not fetch.installing and fetch.snapshot.last_index <= core.commit_index:
         core.fetch = None
@@ -373,7 +373,8 @@ def _budget(core: Core) -> int:
 def retain(core: Core) -> None:
     """Move the base as far as flushed state, slow members and the byte budget allow (service.md §5).
 
-    Slow members are those that the own leadership, or the leader's word, knows of; see `_budget`.
+    The latest entries stay, as far as retained_entries_min and retained_bytes_max go. Slow members are those that the
+    own leadership, or the leader's word, knows of; for how many bytes, says `_budget`.
     Never above min(flushed applied, commit): what is in the log only is never dropped.
     """
     log, config = core.log, core.config
@@ -384,7 +385,7 @@ def retain(core: Core) -> None:
         ceiling = min(ceiling, bound_for_full(core) if core.role is LEADER else core.covered)
     # What a DEACTIVATE ended goes at once, or a quiet cluster would keep older binaries out for days (raft.md §6).
     spent = deactivated_at(log.gates, ceiling)
-    keep = max(ceiling - config.retained_entries_min, spent)
+    keep = max(ceiling - config.retained_entries_min, log.index_within_bytes(config.retained_bytes_max), spent)
     for p in core.progress.values():
         known = max(p.match, p.offered_index)
         keep = min(keep, known)
@@ -394,11 +395,12 @@ def retain(core: Core) -> None:
     if log.bytes_above(max(keep, log.base.index)) > budget:
         keep = max(keep, log.index_within_bytes(budget))
     keep = min(keep, ceiling)
-    least = 1 if 0 < spent <= keep else max(1, config.retained_entries_min // 8)
-    if keep - log.base.index < least:
+    entries = 0 if 0 < spent <= keep else config.retained_entries_min
+    if not log.is_worth_moving(keep, entries, config.retained_bytes_max):
         return
     core.told_max = max(core.told_max, keep)
     term = log.term_at(keep)
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), term, configuration, at, log.levels_at(keep)))
+    core.base_proved = core.guarded
     settle(core)  # a level that only dropped entries needed may be given back

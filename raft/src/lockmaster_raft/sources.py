@@ -87,13 +87,17 @@ def on_report(core: Core, p: Progress, m: SourceReport) -> bool:
 
 
 def sources_of(core: Core, p: Progress, snapshot: OwnSnapshot) -> tuple[NodeId, ...]:
-    """The members that this one may fetch the snapshot from; below level 2 the leader alone (raft.md §6)."""
-    if not core.witness_level:  # what was reported before the level was given back counts no more
+    """The members that this one may fetch the snapshot from; below level 2 the leader alone, as 0.1.0 has it (raft.md §6).
+
+    What was reported before the level was given back counts no more.
+    """
+    if not core.witness_level:
         return (core.node_id,)
     others = sorted(
         q.member_id
         for q in core.progress.values()
         if q is not p
+        and promised(core, q)
         and q.snapshot_index == snapshot.last_index
         and q.manifest == snapshot.manifest
         and q.reachable

@@ -22,6 +22,9 @@ def on_transfer(core: Core, e: TransferLeadership) -> None:
     if error is not None:
         core.proposals.append(Refused(e.proposal_id, error))
         return
+    if e.expected_term is not None and e.expected_term != core.term:
+        core.proposals.append(_of_another_term(core, e))
+        return
     target = e.target or best_target(core)
     if target == core.node_id:
         core.proposals.append(Resolved(e.proposal_id, target))
@@ -30,6 +33,14 @@ def on_transfer(core: Core, e: TransferLeadership) -> None:
         core.proposals.append(Refused(e.proposal_id, NotReady(_nobody(core))))
         return
     begin(core, e.proposal_id, target)
+
+
+def _of_another_term(core: Core, e: TransferLeadership) -> Resolved | Refused:
+    """The leadership that was to be handed over is: to this node. Somebody else was to have it: then say so."""
+    if e.expected_term is not None and e.expected_term < core.term and e.target in (NO_NODE, core.node_id):
+        return Resolved(e.proposal_id, core.node_id)
+    why = f"member {core.node_id} leads in term {core.term}, not in term {e.expected_term}"
+    return Refused(e.proposal_id, ChangeRefused(why))
 
 
 def _nobody(core: Core) -> str:

@@ -108,16 +108,17 @@ def truncate(core: Core) -> None:
     ceiling = min(core.covered, core.commit_index, log.last_index - 1)  # the last entry tells the cluster's time
     if core.machine:
         ceiling = min(ceiling, core.flushed_applied)
-    keep = ceiling - config.retained_entries_min
+    bytes_max = config.witness_retained_bytes_max
+    keep = max(ceiling - config.retained_entries_min, min(ceiling, log.index_within_bytes(bytes_max)))
     room = config.witness_log_bytes_max * 3 // 4
-    least = max(1, config.retained_entries_min // 8)
     if log.bytes_above(max(keep, log.base.index)) > room:
         keep = min(ceiling, max(keep, log.index_within_bytes(room)))
-        least = 1
-    if keep - log.base.index < least:
+        bytes_max = 0  # under pressure by any amount
+    if not log.is_worth_moving(keep, config.retained_entries_min if bytes_max else 0, bytes_max):
         return
     at, configuration = log.configuration_at(keep)
     core.write_base(Base(Index(keep), log.term_at(keep), configuration, at, log.levels_at(keep)))
+    core.base_proved = True
     promise.settle(core)  # a level that only dropped entries needed may be given back
 
 
@@ -135,6 +136,7 @@ def on_anchor(core: Core, m: InstallAnchor) -> bool:
             set_commit(core, m.index)
         else:
             core.replace_log(Base(m.index, m.index_term, m.configuration, m.configuration_index, m.levels))
+            core.base_proved = True
             core.commit_index = core.emitted = core.applied = m.index
             promise.settle(core)
             core.committed_configuration = m.configuration

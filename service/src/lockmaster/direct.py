@@ -78,6 +78,12 @@ def judge_hello(frame: bytes, key: bytes) -> Verdict:
     return Verdict.ACCEPTED if theirs == key else Verdict.WRONG_KEY
 
 
+def hello_key(frame: bytes) -> bytes:
+    """The key that a hello shows; the caller has judged that it is one."""
+    key: bytes = _HELLO.unpack_from(frame)[2]
+    return key
+
+
 def encode_welcome(verdict: Verdict) -> bytes:
     """A welcome with its length."""
     return LENGTH.pack(_WELCOME.size) + _WELCOME.pack(MAGIC, VERSION, verdict)

@@ -214,7 +214,7 @@ CHANGES: dict[str, Change] = {
     "AbortRoleChange": lambda c, key: c.admin.abort_role_change(3, idempotency_key=key),
     "SetReducedCommit": lambda c, key: c.admin.set_reduced_commit(True, idempotency_key=key),
     "ChangeGate": lambda c, key: c.admin.change_gate(admin_pb2.GATE_OPERATION_FENCE, 2, idempotency_key=key),
-    "TransferLeadership": lambda c, key: c.admin.transfer(idempotency_key=key),
+    "TransferLeadership": lambda c, key: c.admin.transfer(expected_term=7, idempotency_key=key),
 }
 
 

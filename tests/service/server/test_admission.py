@@ -191,6 +191,7 @@ def number_cases() -> list[tuple[type[Message], str, list[int], list[int]]]:
         (admin_pb2.SetReducedCommitRequest, "expected_epoch", *position),
         (admin_pb2.AddMemberRequest, "member_role", [0, 2], [3]),
         (admin_pb2.TransferLeadershipRequest, "target", *position),
+        (admin_pb2.TransferLeadershipRequest, "expected_term", *position),
         (admin_pb2.AddMemberRequest, "level_min", [0, 65_535], [65_536]),
         (admin_pb2.AddMemberRequest, "level_max", [0, 65_535], [65_536]),
         (admin_pb2.ChangeGateRequest, "operation", [1, 4], [0, 5]),

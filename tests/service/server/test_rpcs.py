@@ -337,6 +337,7 @@ BAD: list[tuple[str, Message, int, str]] = [
         "cluster_id",
     ),
     ("Admin.Bootstrap", admin_pb2.BootstrapRequest(full_min=1, level=99), S.STATUS_INVALID_REQUEST, "level"),
+    ("Admin.EndSession", admin_pb2.EndSessionRequest(session_id=1), S.STATUS_INVALID_REQUEST, "reason"),
     ("Admin.MakeSnapshot", admin_pb2.MakeSnapshotRequest(index_min=1 << 60), S.STATUS_PRECONDITION_FAILED, ""),
     ("Admin.VerifySnapshot", admin_pb2.VerifySnapshotRequest(index=999), S.STATUS_NOT_FOUND, ""),
 ]

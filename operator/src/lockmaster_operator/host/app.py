@@ -19,6 +19,7 @@ from lockmaster_operator.host.engine import Engine, MembersEngine
 from lockmaster_operator.host.kube import Kube, KubeError
 from lockmaster_operator.host.lease import Lease
 from lockmaster_operator.host.metrics import Metrics
+from lockmaster_operator.host.minded import Minded
 from lockmaster_operator.host.minding import Minder, makers
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import Passes, PassFailed
@@ -63,7 +64,9 @@ class Operator:
         told = Settings(settings.image_repository, settings.cluster_domain)
         teller = Teller(kube, self.identity)
         self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster)
-        self.minder = Minder(kube, makers(kube, Members(kube, told), teller), self.metrics, settings.namespaces)
+        others = Minded(kube, engine, told, teller, settings.reads_cluster)
+        makes = makers(kube, Members(kube, told), teller, others)
+        self.minder = Minder(kube, makes, self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
         self._watching = asyncio.Event()

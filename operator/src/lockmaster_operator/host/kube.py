@@ -25,6 +25,9 @@ PAGES_MAX: Final = 40
 RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "LockCluster": (f"apis/{GROUP}/{VERSION}", "lockclusters"),
     "ConfigSet": (f"apis/{GROUP}/{VERSION}", "configsets"),
+    "LockBackup": (f"apis/{GROUP}/{VERSION}", "lockbackups"),
+    "Lock": (f"apis/{GROUP}/{VERSION}", "locks"),
+    "QuorumRecovery": (f"apis/{GROUP}/{VERSION}", "quorumrecoveries"),
     "LockRestore": (f"apis/{GROUP}/{VERSION}", "lockrestores"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "ConfigMap": ("api/v1", "configmaps"),
@@ -34,6 +37,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
     "PersistentVolume": ("api/v1", "persistentvolumes"),
     "Node": ("api/v1", "nodes"),
+    "Job": ("apis/batch/v1", "jobs"),
     "StatefulSet": ("apis/apps/v1", "statefulsets"),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
@@ -121,13 +125,25 @@ class Kube:
         return await self.call("PUT", path, {"fieldManager": MANAGER}, body)
 
     async def delete(
-        self, kind: str, namespace: str, name: str, uid: str, version: str = "", orphan: bool = False
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        uid: str,
+        version: str = "",
+        orphan: bool = False,
+        background: bool = False,
     ) -> None:
-        """Delete this very object: another uid, or another resourceVersion if given, is a 409. Raises KubeError."""
+        """Delete this very object: another uid, or another resourceVersion if given, is a 409. Raises KubeError.
+
+        What it owns stays (`orphan`), goes after it (`background`), or as its kind has it.
+        """
         conditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions}
         if orphan:
             body["propagationPolicy"] = "Orphan"
+        elif background:
+            body["propagationPolicy"] = "Background"
         await self.call("DELETE", path_of(kind, namespace, name), {}, body)
 
     async def call(

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from lockmaster_operator.host import minded
 from lockmaster_operator.host.config_sets import ConfigSets
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.projection import Projection
 from lockmaster_operator.host.queue import Key, Queue
 from lockmaster_operator.host.reaching import Reach
 from lockmaster_operator.host.telling import Teller
@@ -18,15 +20,20 @@ from lockmaster_operator.host.telling import Teller
 _log = logging.getLogger(__name__)
 Make = Callable[[Key], Awaitable[float | None]]
 """One pass over an object: seconds until the next, None if it is gone. Raises PassFailed."""
-KINDS: Final = ("ConfigSet",)
-"""What is watched and looked after here."""
+KINDS: Final = ("ConfigSet", *minded.KINDS, "LockCluster")
+"""What is watched and looked after here; of a LockCluster only the locks that it shows."""
 WORKERS: Final = 4
 PASS_SECONDS_MAX: Final = 120.0
 
 
-def makers(kube: Kube, reach: Reach, teller: Teller) -> dict[str, Make]:
+def makers(kube: Kube, reach: Reach, teller: Teller, others: minded.Minded) -> dict[str, Make]:
     """A pass of each of KINDS."""
-    return {"ConfigSet": ConfigSets(kube, reach, teller).make}
+    shown = {"LockCluster": Projection(kube, reach).make}
+    return {
+        "ConfigSet": ConfigSets(kube, reach, teller).make,
+        **shown,
+        **{kind: others.maker(kind) for kind in minded.KINDS},
+    }
 
 
 class Minder:

@@ -27,6 +27,7 @@ from lockmaster_operator.host.issuing import BadSecret, Pems, pems_of, seen
 from lockmaster_operator.host.kube import Json, Kube
 from lockmaster_operator.models.backups import RestorePhase
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
+from lockmaster_operator.models.quorum_recovery import RecoveryPhase
 from lockmaster_operator.observed import PODS_MAX, CertificateSeen, ClaimSeen, Observed, PodSeen
 
 _CONTAINER: Final = "lockmaster"
@@ -59,12 +60,13 @@ async def look(
 ) -> Look:
     """Everything about one cluster, as it is now. Raises KubeError if Kubernetes cannot be read."""
     mine = selector_text(cluster)
-    objects, pods, claims, secrets, restores = await asyncio.gather(
+    objects, pods, claims, secrets, restores, recoveries = await asyncio.gather(
         _objects(kube, cluster, settings, mine),
         kube.list("Pod", cluster.namespace, mine),
         kube.list("PersistentVolumeClaim", cluster.namespace, mine),
         _secrets(kube, cluster, settings),
         kube.list("LockRestore", cluster.namespace),
+        kube.list("QuorumRecovery", cluster.namespace),
     )
     own = secrets.get(secret_name(cluster, Purpose.OPERATOR))
     rows = [(n, pod) for pod in pods if 0 <= (n := _ordinal(cluster.name, _name(pod))) < PODS_MAX]
@@ -75,13 +77,14 @@ async def look(
     stuck = {pod.ordinal for pod in found if pod.running}
     gone = await _gone(kube, cluster, claims, stuck) if reads_cluster else frozenset()
     observed = Observed(
-        status=status_of(stored),
+        status=after_recovery(cluster, status_of(stored), recoveries),
         objects=objects,
         pods=tuple(PodSeen(**{**_fields(pod), "report": reports.get(pod.ordinal)}) for pod in found),
         claims=tuple(_claims(cluster, claims, gone)),
         engine=told,
         certificates=_certificates(cluster, settings, secrets),
         restore_pending=any(_restores(cluster, restore) for restore in restores),
+        recovering=any(_phase_of(cluster, one) == RecoveryPhase.FOUNDING for one in recoveries),
     )
     return Look(observed, addresses, own)
 
@@ -231,7 +234,25 @@ def _usable_somewhere(volume: Mapping[str, Any], nodes: Sequence[Mapping[str, An
     return any((node["metadata"].get("labels") or {}).get(_HOST_LABEL, _name(node)) in hosts for node in nodes)
 
 
+def _phase_of(cluster: Cluster, one: Mapping[str, Any]) -> str | None:
+    """The phase of a LockRestore or QuorumRecovery that names this cluster, "" before its first; None: it does not."""
+    if one.get("spec", {}).get("clusterRef", {}).get("name") != cluster.name or "deletionTimestamp" in one["metadata"]:
+        return None
+    return str(one.get("status", {}).get("phase", ""))
+
+
 def _restores(cluster: Cluster, restore: Mapping[str, Any]) -> bool:
-    named = restore.get("spec", {}).get("clusterRef", {}).get("name")
-    phase = restore.get("status", {}).get("phase", "")
-    return named == cluster.name and phase not in (RestorePhase.DONE, RestorePhase.REFUSED)
+    """A refused one counts: nobody who asked for the old data shall get an empty cluster without a word."""
+    return _phase_of(cluster, restore) not in (None, RestorePhase.JOINING, RestorePhase.DONE)
+
+
+def after_recovery(
+    cluster: Cluster, status: LockClusterStatus, recoveries: Sequence[Mapping[str, Any]]
+) -> LockClusterStatus:
+    """What is remembered: of the cluster that goes on, once a QuorumRecovery has founded it, and of no lost member."""
+    for one in recoveries:
+        said = one.get("status", {})
+        founded = _phase_of(cluster, one) in (RecoveryPhase.REJOINING, RecoveryPhase.DONE)
+        if founded and status.cluster_id and said.get("oldClusterId") == status.cluster_id:
+            return status.model_copy(update={"cluster_id": str(said.get("newClusterId", "")), "members": ()})
+    return status

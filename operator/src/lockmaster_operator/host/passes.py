@@ -85,7 +85,7 @@ class Passes:
         self._uids[key] = cluster.uid
         seen = await self._look(cluster, stored)
         decided = plan(cluster, seen.observed, int(self.now()), self.settings)
-        stored = await self._store(stored, seen.observed.status, decided)
+        stored = await self._store(stored, status_of(stored), decided)
         self.metrics.tell(key, decided.status)
         for step in decided.steps:
             if step.disruptive:

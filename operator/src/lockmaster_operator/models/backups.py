@@ -76,8 +76,18 @@ class LockBackupSpec(Part):
     """Read each archive back and check every checksum before it counts."""
     suspend: bool = False
     """No backup begins while this is true."""
+    starting_deadline: DurationText = "1h"
+    """A scheduled backup that could not begin for so long after it was due is missed; the next one is made."""
     deadline: DurationText = "30m"
     """A backup that takes longer is given up and shown as failed."""
+
+
+BACKUP_RULES: Final = (
+    Rule(
+        "self.metadata.name.size() <= 200",
+        "metadata.name must have at most 200 characters: the names of archives are made from it",
+    ),
+)
 
 
 class ArchivePhase(StrEnum):

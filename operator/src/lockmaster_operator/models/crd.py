@@ -128,6 +128,7 @@ KINDS: Final = (
             _READY,
             _AGE,
         ),
+        backups.BACKUP_RULES,
     ),
     Kind(
         "LockRestore",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, model_validator
 
+from lockmaster_operator.models.lock import LOCKS_MAX
 from lockmaster_operator.models.part import (
     DurationText,
     Foreign,
@@ -375,6 +376,20 @@ _VERSION_MAJOR: Final = Rule(
 )
 
 
+class LockProjection(Part):
+    """Held locks as Lock objects, for `kubectl get locks`."""
+
+    enabled: bool = False
+    """Switched off, the Lock objects of this cluster are removed."""
+    max: Annotated[int, Field(ge=1, le=LOCKS_MAX)] = 100
+    """At most so many: those held longest."""
+    interval: Annotated[
+        DurationText,
+        Field(json_schema_extra=extra(Rule("duration(self) >= duration('5s')", "interval must be 5s or more"))),
+    ] = "30s"
+    """How often the cluster is asked. Renewals change no object."""
+
+
 class LockClusterSpec(Part):
     """A cluster of lock servers."""
 
@@ -407,6 +422,8 @@ class LockClusterSpec(Part):
     """Where pods may run."""
     pod_template: PodTemplate = PodTemplate()
     """What is laid over the pods."""
+    lock_projection: LockProjection = LockProjection()
+    """Whether held locks are shown as objects."""
     maintenance_window: MaintenanceWindow | None = None
     """When members may be restarted on purpose; absent: at any time."""
     paused: bool = False

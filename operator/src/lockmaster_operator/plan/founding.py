@@ -45,6 +45,8 @@ def founding(view: View) -> Founding:
     """What is to be done before there is a cluster; a Founding without reason once there is one."""
     answers = reports(view)
     known = view.status.cluster_id
+    if view.observed.recovering:
+        return Founding(known, None, "Recovering", "a QuorumRecovery founds the cluster anew on its survivor's volume")
     if known and (view.status.members or view.engine is not None):
         return Founding(known)
     found = sorted({report.cluster_id for report in answers.values() if report.cluster_id})
@@ -55,8 +57,9 @@ def founding(view: View) -> Founding:
     if found:
         where = ", ".join(f"{view.cluster.name}-{n} of {r.cluster_id}" for n, r in answers.items() if r.cluster_id)
         return Founding(known, None, "ForeignVolumes", f"volumes of other clusters are there: {where}; remove them")
-    if view.observed.restore_pending:
-        return Founding(known, None, "WaitingForRestore", "a LockRestore makes this cluster")
+    if view.held:
+        why = "a LockRestore makes this cluster; delete it to begin an empty one instead"
+        return Founding(known, None, "WaitingForRestore", why)
     wanted = range(max(view.cluster.spec.members.total, view.replicas or 0))
     silent = [f"{view.cluster.name}-{n}" for n in wanted if n not in answers]
     if silent:

@@ -76,7 +76,7 @@ def _remove(view: View) -> Step | None:
 def replicas(view: View) -> int:
     """Of the StatefulSet: what the members need; one more when one is to join, one less when the last is nobody's."""
     spec, live = view.cluster.spec, view.replicas
-    if spec.hibernate:
+    if spec.hibernate or view.held:
         return 0
     needed, total = view.highest + 1, spec.members.total
     if needed == 0:

@@ -74,6 +74,12 @@ class View:
         """What was remembered."""
         return self.observed.status
 
+    @property
+    def held(self) -> bool:
+        """No pod may run: a Job founds the cluster, on a volume that a pod would have. Never a cluster with members
+        but by a QuorumRecovery."""
+        return self.observed.recovering or (self.observed.restore_pending and not self.status.cluster_id)
+
     @cached_property
     def engine(self) -> EngineSeen | None:
         """The leader's word, if it is of this cluster."""

@@ -67,6 +67,8 @@ class Checker:
         self.applied_top = 0
         self.acknowledged_top = 0
         self.healed_at = 0
+        self.state_hashes: dict[int, int] = {}
+        """index -> the state's hash after that entry, from whoever applied it first."""
         self.commit_before: dict[int, int] = {}
         """Each host's commit index before the step that is being looked at."""
         self._seen: dict[int, _Seen] = {}

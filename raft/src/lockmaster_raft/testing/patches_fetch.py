@@ -180,6 +180,13 @@ FETCH_MUTANTS: Final = (
         SOURCES,
     ),
     _one(
+        "leader_installs_what_it_has_passed",
+        "commit.py",
+        "    if core.fetch is not None:\n",
+        "    if core.fetch is not None and core.role is not LEADER:\n",
+        _PYTEST + "tests/raft/test_snapshot_fetch.py",
+    ),
+    _one(
         "followers_forget_the_log_that_a_member_lacks",
         "snapshot.py",
         "        keep = min(keep, sources.floor(core))\n",

@@ -30,6 +30,24 @@ GATE_OPERATION_ACTIVATE: GateOperation
 GATE_OPERATION_CANCEL: GateOperation
 GATE_OPERATION_DEACTIVATE: GateOperation
 
+class EndSessionRequest(_message.Message):
+    __slots__ = ("session_id", "pod_uid", "reason", "idempotency_key")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    session_id: int
+    pod_uid: str
+    reason: str
+    idempotency_key: str
+    def __init__(self, session_id: _Optional[int] = ..., pod_uid: _Optional[str] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class EndSessionResponse(_message.Message):
+    __slots__ = ("ended",)
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ended: bool
+    def __init__(self, ended: _Optional[bool] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -165,7 +183,7 @@ class MemberInfo(_message.Message):
     def __init__(self, member_id: _Optional[int] = ..., name: _Optional[str] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., voter: _Optional[bool] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., leader: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag_entries: _Optional[int] = ..., reachable: _Optional[bool] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., level_min: _Optional[int] = ..., fence_index: _Optional[int] = ...) -> None: ...
 
 class ListMembersResponse(_message.Message):
-    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id", "level_active", "level_fence", "gate_epoch", "reduced_commit")
+    __slots__ = ("members", "configuration_epoch", "commit_index", "cluster_id", "level_active", "level_fence", "gate_epoch", "reduced_commit", "term")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +192,7 @@ class ListMembersResponse(_message.Message):
     LEVEL_FENCE_FIELD_NUMBER: _ClassVar[int]
     GATE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     REDUCED_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[MemberInfo]
     configuration_epoch: int
     commit_index: int
@@ -182,7 +201,8 @@ class ListMembersResponse(_message.Message):
     level_fence: int
     gate_epoch: int
     reduced_commit: bool
-    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., reduced_commit: _Optional[bool] = ...) -> None: ...
+    term: int
+    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., configuration_epoch: _Optional[int] = ..., commit_index: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., reduced_commit: _Optional[bool] = ..., term: _Optional[int] = ...) -> None: ...
 
 class AddMemberRequest(_message.Message):
     __slots__ = ("name", "peer_address", "client_address", "incarnation", "expected_epoch", "learner", "level_min", "level_max", "member_role", "idempotency_key")
@@ -337,12 +357,14 @@ class ChangeGateResponse(_message.Message):
     def __init__(self, level_active: _Optional[int] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ...) -> None: ...
 
 class TransferLeadershipRequest(_message.Message):
-    __slots__ = ("target", "idempotency_key")
+    __slots__ = ("target", "idempotency_key", "expected_term")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_TERM_FIELD_NUMBER: _ClassVar[int]
     target: int
     idempotency_key: str
-    def __init__(self, target: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    expected_term: int
+    def __init__(self, target: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., expected_term: _Optional[int] = ...) -> None: ...
 
 class TransferLeadershipResponse(_message.Message):
     __slots__ = ("leader_id",)

@@ -121,6 +121,11 @@ class AdminStub:
                 request_serializer=lockmaster_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
                 response_deserializer=lockmaster_dot_v1_dot_admin__pb2.BackupPiece.FromString,
                 _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/lockmaster.v1.Admin/EndSession',
+                request_serializer=lockmaster_dot_v1_dot_admin__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=lockmaster_dot_v1_dot_admin__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -241,6 +246,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndSession(self, request, context):
+        """Ends a session of somebody who is certainly gone, as if it had expired: its holders are told that they lost their
+        locks, the lock-delay applies. Needs level 2. Idempotent: a session that is over already is not ended again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -323,6 +336,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Backup,
                     request_deserializer=lockmaster_dot_v1_dot_admin__pb2.BackupRequest.FromString,
                     response_serializer=lockmaster_dot_v1_dot_admin__pb2.BackupPiece.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=lockmaster_dot_v1_dot_admin__pb2.EndSessionRequest.FromString,
+                    response_serializer=lockmaster_dot_v1_dot_admin__pb2.EndSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -764,6 +782,33 @@ class Admin:
             '/lockmaster.v1.Admin/Backup',
             lockmaster_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
             lockmaster_dot_v1_dot_admin__pb2.BackupPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockmaster.v1.Admin/EndSession',
+            lockmaster_dot_v1_dot_admin__pb2.EndSessionRequest.SerializeToString,
+            lockmaster_dot_v1_dot_admin__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

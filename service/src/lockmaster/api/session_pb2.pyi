@@ -65,38 +65,48 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ListSessionsRequest(_message.Message):
-    __slots__ = ("after", "limit", "read")
+    __slots__ = ("after", "limit", "read", "pod_bound")
     AFTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    POD_BOUND_FIELD_NUMBER: _ClassVar[int]
     after: int
     limit: int
     read: _status_pb2.ReadOptions
-    def __init__(self, after: _Optional[int] = ..., limit: _Optional[int] = ..., read: _Optional[_Union[_status_pb2.ReadOptions, _Mapping]] = ...) -> None: ...
+    pod_bound: bool
+    def __init__(self, after: _Optional[int] = ..., limit: _Optional[int] = ..., read: _Optional[_Union[_status_pb2.ReadOptions, _Mapping]] = ..., pod_bound: _Optional[bool] = ...) -> None: ...
 
 class SessionInfo(_message.Message):
-    __slots__ = ("session_id", "label", "principal", "ttl_ms", "remaining_ms", "locks_held")
+    __slots__ = ("session_id", "label", "principal", "ttl_ms", "remaining_ms", "locks_held", "pod", "pod_uid", "pod_namespace")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
     REMAINING_MS_FIELD_NUMBER: _ClassVar[int]
     LOCKS_HELD_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    POD_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     session_id: int
     label: str
     principal: str
     ttl_ms: int
     remaining_ms: int
     locks_held: int
-    def __init__(self, session_id: _Optional[int] = ..., label: _Optional[str] = ..., principal: _Optional[str] = ..., ttl_ms: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., locks_held: _Optional[int] = ...) -> None: ...
+    pod: str
+    pod_uid: str
+    pod_namespace: str
+    def __init__(self, session_id: _Optional[int] = ..., label: _Optional[str] = ..., principal: _Optional[str] = ..., ttl_ms: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., locks_held: _Optional[int] = ..., pod: _Optional[str] = ..., pod_uid: _Optional[str] = ..., pod_namespace: _Optional[str] = ...) -> None: ...
 
 class ListSessionsResponse(_message.Message):
-    __slots__ = ("sessions", "more")
+    __slots__ = ("sessions", "more", "after")
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     sessions: _containers.RepeatedCompositeFieldContainer[SessionInfo]
     more: bool
-    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionInfo, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+    after: int
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionInfo, _Mapping]]] = ..., more: _Optional[bool] = ..., after: _Optional[int] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
     __slots__ = ("session_id", "first_incomplete", "requests", "traced")

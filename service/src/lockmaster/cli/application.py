@@ -14,9 +14,11 @@ from lockmaster.cli.backups import backup, snapshot
 from lockmaster.cli.bench import bench
 from lockmaster.cli.cluster import status
 from lockmaster.cli.configuration import config
+from lockmaster.cli.connection import Target
 from lockmaster.cli.demo import demo
 from lockmaster.cli.founding import init, recover, restore
 from lockmaster.cli.gate import gate
+from lockmaster.cli.jobs import job
 from lockmaster.cli.locks import lock
 from lockmaster.cli.members import members
 from lockmaster.cli.output import complain
@@ -38,16 +40,21 @@ def cli() -> None:
 
 COMMANDS = (
     demo, dev, serve, handover, status, members, gate, lock, run, config, bench,
-    init, snapshot, backup, restore, recover,
+    init, snapshot, backup, restore, recover, job,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
 
 
-def invoke(arguments: Sequence[str]) -> int:
+def invoke(arguments: Sequence[str], target: Target | None = None) -> int:
     """Runs one command line and returns its exit code. Never raises, never prints a traceback for a user's mistake."""
+    return run_group(cli, "lockmaster", arguments, target)
+
+
+def run_group(group: click.Group, name: str, arguments: Sequence[str], target: Target | None = None) -> int:
+    """As `invoke`, for another group of commands by the name that its user types."""
     try:
-        answer = cli.main(args=list(arguments), prog_name="lockmaster", standalone_mode=False)
+        answer = group.main(args=list(arguments), prog_name=name, standalone_mode=False, obj=target)
         return answer if isinstance(answer, int) else exit_codes.OK
     except click.exceptions.NoArgsIsHelpError as shown:
         print(shown.ctx.get_help() if shown.ctx else "", file=sys.stderr)

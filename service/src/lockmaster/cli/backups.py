@@ -17,8 +17,10 @@ from lockmaster import archive
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, CORRUPT, STORAGE_FAILED, WRONG_DIRECTORY
+from lockmaster.cli.numbers import POSITION
 from lockmaster.cli.output import Row, complain, output_option, print_json, print_rows
 from lockmaster.cli.refusals import Refused
+from lockmaster.cli.repeating import idempotency_key_option
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.errors import LockmasterError, Unavailable
 
@@ -76,16 +78,18 @@ def snapshot() -> None:
 @snapshot.command("make")
 @click.option(
     "--index-min",
-    type=click.IntRange(0, (1 << 63) - 1),
+    type=POSITION,
     default=0,
     help="Nothing is made if there is one at or above it.",
 )
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=600.0, show_default=True, metavar="SECONDS")
+@idempotency_key_option
 @output_option
 @connection_options
-def make_command(target: Target, output: str, index_min: int, timeout: float) -> None:
+def make_command(target: Target, output: str, index_min: int, timeout: float, idempotency_key: str) -> None:
     """Make one now, on the first of --endpoints, unless nothing was applied there since the last."""
-    request, endpoint = admin_pb2.MakeSnapshotRequest(index_min=index_min), target.endpoints[0]
+    request = admin_pb2.MakeSnapshotRequest(index_min=index_min, idempotency_key=idempotency_key)
+    endpoint = target.endpoints[0]
     answer = _ask(target, endpoint, lambda stub: stub.MakeSnapshot(request, timeout=timeout))
     print_rows([{**_row(endpoint, answer.snapshot), "made": answer.made}], COLUMNS, output, empty="")
 
@@ -140,7 +144,7 @@ def backup(target: Target, output: str, file: Path, timeout: float, progress: bo
     received; the file has its name only when it is whole and on the disk. `lockmaster restore` takes it.
     """
     with archive_explained():
-        head = _backup(target, file, timeout, progress)
+        head = fetch_backup(target, file, timeout, progress)
     m = head.manifest
     facts = {
         "file": str(file),
@@ -157,7 +161,8 @@ def backup(target: Target, output: str, file: Path, timeout: float, progress: bo
         click.echo(f"{file}: revision {m.revision}, entry {m.index}, {head.bytes_total} bytes of state, verified")
 
 
-def _backup(target: Target, file: Path, timeout: float, progress: bool | None) -> archive.Head:
+def fetch_backup(target: Target, file: Path, timeout: float, progress: bool | None) -> archive.Head:
+    """An archive from the first of --endpoints that can. Raises LockmasterError, and as `archive` does."""
     last: LockmasterError = Unavailable("no member answered")
     for endpoint in target.endpoints:
         with archive.ArchiveWriter(file) as writer, target.channel(endpoint) as channel:

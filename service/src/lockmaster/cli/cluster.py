@@ -129,6 +129,7 @@ class Walk:
 
     def turn_to(self, address: str) -> bool:
         """Ask there next; False if that is nobody, or was asked already."""
+        address = self._target.dialled(address)
         if not address or address in self._asked:
             return False
         self._waiting.insert(0, address)

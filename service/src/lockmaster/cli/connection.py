@@ -32,6 +32,13 @@ class Target:
     insecure: bool
     timeout: float
     """Seconds a call may take."""
+    forwards: tuple[tuple[str, str], ...] = ()
+    """(beginning of an address that members tell of each other, address to dial for it): where theirs can't be
+    reached from here."""
+
+    def dialled(self, address: str) -> str:
+        """What to dial for an address that a member told."""
+        return next((there for beginning, there in self.forwards if address.startswith(beginning)), address)
 
     def client(self, *, ttl: float = 15.0, label: str = "lockmaster") -> AsyncClient:
         """A client of the SDK, not yet entered."""
@@ -58,7 +65,10 @@ class Target:
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds -e, --ca, --cert, --key, --insecure and --call-timeout; the command gets them as `target`."""
+    """Adds -e, --ca, --cert, --key, --insecure and --call-timeout; the command gets them as `target`.
+
+    Where whoever runs the command has the members reached already, that Target is taken as it is.
+    """
 
     @click.option(
         "-e",
@@ -89,6 +99,9 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         call_timeout: float,
         **others: Any,
     ) -> Any:
+        reached = click.get_current_context().find_object(Target)
+        if reached is not None:
+            return command(target=reached, **others)
         addresses = split(endpoints)
         if (tls_cert is None) != (tls_key is None):
             raise Refused("--cert and --key belong together: give both", USAGE)

@@ -107,7 +107,7 @@ def init(target: Target, output: str, place: Place, data_dir: Path | None, clust
     Refused (exit code 4) on a directory that belongs to a cluster already, by either way. Repeated over --endpoints
     with the same --cluster-id it answers as it did the first time.
     """
-    chosen = _cluster_id(cluster_id)
+    chosen = cluster_id_of(cluster_id)
     if data_dir is None:
         answer = _bootstrap(target, place, chosen, level or 0)
         told = {"cluster_id": answer.cluster_id.hex(), "member_id": answer.member_id}
@@ -122,7 +122,8 @@ def init(target: Target, output: str, place: Place, data_dir: Path | None, clust
         click.echo(NEXT.format(path=data_dir))
 
 
-def _cluster_id(text: str) -> bytes:
+def cluster_id_of(text: str) -> bytes:
+    """16 bytes of 32 hex digits, b"" of "". Raises Refused."""
     if not text:
         return b""
     try:
@@ -157,7 +158,7 @@ def _found_empty(path: Path, place: Place, cluster_id: bytes, level: int | None)
     chosen = cluster_id or secrets.token_bytes(CLUSTER_ID_DIGITS // 2)
     with explained():
         initialise(
-            str(path), _founder(place), cluster_id=chosen, level=level or LEVEL_KNOWN, unix_seconds=int(time.time())
+            str(path), founder_of(place), cluster_id=chosen, level=level or LEVEL_KNOWN, unix_seconds=int(time.time())
         )
     return chosen
 
@@ -167,7 +168,8 @@ def _need_name(place: Place) -> None:
         raise Refused("--name is missing: the member's name, as its `serve` will have it", USAGE)
 
 
-def _founder(place: Place) -> Any:
+def founder_of(place: Place) -> Any:
+    """The place as storage takes it; needs the server extra."""
     from lockmaster.storage.founding import Founder
 
     return Founder(place.name, place.advertise_peer, place.advertise_client, place.full_min)
@@ -207,7 +209,7 @@ def restore(
     if data_dir is None:
         raise Refused("--data-dir is missing: where the new cluster's first member shall live", USAGE)
     _need_name(place)
-    _check_clock(head.manifest.created_unix_s - CLOCK_SLACK_S, "the backup was made")
+    check_clock(head.manifest.created_unix_s - CLOCK_SLACK_S, "the backup was made")
     require_server_extra()
     with explained(), contextlib.ExitStack() as stack:
         from lockmaster.storage.founding import archive_source
@@ -238,10 +240,10 @@ def _with_log(source: Source, path: Path, head: archive.Head) -> Iterator[Source
 def _found_on(source: Source, path: Path, place: Place) -> Founded:
     from lockmaster.storage.founding import found
 
-    return found(str(path), source, _founder(place), unix_seconds=int(time.time()))
+    return found(str(path), source, founder_of(place), unix_seconds=int(time.time()))
 
 
-def _check_clock(not_before: int, what: str) -> None:
+def check_clock(not_before: int, what: str) -> None:
     """Tokens go on above the old cluster's by the wall clock: one that is behind would repeat them."""
     now = int(time.time())
     if now < not_before:
@@ -327,7 +329,7 @@ def recover(output: str, place: Place, survivor: Path, data_dir: Path, confirm: 
         directory = DataDirectory.open(survivor, create=False)
         try:
             facts = examine(directory)
-            _check_clock(facts.revision >> 20, "the survivor's revision was reached")
+            check_clock(facts.revision >> 20, "the survivor's revision was reached")
             if output != "json":
                 _tell_survivor(facts, directory)
             _confirm(facts.cluster_id.hex(), confirm)

@@ -10,7 +10,9 @@ import click
 from lockmaster.api import admin_pb2
 from lockmaster.cli.cluster import list_members
 from lockmaster.cli.connection import Target, connection_options
+from lockmaster.cli.numbers import POSITION
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
+from lockmaster.cli.repeating import idempotency_key_option
 
 LEVEL_LIMIT: Final = 65_535
 COLUMNS = {"member_id": "ID", "name": "NAME", "levels": "KNOWS LEVELS", "promised": "PROMISED"}
@@ -73,15 +75,18 @@ def _changing(name: str, operation: admin_pb2.GateOperation, text: str) -> None:
     @click.argument("level", type=click.IntRange(2, LEVEL_LIMIT))
     @click.option(
         "--expected-epoch",
-        type=click.IntRange(0, (1 << 63) - 1),
+        type=POSITION,
         help="Refuse if `gate status` would say another epoch.",
     )
+    @idempotency_key_option
     @output_option
     @connection_options
-    def command(target: Target, output: str, level: int, expected_epoch: int | None) -> None:
+    def command(target: Target, output: str, level: int, expected_epoch: int | None, idempotency_key: str) -> None:
         async def change() -> admin_pb2.ChangeGateResponse:
             async with target.client(label="gate") as client:
-                return await client.admin.change_gate(operation, level, expected_epoch=expected_epoch)
+                return await client.admin.change_gate(
+                    operation, level, expected_epoch=expected_epoch, idempotency_key=idempotency_key
+                )
 
         answer = asyncio.run(change())
         state = _state(answer.level_active, answer.level_fence, answer.gate_epoch)

@@ -6,7 +6,6 @@ No session is opened: a cluster that admits no writes, because too few full memb
 from __future__ import annotations
 
 import functools
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -17,12 +16,15 @@ import click
 import grpc
 from google.protobuf.message import Message
 
+from lockmaster.addresses import split_address
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.cluster import Walk, list_members, why_not_read
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
+from lockmaster.cli.numbers import NUMBER_MAX, POSITION, TERM
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
 from lockmaster.cli.refusals import Refused
+from lockmaster.cli.repeating import idempotency_key_option
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.errors import LockmasterError, NotLeader, Unavailable
 
@@ -99,21 +101,14 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--expected-epoch",
-        type=click.IntRange(0, (1 << 63) - 1),
+        type=POSITION,
         help="Refuse if the configuration's epoch is another one.",
-    )
-    @click.option(
-        "--idempotency-key",
-        default="",
-        metavar="TEXT",
-        help="1 to 128 bytes: the leader that made this change answers it again as it did. Default: drawn.",
     )
     @functools.wraps(command)
     def with_terms(expected_epoch: int | None, idempotency_key: str, **others: Any) -> Any:
-        terms = {"expected_epoch": expected_epoch, "idempotency_key": idempotency_key or secrets.token_hex(16)}
-        return command(terms=terms, **others)
+        return command(terms={"expected_epoch": expected_epoch, "idempotency_key": idempotency_key}, **others)
 
-    return output_option(connection_options(with_terms))
+    return output_option(connection_options(idempotency_key_option(with_terms)))
 
 
 def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,8 +116,16 @@ def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(command)(option(command))
 
 
+def _address(_context: click.Context, _argument: click.Parameter, value: str) -> str:
+    try:
+        split_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
 @members.command("add")
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="HOST:PORT", callback=_address)
 @click.option("--learner", is_flag=True, help="It stays one until `replace` puts it in another's place.")
 @_wait_option
 @_change_options
@@ -265,12 +268,20 @@ def reduced_commit_command(target: Target, output: str, state: str, terms: Terms
 
 @members.command("transfer")
 @click.argument("member", default="")
+@click.option(
+    "--expected-term",
+    type=TERM,
+    help="Only the leadership of this term is handed over. Default: that of the leader there is now.",
+)
+@idempotency_key_option
 @output_option
 @connection_options
-def transfer_command(target: Target, output: str, member: str) -> None:
+def transfer_command(target: Target, output: str, member: str, expected_term: int | None, idempotency_key: str) -> None:
     """Hand leadership over to MEMBER, or to the full voter that has caught up best."""
     request = admin_pb2.TransferLeadershipRequest(
-        target=member_id_of(target, member) if member else 0, idempotency_key=secrets.token_hex(16)
+        target=member_id_of(target, member) if member else 0,
+        expected_term=expected_term if expected_term is not None else list_members(target).term or None,
+        idempotency_key=idempotency_key,
     )
     answer = ask_leader(target, "TransferLeadership", request)
     if output == "json":
@@ -286,7 +297,7 @@ def member_id_of(target: Target, member: str) -> int:
     """The id of a member given by id or name. A number is an id, known or not: the leader says so. Refused."""
     if member.isascii() and member.isdigit():
         number = int(member)
-        if not 0 < number < 1 << 63:
+        if not 0 < number <= NUMBER_MAX:
             raise Refused(f"member id {member}: must be 1 to 2^63-1", USAGE)
         return number
     listed = list_members(target)

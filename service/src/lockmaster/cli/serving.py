@@ -29,6 +29,10 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
         str,
         "host:port for direct streams of the SDK, or none [default: a free port].",
     ),
+    ("--listen-login", str, "host:port for clients that log in by ServiceAccount token [default: none]."),
+    ("--login-audience", str, "What their tokens must be made for [default: lockmaster]."),
+    ("--login-api-server", str, "https://host:port that reviews tokens [default: the pod's own cluster's]."),
+    ("--login-account", click.Path(path_type=Path), "Directory with token and ca.crt to ask it with."),
     ("--advertise-client", str, "What clients are told to dial [default: what it listens on]."),
     ("--advertise-peer", str, "What members are told to dial [default: what it listens on]."),
     ("--client-tls-cert", click.Path(path_type=Path), "Certificate of the client port, PEM."),
@@ -55,6 +59,7 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
 )
 LISTS: tuple[tuple[str, str, str], ...] = (
     ("--join", "HOST:PORT", "Client address of a member to join."),
+    ("--admins", "NAME", "Who may administer: a name in client certificates; none = any certificate's owner."),
     ("--witness-names", "NAME", "Who is a witness in the intended shape; the same on all members."),
 )
 SWITCHES: tuple[tuple[str, str], ...] = (
@@ -147,7 +152,7 @@ async def hand_over(target: Target) -> str:
         status = await client.admin.status(target.endpoints[0])
         if status.role != "leader":
             return f"nothing to hand over: this member is {status.role}"
-        moved = await client.admin.transfer(0)
+        moved = await client.admin.transfer(0, expected_term=status.term)
         return f"member {moved.leader_id} leads now"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import Message
 
 from lockmaster.api import admin_pb2, session_pb2
+from lockmaster.errors import Unavailable
 
 if TYPE_CHECKING:
     from lockmaster.client.async_client import AsyncClient
@@ -145,13 +146,43 @@ class Admin:
         request = admin_pb2.ChangeGateRequest(operation=operation, level=level, expected_epoch=expected_epoch)
         return await self._change("ChangeGate", request, admin_pb2.ChangeGateResponse, idempotency_key)
 
-    async def transfer(self, target: int = 0, *, idempotency_key: str = "") -> admin_pb2.TransferLeadershipResponse:
-        """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
-        request = admin_pb2.TransferLeadershipRequest(target=target)
+    async def transfer(
+        self, target: int = 0, *, expected_term: int | None = None, idempotency_key: str = ""
+    ) -> admin_pb2.TransferLeadershipResponse:
+        """Moves the lead to a member (0: the one best caught up). Returns who leads then.
+
+        Only the leadership of `expected_term` is moved (default: that of the leader there is now), so a repeat does not
+        hand back. Raises PreconditionFailed if a later leader is not the target either; Unavailable without a leader.
+        """
+        term = expected_term if expected_term is not None else await self._leader_term()
+        request = admin_pb2.TransferLeadershipRequest(target=target, expected_term=term)
         answer = admin_pb2.TransferLeadershipResponse
         return await self._change("TransferLeadership", request, answer, idempotency_key)
 
-    async def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        request = session_pb2.ListSessionsRequest(after=after, limit=limit)
+    async def _leader_term(self) -> int:
+        status = await self.status()
+        if status.role != "leader" and status.leader.address:
+            status = await self.status(status.leader.address)
+        if status.role != "leader":
+            raise Unavailable("no leader is known")
+        return status.term
+
+    async def end_session(
+        self, session_id: int, pod_uid: str, reason: str, *, idempotency_key: str = ""
+    ) -> admin_pb2.EndSessionResponse:
+        """Ends a session whose pod is certainly gone, as if it had expired. `ended` False: it was over already.
+
+        Raises PreconditionFailed where it is of another pod, or the cluster's level is below 2.
+        """
+        request = admin_pb2.EndSessionRequest(session_id=session_id, pod_uid=pod_uid, reason=reason)
+        return await self._change("EndSession", request, admin_pb2.EndSessionResponse, idempotency_key)
+
+    async def sessions(
+        self, after: int = 0, limit: int = 100, *, pod_bound: bool = False
+    ) -> session_pb2.ListSessionsResponse:
+        """Live sessions by id, a page of at most 1,000; go on from its `after` while it says `more`.
+
+        `pod_bound`: only those that were opened with a pod's ServiceAccount token.
+        """
+        request = session_pb2.ListSessionsRequest(after=after, limit=limit, pod_bound=pod_bound)
         return await self._client.unary("/lockmaster.v1.Sessions/List", request, session_pb2.ListSessionsResponse)

@@ -184,8 +184,9 @@ class AsyncClient:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> SessionCore:
         self.loop = loop
-        self._unary_channels = Channels(self._tls)
-        self._connection = connection = Connection(self.endpoints, Channels(self._tls), self.clock, loop)
+        self._unary_channels = Channels(self._tls, self.endpoints[0])
+        channels = Channels(self._tls, self.endpoints[0])
+        self._connection = connection = Connection(self.endpoints, channels, self.clock, loop)
         self._core = connection.core = SessionCore(
             ttl=self.ttl,
             label=self._label,

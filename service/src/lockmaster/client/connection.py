@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from lockmaster.addresses import join_address, split_address
 from lockmaster.client.direct import DirectDialler
 from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
 from lockmaster.client.policy import backoff
@@ -38,8 +39,10 @@ AVOIDED_MAX = 64
 class Channels:
     """Open channels by address, at most CHANNELS_MAX; all are rebuilt when the TLS files change."""
 
-    def __init__(self, tls: TLS | None) -> None:
+    def __init__(self, tls: TLS | None, first: str = "") -> None:
+        """`first`: one of the endpoints; with a token, every member is dialled on its port."""
         self.tls = tls
+        self._port = split_address(first)[1] if first and tls is not None and tls.token is not None else 0
         self._fingerprint = tls.fingerprint() if tls is not None else b""
         self._open: dict[str, grpc.aio.Channel] = {}
 
@@ -50,7 +53,8 @@ class Channels:
             if self.tls is None:
                 channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             else:
-                channel = grpc.aio.secure_channel(address, self.tls.credentials(), options=CHANNEL_OPTIONS)
+                dialled = join_address(split_address(address)[0], self._port) if self._port else address
+                channel = grpc.aio.secure_channel(dialled, self.tls.credentials(), options=CHANNEL_OPTIONS)
             self._open[address] = channel
         return channel
 

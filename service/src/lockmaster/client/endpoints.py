@@ -33,21 +33,32 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 class TLS:
     """Paths of PEM files: the CA that members are checked against, and this client's certificate and key (mTLS).
 
-    The files are looked at again every few seconds; when one has changed, the channels are rebuilt.
+    `token`: the file with a ServiceAccount token, shown instead of a certificate on the members' login port. It is
+    read anew for each call; every member is dialled on the port of the first endpoint then.
+
+    The files are looked at again every few seconds; when one of the certificates' has changed, the channels are
+    rebuilt.
     """
 
     ca: str | Path | None = None
     cert: str | Path | None = None
     key: str | Path | None = None
+    token: str | Path | None = None
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
             raise ValueError("TLS needs both cert and key, or neither")
+        if self.cert is not None and self.token is not None:
+            raise ValueError("TLS takes a certificate or a token, not both")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files. Raises OSError if one is missing."""
         ca, cert, key = (None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
-        return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+        channel = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+        if self.token is None:
+            return channel
+        shown = grpc.metadata_call_credentials(_Bearer(Path(self.token)), name="service-account")
+        return grpc.composite_channel_credentials(channel, shown)
 
     def context(self) -> ssl.SSLContext:
         """The same trust for a direct session stream. Reads the files; OSError if one is missing or broken."""
@@ -66,6 +77,21 @@ class TLS:
         except OSError:
             return b""
         return digest.digest()
+
+
+class _Bearer(grpc.AuthMetadataPlugin):
+    """Shows what is in the token's file at the time of each call (the kubelet renews it in place)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        try:
+            token = self._path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            callback((), OSError(f"{self._path}: no token can be read: {error}"))
+        else:
+            callback((("authorization", f"Bearer {token}"),), None)
 
 
 def parse_endpoints(endpoints: str | Iterable[str] | None) -> tuple[str, ...]:

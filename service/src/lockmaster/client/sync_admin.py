@@ -130,10 +130,32 @@ class Admin:
             self._inner.change_gate(operation, level, expected_epoch=expected_epoch, idempotency_key=idempotency_key)
         )
 
-    def transfer(self, target: int = 0, *, idempotency_key: str = "") -> admin_pb2.TransferLeadershipResponse:
-        """Moves the lead to a member (0: the one best caught up). Returns who leads then."""
-        return self._portal.run(self._inner.transfer(target, idempotency_key=idempotency_key))
+    def transfer(
+        self, target: int = 0, *, expected_term: int | None = None, idempotency_key: str = ""
+    ) -> admin_pb2.TransferLeadershipResponse:
+        """Moves the lead to a member (0: the one best caught up). Returns who leads then.
 
-    def sessions(self, after: int = 0, limit: int = 100) -> session_pb2.ListSessionsResponse:
-        """Live sessions by id, a page of at most 1,000."""
-        return self._portal.run(self._inner.sessions(after, limit))
+        Only the leadership of `expected_term` is moved (default: that of the leader there is now), so a repeat does not
+        hand back. Raises PreconditionFailed if a later leader is not the target either; Unavailable without a leader.
+        """
+        return self._portal.run(
+            self._inner.transfer(target, expected_term=expected_term, idempotency_key=idempotency_key)
+        )
+
+    def end_session(
+        self, session_id: int, pod_uid: str, reason: str, *, idempotency_key: str = ""
+    ) -> admin_pb2.EndSessionResponse:
+        """Ends a session whose pod is certainly gone, as if it had expired. `ended` False: it was over already.
+
+        Raises PreconditionFailed where it is of another pod, or the cluster's level is below 2.
+        """
+        return self._portal.run(self._inner.end_session(session_id, pod_uid, reason, idempotency_key=idempotency_key))
+
+    def sessions(
+        self, after: int = 0, limit: int = 100, *, pod_bound: bool = False
+    ) -> session_pb2.ListSessionsResponse:
+        """Live sessions by id, a page of at most 1,000; go on from its `after` while it says `more`.
+
+        `pod_bound`: only those that were opened with a pod's ServiceAccount token.
+        """
+        return self._portal.run(self._inner.sessions(after, limit, pod_bound=pod_bound))

@@ -13,9 +13,11 @@ from lockmaster_raft.membership import MemberRole
 
 from lockmaster.api import admin_pb2
 from lockmaster.server.backups import Backups
+from lockmaster.server.ending import end_session
 from lockmaster.server.repeats import Repeats
 from lockmaster.server.runtime import Engine
 from lockmaster.server.status import MemberStatus, StatusSnapshot
+from lockmaster.statemachine.commands import EndSession
 from lockmaster.storage.snapshot import Snapshot
 
 _Expecting = (
@@ -105,6 +107,7 @@ class AdminCalls:
             level_fence=now.level_fence,
             gate_epoch=now.gate_epoch,
             reduced_commit=now.reduced_commit,
+            term=now.term,
         )
         for member in now.members:
             _write_member(answer.members.add(), member, now)
@@ -173,7 +176,8 @@ class AdminCalls:
         self, request: admin_pb2.TransferLeadershipRequest
     ) -> admin_pb2.TransferLeadershipResponse:
         """Returns once another member leads."""
-        leader_id = await self._engine.transfer(request.target) or await self._known_leader()
+        expected = request.expected_term if request.HasField("expected_term") else None
+        leader_id = await self._engine.transfer(request.target, expected_term=expected) or await self._known_leader()
         return admin_pb2.TransferLeadershipResponse(leader_id=leader_id)
 
     async def make_snapshot(self, request: admin_pb2.MakeSnapshotRequest) -> admin_pb2.MakeSnapshotResponse:
@@ -195,6 +199,11 @@ class AdminCalls:
         async with contextlib.aclosing(self._backups.stream()) as pieces:
             async for data, total in pieces:
                 yield admin_pb2.BackupPiece(data=data, bytes_total=total)
+
+    async def end_session(self, request: admin_pb2.EndSessionRequest, principal: str) -> admin_pb2.EndSessionResponse:
+        """Returns once the session is over; `principal` asked for it."""
+        operation = EndSession(request.session_id, request.pod_uid, request.reason, principal)
+        return admin_pb2.EndSessionResponse(ended=await end_session(self._engine, operation))
 
     async def _known_leader(self) -> int:
         """The leader's id once it has made itself known; 0 if it has not within LEADER_KNOWN_S."""

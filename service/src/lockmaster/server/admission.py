@@ -47,6 +47,7 @@ FULL_MIN_MAX: Final = 9
 AGE_MS_MAX: Final = 86_400_000
 REVISION_WAIT_MS_MAX: Final = 10_000
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 128
+POD_UID_BYTES_MAX: Final = 64
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -238,7 +239,9 @@ RULES: Final[dict[type[Message], Rules]] = {
     session_pb2.DirectRequest: Rules(),
     session_pb2.KeepAliveRequest: Rules((("session_ids", _session_ids),)),
     session_pb2.CloseSessionRequest: Rules((("session_id", IDENTIFIER),)),
-    session_pb2.ListSessionsRequest: Rules((("after", POSITION), ("limit", PAGE_LIMIT), ("read", _read))),
+    session_pb2.ListSessionsRequest: Rules(
+        (("after", POSITION), ("limit", PAGE_LIMIT), ("read", _read), ("pod_bound", any_value))
+    ),
     session_pb2.AttachRequest: Rules(),
     # locks
     lock_pb2.AcquireRequest: Rules(
@@ -346,7 +349,15 @@ RULES: Final[dict[type[Message], Rules]] = {
             IDEMPOTENCY_KEY,
         )
     ),
-    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION), IDEMPOTENCY_KEY)),
+    admin_pb2.TransferLeadershipRequest: Rules((("target", POSITION), ("expected_term", POSITION), IDEMPOTENCY_KEY)),
+    admin_pb2.EndSessionRequest: Rules(
+        (
+            ("session_id", IDENTIFIER),
+            ("pod_uid", Text(0, POD_UID_BYTES_MAX)),
+            ("reason", Text(1, REASON_BYTES_MAX, lines=True)),
+            IDEMPOTENCY_KEY,
+        )
+    ),
     admin_pb2.MakeSnapshotRequest: Rules((("index_min", POSITION), IDEMPOTENCY_KEY)),
     admin_pb2.ListSnapshotsRequest: Rules(),
     admin_pb2.VerifySnapshotRequest: Rules((("index", POSITION),)),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import uvloop
@@ -21,10 +23,11 @@ from grpc_reflection.v1alpha import reflection
 from lockmaster_raft.errors import InvariantViolation, StorageFailed
 from lockmaster_raft.membership import LEVEL_MAX
 
-from lockmaster.addresses import split_address
+from lockmaster.addresses import join_address, split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
 from lockmaster.server import tls
 from lockmaster.server.admin import AdminCalls
+from lockmaster.server.callers import Caller, Callers, keep_watch
 from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import EventHub, RevisionWaiters
 from lockmaster.server.exit_codes import ExitCode
@@ -38,9 +41,12 @@ from lockmaster.server.settings import Settings
 from lockmaster.server.status import EngineSettings
 from lockmaster.server.tasks import end_task
 from lockmaster.server.telemetry import Telemetry, configure_logging
-from lockmaster.server.unary import SERVICES, Unary, principal_of
+from lockmaster.server.unary import SERVICES, Unary, abort
 from lockmaster.server.watches import WatchHub
 from lockmaster.storage.errors import Amnesia, CorruptLog, DirectoryBusy, WrongFormat
+
+if TYPE_CHECKING:
+    from lockmaster.server.token_review import ApiServer, Logins
 
 _log = logging.getLogger(__name__)
 GC_ALLOCATIONS: Final = 100_000
@@ -83,7 +89,8 @@ class Server:
         self.settings = settings
         self._level_max = level_max
         self.client_address = settings.advertise_client
-        self.bound_address = ""
+        self.bound_address = self.login_address = ""
+        self._api_server: ApiServer | None = None
         self._streams: dict[SessionStream, None] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._joiner: asyncio.Task[None] | None = None
@@ -96,18 +103,24 @@ class Server:
             credentials = tls.server_credentials(self.settings)
             self._member_credentials = tls.member_channel_credentials(self.settings)
             session_context = tls.session_context(self.settings)
+            logins = tls.login_credentials(self.settings) if self.settings.listen_login else None
             peer_tls = tls.peer_tls(self.settings, self._member_hosts)
         except tls.CertificateError as error:
             raise StartFailed(ExitCode.CERTIFICATE, str(error)) from None
         # Before anything is written; gRPC would print lines of its own about a port that is taken.
         probe("listen_client", self.settings.listen_client)
         probe("listen_peer", self.settings.listen_peer)
+        if self.settings.listen_login:
+            probe("listen_login", self.settings.listen_login)
         if self.settings.session_address:
             probe("listen_session", self.settings.session_address)
         if self.settings.metrics_listen:
             probe("metrics_listen", self.settings.metrics_listen)
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * self.settings.streams_max)
-        self._listen(credentials)
+        self.bound_address = self._listen("listen_client", self.settings.listen_client, credentials)
+        self.client_address = self.settings.advertise_client or self.bound_address
+        if logins is not None:
+            self.login_address = self._listen("listen_login", self.settings.listen_login, logins)
         self.engine = Engine(
             EngineSettings(
                 data_dir=self.settings.data_dir,
@@ -133,8 +146,8 @@ class Server:
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
         await self._form()
 
-    def _listen(self, credentials: grpc.ServerCredentials | None) -> None:
-        address = self.settings.listen_client
+    def _listen(self, setting: str, address: str, credentials: grpc.ServerCredentials | None) -> str:
+        """host:port that it listens on."""
         try:
             if credentials is None:
                 port = self._grpc.add_insecure_port(address)
@@ -143,11 +156,10 @@ class Server:
         except RuntimeError:
             raise StartFailed(
                 ExitCode.ADDRESS_IN_USE,
-                f"listen_client: cannot listen on {address}: is it in use, or not an address of this machine?",
+                f"{setting}: cannot listen on {address}: is it in use, or not an address of this machine?",
             ) from None
         host = address.rpartition(":")[0]
-        self.bound_address = f"{host}:{port}"
-        self.client_address = self.settings.advertise_client or self.bound_address
+        return f"{host}:{port}"
 
     async def _listen_for_sessions(self, context: ssl.SSLContext | None) -> None:
         address = self.settings.session_address
@@ -173,15 +185,35 @@ class Server:
         self.telemetry = Telemetry(self.settings, engine, self.health, self.counts)
         self.operations.meters, self.operations.tracing = self.telemetry.meters, self.telemetry.operations
         admin_calls = AdminCalls(engine, self.counts)
-        self.direct = DirectPort(self._serve_stream, lambda: len(self._streams) >= self.settings.streams_max)
-        unary = Unary(
-            engine, self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry, self.direct
-        )
+        logins = self._logins() if self.settings.listen_login else None
+        self.telemetry.logins = logins
+        self.callers = callers = Callers(engine, self.settings.admins, logins)
+        full = self.settings.streams_max
+        self.direct = DirectPort(self._serve_stream, lambda: len(self._streams) >= full, callers.certified)
+        parts = (self.operations, self.events, self.watches, admin_calls, self._relay, self.telemetry, self.direct)
+        unary = Unary(engine, *parts, callers)
         self._grpc.add_generic_rpc_handlers(tuple(unary.handlers(self._connect)))
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._grpc)
         if self.settings.reflection:
             names = [service.full_name for service in SERVICES]
             reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    def _logins(self) -> Logins:
+        """Who asks the API server. Raises StartFailed."""
+        from lockmaster.server.token_review import ApiServer, Logins  # brings an HTTP client: only where it is used
+
+        url = self.settings.login_api_server
+        if not url:
+            host, port = (os.environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+            if not host or not port:
+                raise StartFailed(ExitCode.CERTIFICATE, "login_api_server: is empty, and this is no pod of Kubernetes")
+            url = f"https://{join_address(host, int(port))}"
+        try:
+            self._api_server = ApiServer(url, self.settings.login_account)
+        except (OSError, ssl.SSLError) as error:
+            text = f"login_account: {self.settings.login_account}/ca.crt: {error.strerror or error}"
+            raise StartFailed(ExitCode.CERTIFICATE, text) from None
+        return Logins(self._api_server.review, self.settings.login_audience)
 
     async def _start_engine(self) -> None:
         try:
@@ -241,6 +273,8 @@ class Server:
         await self._grpc.stop(min(DRAIN_S, self.settings.shutdown_grace_s / 4))
         if self._relay is not None:
             await self._relay.close()
+        if self._api_server is not None:
+            await self._api_server.close()
         await self.engine.stop()
         await asyncio.to_thread(self.telemetry.close)
 
@@ -251,15 +285,25 @@ class Server:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.settings.streams_max} streams are open on this member"
             )
-        await self._serve_stream(context, principal_of(context))
+        try:
+            caller = await self.callers.identify(context)
+        except LockmasterError as error:
+            await abort(context, error)
+        await self._serve_stream(context, caller)
 
-    async def _serve_stream(self, context: StreamContext, principal: str) -> None:
-        stream = SessionStream(self.operations, self.engine, self.events, self.watches, Origin(principal))
+    async def _serve_stream(self, context: StreamContext, caller: Caller) -> None:
+        stream = SessionStream(self.operations, self.engine, self.events, self.watches, Origin(caller.principal))
         self._streams[stream] = None
+        logins, watcher = self.callers.logins, None
+        if caller.token and logins is not None:
+            over = functools.partial(stream.close, self.client_address)
+            watcher = asyncio.create_task(keep_watch(logins, caller, over), name="login-watch")
         try:
             await stream.run(context)
         finally:
             del self._streams[stream]
+            if watcher is not None:
+                watcher.cancel()
 
     def _role_changed(self, leading: bool, leader_address: str) -> None:
         if self.engine.is_witness:

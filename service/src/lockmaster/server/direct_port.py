@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import ssl
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -20,8 +21,11 @@ from lockmaster.direct import (
     Verdict,
     encode_end,
     encode_welcome,
+    hello_key,
     judge_hello,
 )
+from lockmaster.errors import PermissionDenied
+from lockmaster.server.callers import Caller, names_in
 
 _log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS: Final = 10.0
@@ -29,6 +33,8 @@ HANDSHAKE_SECONDS: Final = 10.0
 HALF_OPEN_MAX: Final = 1024
 """Most connections without an accepted hello; more are closed at once."""
 CLOSE_SECONDS: Final = 1.0
+TICKET_SECONDS: Final = 60.0
+TICKETS_MAX: Final = 10_000
 
 
 class Aborted(Exception):
@@ -59,15 +65,19 @@ class AcceptedStream(DirectStream):
         if transport is None:
             return
         verdict = judge_hello(frame, self._port.key)
+        caller = None
+        if verdict in (Verdict.ACCEPTED, Verdict.WRONG_KEY):
+            caller = self._port.caller(hello_key(frame), transport.get_extra_info("peercert"))
+            verdict = Verdict.WRONG_KEY if caller is None else Verdict.ACCEPTED
         if verdict is Verdict.ACCEPTED and self._port.full:
             verdict = Verdict.BUSY
         transport.write(encode_welcome(verdict))
         self._handshake_over()
-        if verdict is not Verdict.ACCEPTED:
+        if verdict is not Verdict.ACCEPTED or caller is None:
             transport.close()
             return
         self.open()
-        self.task = self._port.serve(self, transport.get_extra_info("peercert"))
+        self.task = self._port.serve(self, caller)
 
     def _handshake_over(self) -> None:
         self._port.half_open.discard(self)
@@ -88,16 +98,33 @@ class AcceptedStream(DirectStream):
             self.task.cancel()
 
 
-class DirectPort:
-    """Listens until closed; `serve_stream(stream, principal)` serves one stream to its end."""
+def anybody(names: tuple[str, ...]) -> Caller:
+    """Whom a verified certificate names, or nobody in particular: TLS has decided who may connect."""
+    return Caller(names[0] if names else "", names)
 
-    def __init__(self, serve_stream: Callable[[Any, str], Awaitable[None]], full: Callable[[], bool]) -> None:
+
+class DirectPort:
+    """Listens until closed; `serve_stream(stream, caller)` serves one stream to its end.
+
+    The process's key is for those that the certificate identifies. Who has logged in by token gets a key of his own, a
+    ticket, which is his identity here for TICKET_SECONDS.
+    """
+
+    def __init__(
+        self,
+        serve_stream: Callable[[Any, Caller], Awaitable[None]],
+        full: Callable[[], bool],
+        certified: Callable[[tuple[str, ...]], Caller] = anybody,
+    ) -> None:
+        """`certified`: who has these names in his certificate; raises PermissionDenied where that is not enough."""
         self.key = os.urandom(KEY_BYTES)
         self.number = 0
         """The port it listens on; 0 = it doesn't."""
         self.half_open: set[AcceptedStream] = set()
         self._serve_stream = serve_stream
         self._full = full
+        self._certified = certified
+        self._tickets: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._server: asyncio.Server | None = None
         self._streams: dict[AcceptedStream, asyncio.Task[None]] = {}
 
@@ -105,6 +132,26 @@ class DirectPort:
     def full(self) -> bool:
         """No room for one more stream."""
         return self._full()
+
+    def key_for(self, caller: Caller) -> bytes:
+        """What this caller shows in the hello."""
+        if not caller.token:
+            return self.key
+        ticket = os.urandom(KEY_BYTES)
+        self._tickets[ticket] = (caller, asyncio.get_running_loop().time() + TICKET_SECONDS)
+        if len(self._tickets) > TICKETS_MAX:
+            self._tickets.popitem(last=False)
+        return ticket
+
+    def caller(self, key: bytes, certificate: dict[str, Any] | None) -> Caller | None:
+        """Who shows this key and this verified certificate; None: nobody who may."""
+        if key != self.key:
+            held = self._tickets.get(key)
+            return held[0] if held is not None and asyncio.get_running_loop().time() < held[1] else None
+        try:
+            return self._certified(names_in(certificate))
+        except PermissionDenied:
+            return None
 
     async def listen(self, address: str, context: ssl.SSLContext | None) -> None:
         """Bind it. OSError if that is not possible."""
@@ -115,18 +162,16 @@ class DirectPort:
         )
         self.number = self._server.sockets[0].getsockname()[1]
 
-    def serve(self, stream: AcceptedStream, certificate: dict[str, Any] | None) -> asyncio.Task[None]:
+    def serve(self, stream: AcceptedStream, caller: Caller) -> asyncio.Task[None]:
         """A stream is open: the task that serves it."""
-        task = asyncio.get_running_loop().create_task(
-            self._serve(stream, principal_in(certificate)), name="direct-stream"
-        )
+        task = asyncio.get_running_loop().create_task(self._serve(stream, caller), name="direct-stream")
         self._streams[stream] = task
         task.add_done_callback(lambda _: self._streams.pop(stream, None))
         return task
 
-    async def _serve(self, stream: AcceptedStream, principal: str) -> None:
+    async def _serve(self, stream: AcceptedStream, caller: Caller) -> None:
         try:
-            await self._serve_stream(stream, principal)
+            await self._serve_stream(stream, caller)
         except (Aborted, OSError):
             pass
         except Exception:
@@ -150,16 +195,3 @@ class DirectPort:
         with contextlib.suppress(TimeoutError):  # from Python 3.12 on it waits for every connection
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._server.wait_closed()
-
-
-def principal_in(certificate: dict[str, Any] | None) -> str:
-    """Who a verified certificate (as `getpeercert` tells it) is of: its first SAN, else its common name, else ""."""
-    if not certificate:
-        return ""
-    for _, name in certificate.get("subjectAltName", ()):
-        return str(name)
-    for part in certificate.get("subject", ()):
-        for kind, value in part:
-            if kind == "commonName":
-                return str(value)
-    return ""

@@ -44,6 +44,8 @@ class Administration(Questions):
         super().__init__(settings)
         self._admin = AdminCalls()
         self._proposal_id = 0
+        self.sessions_ending = 0
+        """EndSession commands that are proposed and not decided."""
 
     def step(self, event: events.Event) -> None:
         """Step the node and do what it asks."""
@@ -191,11 +193,15 @@ class Administration(Questions):
             return
         await self._administer(lambda proposal_id: events.SetReducedCommit(proposal_id, enabled, expected_epoch))
 
-    async def transfer(self, target: int = 0) -> int:
-        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known. Idempotent."""
+    async def transfer(self, target: int = 0, *, expected_term: int | None = None) -> int:
+        """Hand leadership over (0: to the best caught-up voter); the new leader's id as far as known.
+
+        With `expected_term` idempotent: a later leadership than that one is not handed over.
+        """
         if self._leading and target == self.member_id:
             return target
-        await self._administer(lambda proposal_id: events.TransferLeadership(proposal_id, NodeId(target)))
+        member = NodeId(target)
+        await self._administer(lambda number: events.TransferLeadership(number, member, expected_term))
         return self.leader_id
 
     async def change_gate(self, operation: GateOperation, level: int, *, expected_epoch: int | None = None) -> None:
@@ -203,6 +209,9 @@ class Administration(Questions):
 
         PreconditionFailed names the member in the way and its number (raft.md §6).
         """
+        if operation is GateOperation.DEACTIVATE and self.sessions_ending:
+            # Their entries must not come behind it in the log: a binary of the level below can't read them.
+            raise public.Unavailable("sessions are being ended just now; ask again")
         await self._administer(lambda proposal_id: events.ProposeGate(proposal_id, operation, level, expected_epoch))
 
     async def make_snapshot(self) -> None:

@@ -14,6 +14,7 @@ from lockmaster.server.admission import PAGE_LIMIT_DEFAULT
 from lockmaster.server.runtime import Engine
 from lockmaster.server.translate import MILLISECOND, Response, write_change, write_item
 from lockmaster.statemachine.commands import KeyValue
+from lockmaster.statemachine.identity import identity_of
 from lockmaster.statemachine.queries import LockInfo
 
 Reply = Callable[[int], Response]
@@ -134,13 +135,16 @@ def list_locks(engine: Engine, request: lock_pb2.ListLocksRequest) -> lock_pb2.L
 def list_sessions(engine: Engine, request: session_pb2.ListSessionsRequest) -> session_pb2.ListSessionsResponse:
     """A page of sessions by id."""
     machine = engine.machine
-    views, more = machine.list_sessions(request.after, request.limit or PAGE_LIMIT_DEFAULT)
-    answer = session_pb2.ListSessionsResponse(more=more)
+    limit = request.limit or PAGE_LIMIT_DEFAULT
+    views, after = machine.list_sessions(request.after, limit, pod_bound=request.pod_bound)
+    answer = session_pb2.ListSessionsResponse(more=after > 0, after=after)
     for view in views:
         row = answer.sessions.add()
         row.session_id = view.session_id
         row.label = view.label
-        row.principal = view.principal
+        identity = identity_of(view.principal)
+        row.principal = identity.name
+        row.pod, row.pod_uid, row.pod_namespace = identity.pod, identity.pod_uid, identity.namespace
         row.ttl_ms = view.ttl_ns // MILLISECOND
         row.remaining_ms = max(0, view.deadline - machine.cluster_time) // MILLISECOND
         row.locks_held = len(machine.session_locks(view.session_id).held)

@@ -60,6 +60,18 @@ class Settings(BaseSettings):
     peer_tls_cert: Path | None = None
     peer_tls_key: Path | None = None
     peer_tls_ca: Path | None = None
+    listen_login: str = ""
+    """Where clients log in by ServiceAccount token, without a certificate; empty = nowhere. The same port number on
+    all members: clients go to another member on the port under which they know the first."""
+    login_audience: Annotated[str, Field(min_length=1, max_length=253)] = "lockmaster"
+    """The audience that a token must be made for."""
+    login_api_server: str = ""
+    """https://host:port of the API server that reviews tokens; empty = the one of the pod's own cluster."""
+    login_account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Directory with `token` and `ca.crt`: as whom, and by which authority, the API server is asked."""
+    admins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who may change members, roles, gates and sessions: names in client certificates, or ServiceAccounts as
+    system:serviceaccount:NAMESPACE:NAME. Members may always. Empty = whoever has a client certificate."""
     bootstrap: bool = False
     """Genesis if the data directory is blank: this is the first member of a new cluster."""
     full_min: Annotated[int, Field(ge=1, le=9)] = 2
@@ -106,7 +118,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("join", "witness_names", mode="before")
+    @field_validator("join", "witness_names", "admins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         """Comma-separated in the environment."""
@@ -122,7 +134,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "listen_client", "listen_peer", "advertise_client", "advertise_peer", "metrics_listen", "otlp_endpoint"
+        "listen_client",
+        "listen_peer",
+        "advertise_client",
+        "advertise_peer",
+        "metrics_listen",
+        "otlp_endpoint",
+        "listen_login",
     )
     @classmethod
     def _check_address(cls, value: str) -> str:
@@ -150,6 +168,8 @@ class Settings(BaseSettings):
         own = {self.listen_client, self.advertise_client} - {""}
         if own & set(self.join):
             raise ValueError("join names this member's own client address; give another member's")
+        if self.listen_login and self.client_tls_cert is not None and self.client_tls_ca is None:
+            raise ValueError("listen_login needs client_tls_ca: members call each other by certificate")
         self._check_tls("client", self.client_tls_cert, self.client_tls_key, self.client_tls_ca, ca_needed=False)
         self._check_tls("peer", self.peer_tls_cert, self.peer_tls_key, self.peer_tls_ca, ca_needed=True)
         return self
@@ -164,6 +184,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{side}_tls_cert needs {side}_tls_ca: members check each other's certificates")
         if cert is not None:
             return
+        if side == "client" and self.listen_login:
+            raise ValueError("listen_login needs TLS (client_tls_cert): tokens don't travel in plaintext")
         if not self.insecure:
             raise ValueError(f"{side}_tls_cert is missing; plaintext needs insecure, on loopback addresses only")
         for address in (self.listen_client, self.session_address) if side == "client" else (self.listen_peer,):

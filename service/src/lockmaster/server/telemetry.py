@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import propagate, trace
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -36,6 +36,9 @@ from lockmaster.server.status import StatusSnapshot
 EXPORT_INTERVAL_MS: Final = 10_000
 EXPORT_TIMEOUT_S: Final = 3.0
 """How long one export may take, so how long a collector that is gone may hold up a stop, for each of both kinds."""
+if TYPE_CHECKING:
+    from lockmaster.server.token_review import Logins
+
 GAUGES: Final[dict[str, tuple[str, str, Callable[[StatusSnapshot], float]]]] = {
     "lockmaster.raft.term": ("{term}", "Current term.", lambda now: now.term),
     "lockmaster.raft.leader": ("1", "1 on the member that leads.", lambda now: int(now.role == "leader")),
@@ -114,6 +117,7 @@ class Telemetry:
         self._page: Any = None
         self._tracer: trace.Tracer | None = None
         self.meters: Meters | None = None
+        self.logins: Logins | None = None
         """Histograms of the data path, where metrics are on."""
         self.operations: OperationTracing | None = None
         """Spans of the session stream, where traces are on."""
@@ -231,6 +235,9 @@ class Telemetry:
         self._latest = self._engine.status()
         self._latest_counts = self._counts()
         self._latest_counters = dict(self._latest.counters)
+        if self.logins is not None:
+            refused = {f"login_refused_{reason}": count for reason, count in self.logins.refused.items()}
+            self._latest_counters |= {"login_reviews": self.logins.reviews, **refused}
 
     @contextlib.contextmanager
     def call(self, method: str, metadata: Mapping[str, Any]) -> Iterator[None]:

@@ -94,6 +94,22 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     return grpc.dynamic_ssl_server_credentials(reloaded.get(), news, ca is not None)  # type: ignore[arg-type]
 
 
+def login_credentials(settings: Settings) -> grpc.ServerCredentials:
+    """Credentials of the login port: the client port's certificate, and none is asked of clients (gRPC can't ask for
+    one without demanding it). Only for settings with TLS."""
+    cert, key = settings.client_tls_cert, settings.client_tls_key
+    if cert is None or key is None:
+        raise CertificateError("listen_login: there is no client_tls_cert")
+
+    def make() -> grpc.ServerCertificateConfiguration:
+        _check_pair(cert, key, None)
+        return grpc.ssl_server_certificate_configuration([(key.read_bytes(), cert.read_bytes())], None)
+
+    reloaded = _reloaded((cert, key, None), make)
+    news = news_of(reloaded)
+    return grpc.dynamic_ssl_server_credentials(reloaded.get(), news, False)  # type: ignore[arg-type]  # as above
+
+
 def news_of(reloaded: Reloaded[T]) -> Callable[[], T | None]:
     """A callback for gRPC's dynamic server credentials: the value where it is another than last time, else None.
 
@@ -120,7 +136,13 @@ def session_context(settings: Settings) -> ssl.SSLContext | None:
     if cert is None or key is None:
         return None
 
-    return newest(_reloaded((cert, key, ca), lambda: _context(ssl.Purpose.CLIENT_AUTH, cert, key, ca)))
+    def make() -> ssl.SSLContext:
+        context = _context(ssl.Purpose.CLIENT_AUTH, cert, key, ca)
+        if settings.listen_login and ca is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL  # who shows none must have a ticket (direct_port.py)
+        return context
+
+    return newest(_reloaded((cert, key, ca), make))
 
 
 def _context(purpose: ssl.Purpose, cert: Path, key: Path, ca: Path | None) -> ssl.SSLContext:

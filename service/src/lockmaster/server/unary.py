@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest, LockmasterError, NotLeader, PermissionDenied, SessionExpired
 from lockmaster.server import admin, admission, reads, translate
+from lockmaster.server.callers import Caller, Callers, Unauthenticated
 from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import AcquireEnd, EventHub
 from lockmaster.server.operations import Operations, Origin
@@ -35,6 +36,8 @@ from lockmaster.statemachine import commands
 ADMIN_PATH: Final = "/lockmaster.v1.Admin/"
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = Callable[["Unary", Any, Context], Awaitable[Message]]
+_caller: Final[contextvars.ContextVar[Caller]] = contextvars.ContextVar("caller")
+"""Whose call this task serves: set once he is identified and admitted."""
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
     session_pb2.DESCRIPTOR.services_by_name["Sessions"],
@@ -92,11 +95,15 @@ async def _list_locks(unary: Unary, request: lock_pb2.ListLocksRequest, context:
 
 async def _direct(unary: Unary, request: session_pb2.DirectRequest, context: Context) -> Message:
     direct = unary.direct
-    return (
-        session_pb2.DirectResponse(port=direct.number, key=direct.key)
-        if direct.number
-        else session_pb2.DirectResponse()
-    )
+    if not direct.number:
+        return session_pb2.DirectResponse()
+    return session_pb2.DirectResponse(port=direct.number, key=direct.key_for(_caller.get()))
+
+
+async def _end_session(unary: Unary, request: admin_pb2.EndSessionRequest, context: Context) -> Message:
+    principal = unary.origin(context).principal
+    once = unary.admin.repeats.once
+    return await once(request.idempotency_key, request, lambda: unary.admin.end_session(request, principal))
 
 
 def _admin(method: Callable[[admin.AdminCalls, Any], Awaitable[Message]]) -> Call:
@@ -149,6 +156,7 @@ ROWS: Final[dict[str, Row]] = {
     "lockmaster.v1.Admin.ListSnapshots": Row(call=_admin(admin.AdminCalls.list_snapshots)),
     "lockmaster.v1.Admin.VerifySnapshot": Row(call=_admin(admin.AdminCalls.verify_snapshot), write=True),
     "lockmaster.v1.Admin.Backup": Row(streams=True),
+    "lockmaster.v1.Admin.EndSession": Row(call=_end_session, write=True),
 }
 
 
@@ -165,8 +173,10 @@ class Unary:
         relay: Relay | None,
         telemetry: Telemetry,
         direct: DirectPort,
+        callers: Callers,
     ) -> None:
         self.engine = engine
+        self._callers = callers
         self.direct = direct
         self.admin = admin_calls
         self._operations = operations
@@ -201,6 +211,7 @@ class Unary:
 
         async def serve(request: Any, context: Context) -> Message:
             try:
+                await self._admit(context, method.full_name)
                 if self._telemetry.traces:
                     with self._telemetry.call(path, dict(context.invocation_metadata() or ())):
                         return await self._serve(row, path, request, response_class, context)
@@ -209,6 +220,12 @@ class Unary:
                 await abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(serve, request_class.FromString, encode)
+
+    async def _admit(self, context: Context, method: str) -> None:
+        """Knows who calls from here on. Raises what `abort` ends the call with."""
+        caller = await self._callers.identify(context)
+        self._callers.admit(caller, method)
+        _caller.set(caller)
 
     async def _serve(
         self, row: Row, path: str, request: Any, response_class: type[Message], context: Context
@@ -278,14 +295,14 @@ class Unary:
         return origin, header.seq
 
     def origin(self, context: Context) -> Origin:
-        """Who calls: by its certificate, or as a trusted relay says."""
-        peer = principal_of(context)
+        """Who calls: by certificate or token, or as a trusted relay says."""
+        caller = _caller.get()
         metadata = dict(context.invocation_metadata() or ())
         if RELAYED_KEY not in metadata:
-            return Origin(peer)
+            return Origin(caller.principal)
         relayed = metadata[RELAYED_KEY]
         claimed = relayed.decode() if isinstance(relayed, bytes) else str(relayed)
-        if claimed == peer or is_member(context, self.engine):
+        if claimed == caller.principal or self._callers.is_member(caller):
             return Origin(claimed)
         raise PermissionDenied("only a member of this cluster may relay calls of others")
 
@@ -348,6 +365,7 @@ class Unary:
 
     async def _backup(self, request: admin_pb2.BackupRequest, context: Context) -> AsyncIterator[admin_pb2.BackupPiece]:
         try:
+            await self._admit(context, "lockmaster.v1.Admin.Backup")
             admission.admit(request)
             if context.time_remaining() is None:
                 raise InvalidRequest("deadline", "is missing; a backup needs one")
@@ -362,6 +380,7 @@ class Unary:
         ready = asyncio.Event()
         watch = None
         try:
+            await self._admit(context, "lockmaster.v1.Config.Watch")
             admission.admit(request)
             await self.barrier(status_pb2.ReadOptions())
             watch = self._watches.make(request, ready.set)
@@ -392,12 +411,12 @@ async def abort(context: Context, error: LockmasterError) -> NoReturn:
     """End the call with the error's status and details."""
     failure = status_pb2.Failure()
     translate.write_failure(failure, error)
-    await abort_with(context, failure)
+    await abort_with(context, failure, grpc.StatusCode.UNAUTHENTICATED if isinstance(error, Unauthenticated) else None)
 
 
-async def abort_with(context: Context, failure: status_pb2.Failure) -> NoReturn:
-    """End the call with this failure."""
-    code = CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
+async def abort_with(context: Context, failure: status_pb2.Failure, code: grpc.StatusCode | None = None) -> NoReturn:
+    """End the call with this failure, under its own code unless one is given."""
+    code = code or CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
     message = failure.message or status_pb2.Status.Name(failure.status)
     trailing = (
         (FAILURE_KEY, failure.SerializeToString()),
@@ -424,25 +443,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def principal_of(context: Context) -> str:
-    """The caller's identity: the first SAN of its verified certificate, else its common name, else ""."""
-    names = peer_names(context)
-    return names[0] if names else ""
-
-
-def peer_names(context: Context) -> list[str]:
-    """The names in the caller's verified certificate; empty without mTLS."""
-    auth: dict[str, Any] = dict(context.auth_context() or {})
-    found = list(auth.get("x509_subject_alternative_name", ())) or list(auth.get("x509_common_name", ()))
-    return [name.decode("utf-8", "replace") for name in found]
-
-
-def is_member(context: Context, engine: Engine) -> bool:
-    """Whether the caller's certificate names the host of a member's client or peer address."""
-    hosts = set()
-    for member in engine.status().members:
-        for address in (member.client_address, member.peer_address):
-            hosts.add(address.rpartition(":")[0].strip("[]"))
-    return any(name in hosts for name in peer_names(context))

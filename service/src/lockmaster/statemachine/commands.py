@@ -22,6 +22,7 @@ class CommandKind(IntEnum):
     CLOSE_SESSION = 2
     KEEP_ALIVE = 3
     EXPIRE = 4
+    END_SESSION = 5
     ACQUIRE = 16
     RELEASE = 17
     CANCEL_ACQUIRE = 18
@@ -79,6 +80,18 @@ class Expire:
     """(lock name, ticket) of waiters whose timeout may have passed."""
     lock_names: tuple[str, ...]
     """Locks whose lock-delay may have ended."""
+
+
+@dataclass(slots=True)
+class EndSession:
+    """End another's session as if it had expired, if it was opened by that pod. Level 2 (raft.md §6). Reserved."""
+
+    session_id: int
+    pod_uid: str
+    """The session's pod; "" = one without a pod."""
+    reason: str
+    principal: str
+    """Who asked."""
 
 
 @dataclass(slots=True)
@@ -161,6 +174,7 @@ Operation = (
     | CloseSession
     | KeepAlive
     | Expire
+    | EndSession
     | Acquire
     | Release
     | CancelAcquire
@@ -210,8 +224,8 @@ class Result:
     """The answer to one command.
 
     `revision`: token of a grant, session id of an open, mod revision of a write, current mod revision of
-    COMPARE_FAILED. `extra`: queue position (from 1) of QUEUED, version of a Put, 1 if Delete deleted or ForceRelease
-    released. `expired`: KeepAlive's dead sessions.
+    COMPARE_FAILED. `extra`: queue position (from 1) of QUEUED, version of a Put, 1 if Delete deleted, ForceRelease
+    released or EndSession ended. `expired`: KeepAlive's dead sessions.
     """
 
     status: ResultStatus

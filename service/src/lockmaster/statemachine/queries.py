@@ -9,6 +9,7 @@ from typing import Final
 from lockmaster.errors import Compacted
 from lockmaster.statemachine.commands import ConfigChanged, KeyValue
 from lockmaster.statemachine.config import version_at
+from lockmaster.statemachine.identity import identity_of
 from lockmaster.statemachine.locks import queue_position
 from lockmaster.statemachine.records import (
     CHANGES,
@@ -34,6 +35,8 @@ QUEUE_COUNT_MAX: Final = 1_000
 INDEX_MAX: Final = 2**63 - 1
 CHANGES_LOOKED_MAX: Final = 4_000
 """Most changes that one call of `changes` looks at, wanted or not: a few milliseconds."""
+SESSIONS_LOOKED_MAX: Final = 4_000
+"""Most sessions that one call of `list_sessions` looks at, wanted or not: a few milliseconds."""
 SCAN_COUNT_MAX: Final = 100_000
 """Records that one question looks at, at most; its page then ends early with `more`."""
 
@@ -325,16 +328,25 @@ class Queries:
             session.lock_delay_ns,
         )
 
-    def list_sessions(self, after: int = 0, limit: int = 100) -> tuple[list[SessionInfo], bool]:
-        """Live sessions with ids above `after`, and whether more follow."""
+    def list_sessions(
+        self, after: int = 0, limit: int = 100, *, pod_bound: bool = False
+    ) -> tuple[list[SessionInfo], int]:
+        """Live sessions with ids above `after`, and after which id to go on; 0: no more follow.
+
+        `pod_bound`: only those of pods. At most SESSIONS_LOOKED_MAX are looked at, so a page may be short.
+        """
         found: list[SessionInfo] = []
+        looked, last = 0, after
         for session_id, session in self.view.scan(SESSIONS, U64.pack(after + 1), None):
-            if len(found) >= limit:
-                return found, True
+            if len(found) >= limit or looked >= SESSIONS_LOOKED_MAX:
+                return found, last
+            looked, last = looked + 1, session_id
+            if pod_bound and not identity_of(session.principal).pod_uid:
+                continue
             info = self._session_info(session_id, session)
             if info is not None:
                 found.append(info)
-        return found, False
+        return found, 0
 
     def session_locks(self, session_id: int) -> SessionLocks:
         """What a session holds and waits for, by acquire seq."""

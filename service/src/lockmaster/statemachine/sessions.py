@@ -15,6 +15,7 @@ from lockmaster.statemachine.commands import (
     CommandKind,
     Dedup,
     EndCause,
+    EndSession,
     Expire,
     KeepAlive,
     OpenSession,
@@ -23,6 +24,7 @@ from lockmaster.statemachine.commands import (
     SessionEnded,
 )
 from lockmaster.statemachine.config import delete_owned
+from lockmaster.statemachine.identity import identity_of
 from lockmaster.statemachine.limits import NONCE_BYTES, fits
 from lockmaster.statemachine.locks import end_wait, lose, set_free, settle, unlink
 from lockmaster.statemachine.records import (
@@ -133,6 +135,30 @@ def execute_expire(context: Context, operation: Expire, dedup: Dedup | None) -> 
     return Result(ResultStatus.OK, extra=ended)
 
 
+def execute_end(context: Context, operation: EndSession, dedup: Dedup | None) -> Result:
+    """End a session whose pod is no more; the lock-delay applies. COMPARE_FAILED where it is another pod's.
+
+    `extra` 1 if it ended now, 0 if it was over already.
+    """
+    limits = context.limits
+    if (
+        not operation.reason
+        or not fits(operation.reason, limits.reason_bytes_max)
+        or not fits(operation.principal, limits.principal_bytes_max)
+    ):
+        return Result(ResultStatus.INVALID)
+    session = context.view.get(SESSIONS, operation.session_id)
+    if session is None:
+        return Result(ResultStatus.OK)
+    if identity_of(session.principal).pod_uid != operation.pod_uid:
+        return Result(ResultStatus.COMPARE_FAILED)
+    context.revision += 1
+    touched: dict[str, None] = {}
+    end_session(context, operation.session_id, EndCause.EXPIRED, touched, operation.reason)
+    settle_all(context, touched)
+    return Result(ResultStatus.OK, extra=1)
+
+
 def settle_all(context: Context, names: dict[str, None]) -> None:
     """Grant or clear each lock, in name order."""
     for name in sorted(names):
@@ -141,7 +167,7 @@ def settle_all(context: Context, names: dict[str, None]) -> None:
             settle(context, name, lock)
 
 
-def end_session(context: Context, session_id: int, cause: EndCause, touched: dict[str, None]) -> None:
+def end_session(context: Context, session_id: int, cause: EndCause, touched: dict[str, None], reason: str = "") -> None:
     """Remove a session and all it owns; `touched` gets the locks that the caller must settle afterwards."""
     view = context.view
     session = view.get(SESSIONS, session_id)
@@ -157,7 +183,7 @@ def end_session(context: Context, session_id: int, cause: EndCause, touched: dic
             if waiter is not None:
                 unlink(context, claim.name, lock, claim.ticket, waiter)
         elif cause is EndCause.EXPIRED:
-            lose(context, claim.name, lock, cause, "", delay)
+            lose(context, claim.name, lock, cause, reason, delay)
         else:
             set_free(lock)
         view.put(LOCKS, claim.name, lock)
@@ -222,9 +248,21 @@ def _decode_expire(reader: Reader) -> Expire:
     return Expire(ids, waiters, names)
 
 
+def _encode_end(operation: EndSession) -> bytes:
+    texts = pack_text(operation.pod_uid) + pack_text(operation.reason) + pack_text(operation.principal)
+    return U64.pack(operation.session_id) + texts
+
+
+def _decode_end(reader: Reader) -> EndSession:
+    session_id = reader.u64()
+    pod_uid, reason = reader.text(), reader.text()
+    return EndSession(session_id, pod_uid, reason, reader.text())
+
+
 COMMANDS: Final = (
     Kind(CommandKind.OPEN_SESSION, OpenSession, _encode_open, _decode_open, execute_open, deduplicated=False),
     Kind(CommandKind.CLOSE_SESSION, CloseSession, _encode_close, _decode_close, execute_close),
     Kind(CommandKind.KEEP_ALIVE, KeepAlive, _encode_keep_alive, _decode_keep_alive, execute_keep_alive, False),
     Kind(CommandKind.EXPIRE, Expire, _encode_expire, _decode_expire, execute_expire, deduplicated=False),
+    Kind(CommandKind.END_SESSION, EndSession, _encode_end, _decode_end, execute_end, deduplicated=False),
 )

@@ -32,7 +32,7 @@ from lockmaster_raft.ready import Base
 from lockmaster.archive import ArchiveDamaged, Head, NotAnArchive, Progress, read_chunks
 from lockmaster.statemachine.apply import StateMachine
 from lockmaster.statemachine.codec import decode_batch
-from lockmaster.statemachine.refounding import Refounding, revision_floor
+from lockmaster.statemachine.refounding import REVISION_SHIFT, Refounding, revision_floor
 from lockmaster.storage.directory import BALLAST_BYTES, UNFINISHED_NAME, DataDirectory, Disk
 from lockmaster.storage.errors import StorageFailed, WrongFormat
 from lockmaster.storage.files import Files, RealFiles
@@ -117,13 +117,15 @@ def found(
     founder: Founder,
     *,
     unix_seconds: int,
+    cluster_id: bytes = b"",
     segment_bytes: int = SEGMENT_BYTES,
     ballast_bytes: int = BALLAST_BYTES,
     disk: Disk | None = None,
 ) -> Founded:
     """Make `path` the first member of a new cluster that begins with the source's state.
 
-    `unix_seconds` is the wall clock: it decides where the revision starts (service.md §1). Raises NotBlank, NoRoom,
+    `unix_seconds` is the wall clock: it decides where the revision starts (service.md §1). `cluster_id`: 16 bytes, of
+    whoever must know it before; empty: drawn. Raises NotBlank, NoRoom,
     DirectoryBusy, WrongFormat, CorruptLog and ArchiveDamaged (the source), StorageFailed; the target is as blank then
     as it was before.
     """
@@ -139,7 +141,7 @@ def found(
         path, create=True, founding=True, segment_bytes=segment_bytes, ballast_bytes=ballast_bytes, disk=disk
     )
     try:
-        founded = _found(directory, source, founder, unix_seconds)
+        founded = _found(directory, source, founder, unix_seconds, cluster_id or secrets.token_bytes(16))
     except FAILURES:
         with contextlib.suppress(StorageFailed):
             directory.close()
@@ -162,18 +164,31 @@ def archive_source(head: Head, path: Path, progress: Progress | None) -> Source:
     return Source(stream, str(path), head.bytes_total, base.levels)
 
 
-def refuse_unless_blank(files: Files, path: str) -> None:
-    """Raises NotBlank for a directory that has an identity. Looks, and touches nothing."""
+def member_of(files: Files, path: str) -> tuple[bytes, int] | None:
+    """(cluster id, member id) of a directory; None: it is blank or not there. Looks, and touches nothing."""
     guard = f"{path}/{GUARD_NAME}"
     if not files.exists(guard):
-        return
+        return None
     for slot in (0, 1):
         known = decode_slot(files.read(guard, slot * SLOT_DISTANCE, SLOT_SIZE))
         if known is not None and known[1].cluster_id is not None:
-            raise NotBlank(
-                f"{path}: is not blank: it is member {known[1].member_id} of cluster {known[1].cluster_id.hex()}; "
-                "a cluster is founded only in a directory that is blank or not there yet"
-            )
+            return known[1].cluster_id, known[1].member_id
+    return None
+
+
+def second_above(revision: int) -> int:
+    """The first second since 1970 at which a cluster that begins hands out none but higher revisions by its clock."""
+    return -(-revision >> REVISION_SHIFT)
+
+
+def refuse_unless_blank(files: Files, path: str) -> None:
+    """Raises NotBlank for a directory that has an identity. Looks, and touches nothing."""
+    known = member_of(files, path)
+    if known is not None:
+        raise NotBlank(
+            f"{path}: is not blank: it is member {known[1]} of cluster {known[0].hex()}; "
+            "a cluster is founded only in a directory that is blank or not there yet"
+        )
 
 
 def _refuse_without_room(path: str, bytes_total: int) -> None:
@@ -204,7 +219,7 @@ def _remove(files: Files, path: str) -> None:
         files.unlink(path)
 
 
-def _found(directory: DataDirectory, source: Source, founder: Founder, unix_seconds: int) -> Founded:
+def _found(directory: DataDirectory, source: Source, founder: Founder, unix_seconds: int, cluster_id: bytes) -> Founded:
     name = directory.next_state_name()
     side = f"{directory.path}/{name}"
     configuration = _configuration(founder, directory.identity.incarnation)
@@ -225,7 +240,6 @@ def _found(directory: DataDirectory, source: Source, founder: Founder, unix_seco
         database.close()
     directory.files.sync_dir(side)
     directory.files.sync_dir(directory.path)
-    cluster_id = secrets.token_bytes(16)
     directory.found(name, cluster_id=cluster_id, member_id=NodeId(1), configuration=configuration, levels=base.levels)
     return Founded(
         cluster_id,

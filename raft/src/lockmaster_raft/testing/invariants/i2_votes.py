@@ -1,4 +1,4 @@
-"""I2, I3: a vote goes to a log at least as new, by whoever votes; a full replica wants a witness's to be newer."""
+"""I2: a vote goes to a log at least as new, by whoever votes; (term, index), never the index alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Votes(Invariant):
     """Remembers what each candidate said of its log."""
 
-    rule = "I2 I3 votes"
+    rule = "I2 votes"
     messages = (RequestVote, RequestVoteReply)
 
     def __init__(self, checker: Checker) -> None:
@@ -25,18 +25,12 @@ class Votes(Invariant):
         self._asked: dict[tuple[int, int], tuple[int, int]] = {}
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
-        """Compare (term, index), never the index alone."""
+        """Each request, and the votes that are given for it."""
         message = send.message
         if isinstance(message, RequestVote):
             self._asked[(message.header.sender, message.header.term)] = (message.last_term, message.last_index)
-            own = node.own_member
-            if message.transfer and own is not None and not own.is_full:
-                self.fail(f"witness {host.number} campaigns on a transfer")
         elif isinstance(message, RequestVoteReply) and message.granted:
             asked = self._asked.get((send.to, message.header.term))
             mine = (message.last_term, message.last_index)
             if asked is None or asked < mine:
                 self.fail(f"host {host.number} with {mine} votes for member {send.to} with {asked}")
-            me, it = node.own_member, node.configuration.member(send.to)
-            if me is not None and me.is_full and it is not None and not it.is_full and asked == mine:
-                self.fail(f"full host {host.number} votes for witness {send.to}, equal at {mine}")

@@ -1,4 +1,4 @@
-"""I6, I7: for every full voter x and witness w, w's log starts at most one beyond what x holds durably.
+"""I6: for every full voter x and witness w, w's log starts at most one beyond what x holds durably.
 
 Looked at whenever one of the two sides may have changed for the worse: a witness moves its log's start, or a CONFIG is
 appended. What x holds is read from its disk: its state, and its log as far as that is the committed one.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lockmaster_raft.entry import CONFIG
-from lockmaster_raft.messages import AppendEntriesReply, RequestVoteReply
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from lockmaster_raft.events import Event
     from lockmaster_raft.membership import Configuration, Member
     from lockmaster_raft.node import Node
-    from lockmaster_raft.ready import Ready, Send
+    from lockmaster_raft.ready import Ready
     from lockmaster_raft.testing.host import Host
 
 
@@ -25,7 +24,6 @@ class WitnessCoverage(Invariant):
     """{x, w} can rebuild everything."""
 
     rule = "I6 coverage"
-    messages = (AppendEntriesReply, RequestVoteReply)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """A witness's BASE, or a leader's CONFIG."""
@@ -76,12 +74,3 @@ class WitnessCoverage(Invariant):
         number = int.from_bytes(member.incarnation, "big")
         hosts = self.checker.cluster.hosts
         return hosts[number - 1] if 0 < number <= len(hosts) else None
-
-    def transmitting(self, host: Host, node: Node, send: Send) -> None:
-        """I7: a blank witness neither acks nor votes."""
-        message = send.message
-        if host.state is not None or node.log_first != 1:
-            return
-        said = isinstance(message, AppendEntriesReply) and message.success
-        if said or (isinstance(message, RequestVoteReply) and message.granted):
-            self.fail(f"blank witness {host.number} sends {type(message).__name__}")

@@ -1,0 +1,201 @@
+"""What to do about one LockRestore: `plan_restore(restore, seen, now)`, pure and total.
+
+    Pending → Restoring → Joining → Done        a Job founds the cluster on the volume of ordinal 0, before any pod
+          └→ Refused
+
+While a LockRestore is neither Joining, Done nor deleted, the LockCluster that it names has no pod and is not founded
+(plan/founding.py, plan/shape.py). Laws: the new cluster's id is in status before the Job is made; the Job is made only
+after the LockCluster's own status says that it waits for the restore and none of its pods is there; a cluster that has
+an id is never touched; after a Job that failed the LockCluster stays held, so that nobody gets an empty one instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from lockmaster_operator.desired.jobs import Owner, data_claim, job_name, restore_job
+from lockmaster_operator.desired.names import Cluster, Settings
+from lockmaster_operator.kinds.jobs import (
+    POLL_S,
+    CreateClaim,
+    CreateJob,
+    DeleteJob,
+    JobSeen,
+    JobState,
+    Step,
+    new_cluster_id,
+    number,
+)
+from lockmaster_operator.kinds.telling import Told, conditions, events
+from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
+from lockmaster_operator.models.timestamps import timestamp_of
+from lockmaster_operator.plan.transitions import Event
+
+RESYNC_S: Final = 300
+WAITING: Final = "WaitingForRestore"
+"""Reason of the LockCluster's condition Ready while it is held for a restore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """One LockRestore as stored."""
+
+    owner: Owner
+    generation: int
+    spec: LockRestoreSpec
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeen:
+    """The archive that the spec names, looked up. `problem`: why it can't be."""
+
+    store: ClaimStore | None = None
+    archive: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look."""
+
+    status: LockRestoreStatus = field(default_factory=LockRestoreStatus)
+    cluster: Cluster | None = None
+    """The LockCluster; None: there is none, or it is being deleted, or its spec can't be read."""
+    cluster_id: str = ""
+    """In its status."""
+    cluster_reason: str = ""
+    """Reason of its condition Ready."""
+    cluster_message: str = ""
+    cluster_ready: bool = False
+    pods: int = 0
+    """Of its members."""
+    claim_there: bool = False
+    """The volume claim of ordinal 0."""
+    other: str = ""
+    """An older LockRestore that names the same LockCluster and is not refused."""
+    source: SourceSeen = SourceSeen()
+    job: JobSeen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do. The host writes `status`, if it differs, and then takes the steps in order."""
+
+    steps: tuple[Step, ...]
+    status: LockRestoreStatus
+    events: tuple[Event, ...] = ()
+    requeue_after_s: int = RESYNC_S
+
+
+def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+    """What to do about one LockRestore, now (seconds since 1970)."""
+    if own.deleting:
+        return Plan((), seen.status)
+    match seen.status.phase:
+        case RestorePhase.DONE | RestorePhase.REFUSED:
+            left = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
+            return Plan(left, seen.status)
+        case RestorePhase.PENDING:
+            return _pending(own, seen, now)
+        case RestorePhase.RESTORING:
+            return _restoring(own, seen, now, settings)
+        case RestorePhase.JOINING:
+            return _joining(own, seen, now)
+
+
+def _pending(own: Restore, seen: Observed, now: int) -> Plan:
+    name = own.spec.cluster_ref.name
+    if seen.cluster_id:
+        why = (
+            f"LockCluster {name} has been founded (cluster {seen.cluster_id}), and a cluster with data is never "
+            "overwritten: name a LockCluster that does not exist yet, and move the clients to it"
+        )
+        return _refused(own, seen, now, "AlreadyFounded", why)
+    if seen.other:
+        why = f"LockRestore {seen.other} is older and makes LockCluster {name}: delete one of the two"
+        return _refused(own, seen, now, "Conflict", why)
+    if seen.source.problem:
+        return _wait(own, seen, now, "SourceNotFound", seen.source.problem)
+    if seen.cluster is None:
+        return _wait(own, seen, now, "WaitingForCluster", f"apply LockCluster {name}: it is made from the archive")
+    if seen.cluster_reason != WAITING or seen.pods:
+        return _wait(own, seen, now, "WaitingForCluster", f"LockCluster {name} stops what it has begun", POLL_S)
+    begun = {
+        "phase": RestorePhase.RESTORING,
+        "archive": seen.source.archive,
+        "cluster_id": new_cluster_id(own.owner.uid),
+        "started": timestamp_of(now),
+    }
+    return _told(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
+
+
+def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+    name, archive = own.spec.cluster_ref.name, seen.status.archive
+    job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "restore") else None
+    if job is not None and job.state is JobState.DONE:
+        told = _busy("Joining", f"the first member of {name} stands; its pods begin")
+        first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "old_revision")}
+        return _told(own, seen, now, (), first, told, POLL_S)
+    if job is not None and job.state is JobState.FAILED:
+        hold = f"LockCluster {name} stays empty and waits until this LockRestore is deleted"
+        return _refused(own, seen, now, "RestoreFailed", f"{archive}: {job.words or 'no word'}; {hold}")
+    if job is not None:
+        words = f": {job.words}" if job.words else ""
+        return _told(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
+    if seen.cluster is None or seen.source.store is None or seen.pods:
+        why = seen.source.problem or f"LockCluster {name} is gone, or has pods"
+        return _told(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
+    steps: list[Step] = [] if seen.claim_there else [CreateClaim(data_claim(seen.cluster, 0))]
+    jump, chosen = own.spec.revision_jump, seen.status.cluster_id
+    steps.append(CreateJob(restore_job(own.owner, seen.cluster, settings, seen.source.store, archive, chosen, jump)))
+    return _told(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
+
+
+def _joining(own: Restore, seen: Observed, now: int) -> Plan:
+    name = own.spec.cluster_ref.name
+    steps = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
+    if seen.cluster_ready and seen.cluster_id == seen.status.cluster_id:
+        told = (
+            Told("Ready", True, "Restored", f"LockCluster {name} is {seen.cluster_id}, from {seen.status.archive}"),
+            Told("Progressing", False, "Restored"),
+        )
+        return _told(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
+    return _told(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
+
+
+def _busy(reason: str, message: str) -> tuple[Told, ...]:
+    return Told("Ready", False, reason, message), Told("Progressing", True, reason, message)
+
+
+def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan:
+    return _told(own, seen, now, (), {}, _busy(reason, why), requeue)
+
+
+def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan:
+    told = (
+        Told("Ready", False, reason, why, bad_when=False),
+        Told("Progressing", False, reason),
+        Told("Stalled", True, reason, why),
+    )
+    return _told(own, seen, now, (), {"phase": RestorePhase.REFUSED, "finished": timestamp_of(now)}, told)
+
+
+def _told(
+    own: Restore,
+    seen: Observed,
+    now: int,
+    steps: tuple[Step, ...],
+    changed: Mapping[str, object],
+    told: tuple[Told, ...],
+    requeue: int = RESYNC_S,
+) -> Plan:
+    before = seen.status
+    update = {
+        **changed,
+        "observed_generation": own.generation,
+        "conditions": conditions(before.conditions, told, own.generation, now),
+    }
+    return Plan(steps, before.model_copy(update=update), events(before.conditions, told), requeue)

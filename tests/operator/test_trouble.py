@@ -1,0 +1,130 @@
+"""Foreign trouble that no other file shows: webhooks, an operator away for an hour, clocks, evictions, forced deletes.
+
+docs/testing-on-kubernetes.md lists each trouble with the test that shows it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from lockmaster_operator.desired.names import Settings
+from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.plan import Plan, plan, steps
+
+from .fake_api import FakeApi, Fault
+from .test_host import KEY, api, kube
+from .test_host import World as HostWorld
+from .test_world import ids, kinds, shape_of
+from .world import World, settled
+
+__all__ = ["api", "kube"]  # fixtures
+
+
+@pytest.fixture
+def host_world(api: FakeApi, kube: object) -> HostWorld:
+    return HostWorld(api, kube)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "PodDisruptionBudget", "LockCluster"])
+async def test_a_webhook_that_refuses_is_told_in_its_own_words_and_nothing_follows(
+    host_world: HostWorld, kind: str
+) -> None:
+    method = "PUT" if kind == "LockCluster" else "PATCH"
+    words = 'admission webhook "policy.example" denied the request: no'
+    host_world.api.faults.append(Fault(method, kind, 403, message=words, count=3))
+    for _ in range(3):
+        assert words in await failure(host_world)
+        assert host_world.members.performed == []
+    await host_world.run()
+    assert host_world.ready()
+
+
+async def failure(world: HostWorld) -> str:
+    """What the next pass that fails says."""
+    for _ in range(10):
+        try:
+            await world.passes.make(KEY)
+        except PassFailed as error:
+            return str(error)
+    return ""
+
+
+async def test_a_pod_deleted_by_force_whose_process_still_runs_is_not_given_up(host_world: HostWorld) -> None:
+    """The leader still hears the member: nothing is promoted, removed or replaced, however long the pod is away."""
+    await host_world.run()
+    before = len(host_world.members.performed)
+    del host_world.api.objects["Pod", "ns", "locks-1"]
+    for _ in range(40):
+        await host_world.passes.make(KEY)
+        host_world.now += 15
+    assert host_world.members.performed[before:] == []
+
+
+def test_an_operator_away_for_an_hour_finds_what_the_leader_has_done_and_restores_the_shape() -> None:
+    """The leader is the backstop (raft.md §4): it has promoted the witness meanwhile."""
+    found = settled()
+    witness = ids(found)[2]
+    found.stop_pod(1, 3_700)
+    found.advance(90)
+    found.carry_out(steps.PromoteMember(witness, found.epoch, "the leader's own"))
+    found.advance(3_510)
+    before = len(found.log)
+    found.run(30)
+    assert kinds(found, before) == []
+    found.run(200)
+    found.settle()
+    assert kinds(found, before) == ["DemoteMember"]
+    assert found.shape() == shape_of(2, 1)
+
+
+def test_an_operator_away_for_an_hour_does_not_count_what_it_has_not_seen() -> None:
+    """A member that it finds down is down since now: promoteAfter begins anew."""
+    found = settled()
+    found.stop_pod(1, 3_700)
+    found.advance(3_600)
+    before = len(found.log)
+    found.run(50)
+    assert kinds(found, before) == []
+    found.run(200)
+    found.settle()
+    assert found.shape() == shape_of(2, 1)
+
+
+@pytest.mark.parametrize("skew", [-86_400, -3_600, 3_600, 86_400])
+def test_an_operator_with_another_clock_breaks_no_law_and_comes_to_the_same(skew: int) -> None:
+    """Every other pass is made by an operator whose clock is wrong by so much: status goes from one to the other."""
+    found = settled()
+    turn = 0
+
+    def look() -> Plan:
+        nonlocal turn
+        turn += 1
+        return plan(found.cluster, found.observe(), found.now + skew * (turn % 2), Settings())
+
+    found.look = look  # type: ignore[method-assign]
+    before = len(found.log)
+    found.stop_pod(1, 300)
+    found.run(400)
+    assert kinds(found, before).count("PromoteMember") <= 1
+    del found.look  # the clocks agree again
+    found.run(900)
+    found.settle()
+    assert found.shape() == shape_of(2, 1)
+
+
+def test_two_drains_during_an_election_may_take_nobody() -> None:
+    """Nobody leads, so every pod is unready: an unready pod may not be evicted then (IfHealthyBudget)."""
+    found = settled()
+    found.stop_pod(0, 60)
+    found.stop_pod(1, 60)
+    found.advance(1)
+    found.do(found.look())
+    budget = found.objects[("PodDisruptionBudget", "locks")]["spec"]
+    assert budget["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
+    assert budget["maxUnavailable"] <= 1
+    found.settle()
+    assert _budget(found) == (1, "IfHealthyBudget")
+
+
+def _budget(found: World) -> tuple[int, str]:
+    spec = found.objects[("PodDisruptionBudget", "locks")]["spec"]
+    return spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]

@@ -87,7 +87,7 @@ def on_report(core: Core, p: Progress, m: SourceReport) -> bool:
 
 
 def sources_of(core: Core, p: Progress, snapshot: OwnSnapshot) -> tuple[NodeId, ...]:
-    """The members that this one may fetch the snapshot from; below level 2 the leader alone, as 0.1.0 has it (raft.md §6).
+    """The members that this one may fetch the snapshot from; below level 2 the leader, as 0.1.0 has it (raft.md §6).
 
     What was reported before the level was given back counts no more.
     """

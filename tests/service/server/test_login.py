@@ -467,5 +467,3 @@ async def test_ending_a_session_needs_the_right_pod_and_is_told_to_the_holder(pl
         again = await admin.lock("orders", timeout=5).acquire()
         assert again.fencing_token > held.fencing_token
         await again.release()
-
-

@@ -302,9 +302,12 @@ class RoleChurn:
             near = node.commit_index - view.match_index <= GAP_MAX
             seen.append(Seen(view.member_id, view.silent_ns, near, lost=view.member_id in lost))
         # A healthy voter with a replacement waiting for it counts as lost to the operator: that is what a swap is.
+        # Never the leader, which no swap takes: it would have a witness promoted and demoted again for ever.
         configuration = node.configuration
         for waiting in self._waiting(configuration):
-            same = [m for m in configuration.members if m.voter and m.role is waiting.role]
+            same = [
+                m for m in configuration.members if m.voter and m.role is waiting.role and m.member_id != lead.member_id
+            ]
             if same and not any(m.member_id in lost for m in same):
                 old = same[-1].member_id
                 seen = [replace(s, lost=True) if s.member_id == old else s for s in seen]

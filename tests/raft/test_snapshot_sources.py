@@ -8,12 +8,24 @@ from lockmaster_raft.config import SECOND
 from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, Receive, SnapshotCut, SnapshotReady
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import Levels
-from lockmaster_raft.messages import FetchPiece, FetchPieceReply, Header, InstallSnapshot, Retain, SourceReport
+from lockmaster_raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    FetchPiece,
+    FetchPieceReply,
+    Header,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Retain,
+    SourceReport,
+)
 from lockmaster_raft.ready import BeginPieces, InstallPieces, MakeSnapshot, StorePiece
 from lockmaster_raft.sources import NO_MANIFEST, manifest_of, sources_of
 
 from .rig import CLUSTER, Cluster, Rig, append, base, configuration, entries, header
 from .shapes import CALM, asked_for_nothing, join, report, shaped, until, write
+from .test_elections import elect
+from .test_log_replication import ack
 
 DIGESTS = tuple(bytes([n]) * 32 for n in range(12))
 SIX = configuration((1, 2, 3, 4, 5, 6))
@@ -284,3 +296,36 @@ def test_a_fetch_that_outlasts_that_too_falls_to_a_newer_snapshot() -> None:
     named, done = starved(10)
     assert len(named) > 1
     assert done
+
+
+def leading_with_nobody_caught_up(snapshot: int) -> tuple[Rig, InstallSnapshot]:
+    """A leader after a restart of all: 4 committed entries that it knows of, a snapshot of its own, and what it offers.
+
+    The one other voter that is there is blank.
+    """
+    rig = Rig(start=base(configuration(), index=4), log=entries(5, *[1] * 5))
+    rig.step(SnapshotReady(Index(snapshot), Term(1), configuration(), Index(1), Levels(1, 1), DIGESTS, 99))
+    elect(rig)
+    ask = next(m for m in rig.sent(AppendEntries) if m.header.receiver == 2)
+    rig.synced()
+    empty = (Index(0), Index(1), Index(1), Index(2), Index(1), Term(0), Index(0), 0)
+    rig.receive(AppendEntriesReply(header(2, 2), ask.stream_epoch, ask.request_id, False, *empty))
+    assert rig.node.commit_index == 4
+    return rig, rig.only(InstallSnapshot)
+
+
+def test_a_snapshot_beyond_the_new_leader_s_commit_index_joins_the_log() -> None:
+    """Seed 347: while the word of who had installed it was refused, nothing committed."""
+    rig, offered = leading_with_nobody_caught_up(6)
+    rig.receive(InstallSnapshotReply(header(2, 2), offered.stream_epoch, Index(6), True, 12, Index(6)))
+    assert rig.only(AppendEntries).prev_index == 6
+    for _ in range(2):  # the old entries, the new leader's own
+        rig.receive(ack(2, 2, rig.only(AppendEntries)))
+    assert rig.node.commit_index == rig.node.last_index
+
+
+def test_an_installed_snapshot_that_the_leader_has_not_is_not_believed() -> None:
+    rig, offered = leading_with_nobody_caught_up(6)
+    rig.receive(InstallSnapshotReply(header(2, 2), offered.stream_epoch, Index(7), True, 12, Index(7)))
+    assert rig.node.refusals["snapshot reply beyond the commit index"] == 1
+    assert rig.sent(AppendEntries) == []

@@ -205,12 +205,17 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
 
 
 def on_install_reply(core: Core, m: InstallSnapshotReply) -> None:
-    """A member fetches a snapshot, or has it: then the log joins at its index."""
+    """A member fetches a snapshot, or has it: then the log joins at its index.
+
+    Committed is what this leader knows to be, and what its own snapshot holds: it may have been made by an earlier run
+    of this process, beyond the commit index that this one has come to.
+    """
     p = core.progress.get(m.header.sender)
     if p is None or m.stream_epoch != p.epoch or p.state is not CATCHUP:
         core.refuse("snapshot reply of another stream")
         return
-    if m.last_index > core.commit_index:
+    own = core.snapshot.last_index if core.snapshot is not None else 0
+    if m.last_index > max(core.commit_index, own):
         core.refuse("snapshot reply beyond the commit index")
         return
     if not m.installed:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -319,3 +322,48 @@ def test_nothing_scans_rocksdb_by_items_keys_or_values() -> None:
         attributes = [c.attr for c in calls if isinstance(c, ast.Attribute)]
         assert not {"items", "keys", "values", "entities", "columns"} & set(attributes)
         assert {"iter", "status"} <= set(attributes)
+
+
+CACHE_BYTES = 1 << 20
+
+
+def _held(store: StateStore, work: Callable[[], None]) -> int:
+    """Bytes that Python holds more than before once everything is stored."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        while store.store(store.applied):
+            pass
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def _write_large(store: StateStore, numbers: range) -> None:
+    for number in numbers:
+        store.put(BLOBS, b"%06d" % number, os.urandom(32 << 10))
+        store.sealed(Index(number + 1), TERM)
+        while store.store(store.applied):
+            pass
+
+
+def test_large_values_that_are_stored_do_not_fill_the_memory(tmp_path: Path) -> None:
+    store = StateStore(Database(str(tmp_path / "s")), cache_weight_max=CACHE_BYTES)
+    assert _held(store, lambda: _write_large(store, range(128))) < 2 * CACHE_BYTES  # 4 MiB were written
+    store.close()
+
+
+def test_records_that_are_read_again_and_again_do_not_fill_the_memory(tmp_path: Path) -> None:
+    store = StateStore(Database(str(tmp_path / "s")), cache_weight_max=CACHE_BYTES)
+    _write_large(store, range(128))
+
+    def read_while_others_are_written() -> None:
+        for more in range(128, 160):
+            for number in range(128):
+                store.get(BLOBS, b"%06d" % number)
+            _write_large(store, range(more, more + 1))
+
+    assert _held(store, read_while_others_are_written) < 2 * CACHE_BYTES
+    store.close()

@@ -19,6 +19,13 @@ def _one(name: str, file: str, find: str, replace: str, directed: str) -> Mutant
 
 FETCH_MUTANTS: Final = (
     _one(
+        "snapshot_beyond_the_new_leader_s_commit_index_is_refused",
+        "leader.py",
+        "    if m.last_index > max(core.commit_index, own):\n",
+        "    if m.last_index > core.commit_index:\n",
+        SOURCES,
+    ),
+    _one(
         "source_serves_beyond_its_commit",
         "ranges.py",
         "    stop = min(m.last_index, core.commit_index) + 1\n",

@@ -8,7 +8,8 @@ last index durable. A stored record that nothing changed since becomes a clean o
 Laws.
 1. A generation holds whole entries and is one batch: records, applied index, term and hash are never apart.
 2. No batch holds the effect of an entry above the durable index given to `store`.
-3. Dirty records are never evicted; clean ones are bounded by `cache_weight_max`.
+3. Dirty records are never evicted; clean ones are bounded by `cache_weight_max`: what a hit in the old age brings back
+   counts again, and a value as many bytes as it has.
 4. hash == sum modulo 2**64 of record_hash(key, value) over all records, as of `applied` rounded down to the last closed
    generation; keys under LOCAL_PREFIX and the representation of large values don't count.
 5. A large value's parts lie in RocksDB before the batch that makes them reachable, under (key, generation's index).
@@ -59,7 +60,8 @@ PARTS_PER_STORE: Final = 4
 RECORD_WEIGHT: Final = 64
 """Estimated bytes of a batch that a record which was not encoded yet takes."""
 CACHED_WEIGHT: Final = 192
-"""Estimated bytes of a record in the read cache."""
+"""Estimated bytes of a record in the read cache, if its encoded value has at most LIGHT_BYTES_MAX; else that more."""
+LIGHT_BYTES_MAX: Final = 256
 CACHE_WEIGHT_MAX: Final = 64 << 20
 HASH_MASK: Final = (1 << 64) - 1
 
@@ -69,7 +71,7 @@ _MISSING: Final[Any] = object()
 class _TableState:
     """One table's records in memory."""
 
-    __slots__ = ("added", "clean", "dirty", "hashes", "old", "open", "order", "pending", "table")
+    __slots__ = ("added", "clean", "dirty", "hashes", "heavy", "old", "open", "order", "pending", "table")
 
     def __init__(self, table: Table[Any, Any]) -> None:
         self.table = table
@@ -84,9 +86,18 @@ class _TableState:
         self.clean: dict[Any, Any] = {}
         self.old: dict[Any, Any] = {}
         """Two ages of clean records: a hit in the old one moves to the young one; the old one is dropped whole."""
+        self.heavy: dict[Any, int] = {}
+        """Bytes of the values above LIGHT_BYTES_MAX among them, and among those that are to be stored."""
         self.order: list[tuple[bytes, Any]] = []
         self.added: dict[Any, None] = {}
         """Dirty keys in order of their bytes, brought up to date by `ordered`; those that came since."""
+
+    def weigh(self, key: Any, size: int) -> None:
+        """Note how large the record's encoded value is."""
+        if size > LIGHT_BYTES_MAX:
+            self.heavy[key] = size
+        else:
+            self.heavy.pop(key, None)
 
     def ordered(self) -> list[tuple[bytes, Any]]:
         """Dirty keys in order. Only a scan pays for it, not every write."""
@@ -346,18 +357,17 @@ class StateStore:
                 state.hashes[key] = 0
             else:
                 value = table.decode_value(raw)
-            self._keep(state, key, value, 64 if raw is None else 64 + len(raw))
-        else:
-            state.clean[key] = value
+            state.weigh(key, 0 if raw is None else len(raw))
+        self._keep(state, key, value)
         return value
 
     def _load(self, full_key: bytes) -> bytes | None:
         stored = self._db.get(full_key)
         return None if stored is None else resolve(self._db.get, full_key, stored)
 
-    def _keep(self, state: _TableState, key: Any, value: Any, weight: int) -> None:
+    def _keep(self, state: _TableState, key: Any, value: Any) -> None:
         state.clean[key] = value
-        self._cache_weight += weight
+        self._cache_weight += CACHED_WEIGHT + state.heavy.get(key, 0)
         if self._cache_weight > self._cache_weight_max // 2:
             self._age()
 
@@ -367,6 +377,7 @@ class StateStore:
         for state in self._tables.values():
             state.old, state.clean = state.clean, {}
             state.hashes = {k: h for k, h in state.hashes.items() if k in state.dirty or k in state.old}
+            state.heavy = {k: size for k, size in state.heavy.items() if k in state.dirty or k in state.old}
 
     def _close_generation(self) -> None:
         """Encode the open generation and queue it. Bounded by GENERATION_KEYS_MAX and one entry's changes."""
@@ -406,6 +417,7 @@ class StateStore:
                 raw = table.encode_value(value) if encoded is None else encoded
                 hashes[key] = after = record_hash(full_key, raw)
                 state.pending[key] = number
+                state.weigh(key, len(raw))
                 self._close_value(generation, full_key, raw)
             total += after - before
         state.open = {}
@@ -454,7 +466,7 @@ class StateStore:
                 continue
             del state.pending[key]
             if key not in state.open:
-                self._keep(state, key, state.dirty.pop(key), CACHED_WEIGHT)
+                self._keep(state, key, state.dirty.pop(key))
                 state.added.pop(key, None)
             else:  # law 6: what was clean before this batch is not what RocksDB holds now
                 state.clean.pop(key, None)

@@ -56,7 +56,9 @@ APPLY_ENTRIES_MAX: Final = 512
 """Most entries of one Ready.apply."""
 APPLY_BYTES_MAX: Final = 4 << 20
 APPLY_OUTSTANDING_MAX: Final = 4096
-"""Most entries handed out and not yet reported by Applied."""
+APPLY_OUTSTANDING_BYTES_MAX: Final = 64 << 20
+APPLY_OUTSTANDING_MIN: Final = 16
+"""Most entries handed out and not yet reported by Applied, and most bytes of them, unless they are few."""
 NEVER: Final = INDEX_MAX
 """A deadline that never passes."""
 
@@ -519,8 +521,7 @@ class Core:
             # A witness applies CONFIG, GATE and NOOP only, and those take effect by the log itself.
             self.emitted = self.applied = self.commit_index
             return ()
-        room = APPLY_OUTSTANDING_MAX - (self.emitted - self.applied)
-        count = min(self.commit_index - self.emitted, APPLY_ENTRIES_MAX, room)
+        count = min(self.commit_index - self.emitted, APPLY_ENTRIES_MAX, self._apply_room())
         if self.emitted < self.cut_at:
             count = min(count, self.cut_at - self.emitted)
         if count <= 0 or (self.fetch is not None and self.fetch.installing):
@@ -531,12 +532,12 @@ class Core:
         self.emitted_time = entries[-1].leader_time
         return entries
 
-    def _may_apply_more(self) -> bool:
-        return (
-            self.emitted < self.commit_index
-            and self.emitted - self.applied < APPLY_OUTSTANDING_MAX
-            and not (self.fetch is not None and self.fetch.installing)
-        )
+    def _apply_room(self) -> int:
+        """How many entries more may be handed out."""
+        out, above = self.emitted - self.applied, self.log.bytes_above
+        if out >= APPLY_OUTSTANDING_MIN and above(self.applied) - above(self.emitted) >= APPLY_OUTSTANDING_BYTES_MAX:
+            return 0
+        return APPLY_OUTSTANDING_MAX - out
 
     def _take_persist(self) -> Persist:
         self.persist_seq += 1
@@ -558,7 +559,7 @@ class Core:
     def finish(self, next_deadline: int) -> Ready:
         """The complete Ready of this step."""
         apply = self._take_apply() if self.emitted < self.commit_index else ()
-        if apply and self._may_apply_more():
+        if apply and self.emitted < self.commit_index and self._apply_room() > 0:
             next_deadline = self.now
         role_changed = None
         told = self._told

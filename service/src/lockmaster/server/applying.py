@@ -31,6 +31,9 @@ Listener = Callable[[Sequence[Event], int], None]
 LOG: Final = logging.getLogger("lockmaster.server")
 APPLY_SLICE_NS: Final = 5_000_000
 """Longest time of the loop that one run of applying takes (plus the one entry that passes it)."""
+OVERLAY_BYTES_MAX: Final = 16 << 20
+"""Estimated bytes of changes that are not stored at which applying waits until half of them are (service.md §5): a
+member that stores more slowly than others write would hold in memory whatever it is behind by."""
 
 
 class Applier:
@@ -53,6 +56,8 @@ class Applier:
         """A snapshot is being switched in: nothing is applied or stored meanwhile."""
         self.hold_at = 0
         """> 0: applying waits once it stands there, until this is 0 again (a snapshot is cut at that index)."""
+        self.behind = False
+        """Applying waits for storing."""
         self.serving = True
         """Clients are served from this state: what happens in it is told to them."""
         self._directory = directory
@@ -70,13 +75,20 @@ class Applier:
         """Committed entries that wait to be applied."""
         return len(self._queue)
 
+    def stored(self) -> bool:
+        """Something was stored: True if applying waited for that and may go on."""
+        if not self.behind or self._directory.state.overlay_bytes > OVERLAY_BYTES_MAX // 2:
+            return False
+        self.behind = False
+        return True
+
     def extend(self, entries: Sequence[Entry]) -> None:
         """Queue committed entries, in order."""
         self._queue.extend(entries)
 
     def run(self, keeper: StateKeeper) -> bool:
-        """Apply for at most one slice; True if more waits."""
-        if self.installing:
+        """Apply for at most one slice; True if more waits. The keeper calls again where that waits for storing."""
+        if self.installing or self.behind:
             return False
         queue = self._queue
         stop = time.perf_counter_ns() + APPLY_SLICE_NS
@@ -84,6 +96,10 @@ class Applier:
             if self.hold_at and self.applied >= self.hold_at:
                 return False
             self._apply(queue.popleft(), keeper)
+            if self._directory.state.overlay_bytes >= OVERLAY_BYTES_MAX:
+                self.behind = True
+                keeper.soon()
+                return False
             if queue and time.perf_counter_ns() > stop:
                 return True
         return False
@@ -141,6 +157,7 @@ class Applier:
     def dropped(self) -> None:
         """This member has no state any more: nothing that was handed out is applied."""
         self.machine = None
+        self.behind = False
         self.hold_at = 0
         self._queue.clear()
         for index in list(self.own):
@@ -149,6 +166,7 @@ class Applier:
     def installed(self, machine: StateMachine) -> None:
         """A snapshot's state was switched in; the core hands out again what follows its index."""
         self.machine = machine
+        self.behind = False
         self.hold_at = 0
         self._queue.clear()
         for index in [i for i in self.own if i <= machine.applied]:

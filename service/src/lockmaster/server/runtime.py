@@ -443,7 +443,7 @@ class Engine(Peering):
             self._fail(error)
 
     def state_moved(self) -> None:
-        """For the engine's own parts: a snapshot was installed; reads that waited for its index go now."""
+        """For the engine's own parts: a snapshot was installed, or there is room again: apply what waits, and reads go."""
         self._apply_guarded()
 
     # ------------------------------------------------------------------ time and duties

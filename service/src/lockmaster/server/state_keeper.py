@@ -67,6 +67,8 @@ class StateKeeper:
             stop = time.perf_counter_ns() + STORE_SLICE_NS
             while more and time.perf_counter_ns() < stop:
                 more = state.store(directory.journal.durable_index)
+            if self._applier.stored():
+                self._loop.call_soon(self._engine.state_moved)
             if self._flushing is None and self.schedule.due(time.monotonic()):
                 self._flushing = self._loop.create_task(self._flush(), name="flush")
         except Exception as error:

@@ -8,7 +8,7 @@ from lockmaster_raft.testing.cover import shortest
 from lockmaster_raft.testing.invariants.rare_events import RARE, too_rare
 from lockmaster_raft.testing.runner import Totals, run_seeds
 
-SEEDS = (7000, 7003, 7006, 7008, 7027, 7049, 7059, 7079)
+SEEDS = (7000, 7008, 7023, 7059, 7063, 7068, 7079)
 """Made by `python -m lockmaster_raft.testing.cover`; to be made anew when a change moves the runs."""
 
 

@@ -102,7 +102,6 @@ def sources_of(core: Core, p: Progress, snapshot: OwnSnapshot) -> tuple[NodeId, 
         and q.manifest == snapshot.manifest
         and q.reachable
         and q.is_live(core.now, core.config.election_timeout_ns)
-        and promised(core, q)
     )[:SOURCES_MAX]
     return tuple(others) if len(others) >= OTHERS_MIN else (core.node_id, *others)
 

@@ -338,3 +338,15 @@ def test_the_ballast_can_be_removed_once(tmp_path: Path) -> None:
     assert directory.remove_ballast()
     assert not directory.remove_ballast()
     directory.close()
+
+
+def test_a_witness_s_directory_is_small(tmp_path: Path) -> None:
+    """Two segments lie ready, beside the ballast: together a third of a full member's at most."""
+    sizes = []
+    for witness in (True, False):
+        directory = DataDirectory.open(tmp_path / str(witness), create=True, witness=witness)
+        directory.close()
+        directory = DataDirectory.open(tmp_path / str(witness), create=False)
+        directory.close()
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / str(witness)).rglob("*") if path.is_file()))
+    assert 3 * sizes[0] <= sizes[1]

@@ -238,8 +238,8 @@ FETCH_MUTANTS: Final = (
     _one(
         "source_that_may_have_been_rolled_back_is_named",
         "sources.py",
-        "        and promised(core, q)\n    )[:SOURCES_MAX]",
-        "    )[:SOURCES_MAX]",
+        "        and promised(core, q)\n        and q.snapshot_index",
+        "        and q.snapshot_index",
         SOURCES,
     ),
 )

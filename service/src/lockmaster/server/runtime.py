@@ -443,7 +443,7 @@ class Engine(Peering):
             self._fail(error)
 
     def state_moved(self) -> None:
-        """For the engine's own parts: a snapshot was installed, or there is room again: apply what waits, and reads go."""
+        """For the engine's own parts: a snapshot was installed, or room was made: what waits is applied, reads go."""
         self._apply_guarded()
 
     # ------------------------------------------------------------------ time and duties

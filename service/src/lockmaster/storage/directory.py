@@ -27,7 +27,7 @@ from lockmaster.storage.errors import Amnesia, CorruptLog, StorageFailed, WrongF
 from lockmaster.storage.files import Files, RealFiles, failed, replace_file
 from lockmaster.storage.format import FORMAT_NAME, check_format, check_level, write_format
 from lockmaster.storage.guard import GUARD_NAME, GuardFile
-from lockmaster.storage.journal import SEGMENT_BYTES, Journal, Write
+from lockmaster.storage.journal import SEGMENT_BYTES, WITNESS_SEGMENT_BYTES, Journal, Write
 from lockmaster.storage.rocks import Database, StateDatabase
 from lockmaster.storage.segment import segment_name, segment_numbers
 from lockmaster.storage.side import (
@@ -49,6 +49,7 @@ UNFINISHED_NAME: Final = "UNFINISHED"
 """There from the first byte of a restore or recovery until the cluster is founded: `found`."""
 BALLAST_NAME: Final = "ballast"
 BALLAST_BYTES: Final = 64 << 20
+WITNESS_BALLAST_BYTES: Final = 16 << 20
 FREE_BYTES_MIN: Final = 512 << 20
 FREE_SHARE_MIN: Final = 0.10
 
@@ -110,8 +111,8 @@ class DataDirectory:
         *,
         create: bool,
         witness: bool = False,
-        segment_bytes: int = SEGMENT_BYTES,
-        ballast_bytes: int = BALLAST_BYTES,
+        segment_bytes: int = 0,
+        ballast_bytes: int = -1,
         level_max: int = LEVEL_MAX,
         founding: bool = False,
         disk: Disk | None = None,
@@ -121,9 +122,12 @@ class DataDirectory:
         A blank one is made for the role that it shall join with: without a state for a `witness`. One that belongs to
         a cluster is what the cluster made of it.
 
+        Without a state (a witness's) segments and ballast are small: WITNESS_SEGMENT_BYTES, WITNESS_BALLAST_BYTES. Two
+        segments lie ready at any time and it keeps little log. Who is promoted has such segments until the next boot.
+
         `level_max` is the highest level that this binary knows, `disk` what it all lies on; only tests pass others
-        than the build's and the machine's. `founding` marks a blank directory UNFINISHED until `found` has returned;
-        one so marked is opened for nothing else.
+        than the build's and the machine's, and other sizes. `founding` marks a blank directory UNFINISHED until `found`
+        has returned; one so marked is opened for nothing else.
 
         Raises one-line errors: WrongFormat, CorruptLog, Amnesia, DirectoryBusy, StorageFailed. Nothing is repaired by
         guessing; a boot that finds the state ahead of the log (a snapshot was just installed) writes its BASE again.
@@ -139,6 +143,8 @@ class DataDirectory:
         try:
             if founding:
                 replace_file(files, root, UNFINISHED_NAME, b"a restore or recovery has not ended: run it again\n")
+            if ballast_bytes < 0:
+                ballast_bytes = WITNESS_BALLAST_BYTES if witness else BALLAST_BYTES
             _create_if_blank(files, root, create, ballast_bytes, NO_STATE if witness else _FIRST_STATE)
             needed = check_format(files, root, level_max)
             guard = GuardFile.open(files, root)
@@ -151,6 +157,8 @@ class DataDirectory:
                 _forget_aborted_genesis(files, root, guard)
                 if witness is not (state_name(files, root) == NO_STATE):
                     write_state_name(files, root, NO_STATE if witness else _FIRST_STATE)
+            if not segment_bytes:
+                segment_bytes = WITNESS_SEGMENT_BYTES if state_name(files, root) == NO_STATE else SEGMENT_BYTES
             journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=disk.threads)
             if journal.last_term > guard.state.hard_state.term:
                 term = guard.state.hard_state.term

@@ -45,6 +45,7 @@ from lockmaster.storage.log_index import LogIndex
 from lockmaster.storage.segment import derive_segment_id, encode_opening, records_at, segment_name
 
 SEGMENT_BYTES: Final = 32 << 20
+WITNESS_SEGMENT_BYTES: Final = 8 << 20
 """Size of a segment file; a larger frame gets a larger one."""
 
 

@@ -346,7 +346,7 @@ def test_a_witness_s_directory_is_small(tmp_path: Path) -> None:
     for witness in (True, False):
         directory = DataDirectory.open(tmp_path / str(witness), create=True, witness=witness)
         directory.close()
-        directory = DataDirectory.open(tmp_path / str(witness), create=False)
+        directory = DataDirectory.open(tmp_path / str(witness), create=False, witness=witness)
         directory.close()
         sizes.append(sum(path.stat().st_size for path in (tmp_path / str(witness)).rglob("*") if path.is_file()))
     assert 3 * sizes[0] <= sizes[1]

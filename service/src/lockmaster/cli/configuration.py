@@ -17,6 +17,7 @@ from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.consistency import consistency_option
 from lockmaster.cli.exit_codes import NOT_FOUND, OK, USAGE
 from lockmaster.cli.locks import with_client
+from lockmaster.cli.numbers import POSITION, TERM
 from lockmaster.cli.output import complain, output_option, print_json, print_json_line, print_rows, stdout, text_of
 from lockmaster.cli.refusals import Refused
 from lockmaster.client.consistency import Consistency
@@ -56,7 +57,7 @@ def no_key(namespace: str, key: str) -> str:
 @click.argument("namespace")
 @click.argument("key", required=False)
 @click.option("--prefix", is_flag=True, help="All keys that start with KEY; without KEY, the whole namespace.")
-@click.option("--at", "at_revision", type=click.IntRange(0), default=0, help="The value as it was at this revision.")
+@click.option("--at", "at_revision", type=POSITION, default=0, help="The value as it was at this revision.")
 @consistency_option
 @output_option
 @connection_options
@@ -102,7 +103,7 @@ def get_command(
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("-f", "--file", type=click.File("rb"), help="Take the value from a file; - is standard input.")
-@click.option("--if-revision", type=click.IntRange(0), help="Only if its revision is this; 0: only if it isn't there.")
+@click.option("--if-revision", type=POSITION, help="Only if its revision is this; 0: only if it isn't there.")
 @click.option("-m", "--comment", default="", help="Kept in the history.")
 @output_option
 @connection_options
@@ -135,7 +136,7 @@ def put_command(
 @config.command("delete")
 @click.argument("namespace")
 @click.argument("key")
-@click.option("--if-revision", type=click.IntRange(0), help="Only if its revision is this.")
+@click.option("--if-revision", type=POSITION, help="Only if its revision is this.")
 @click.option("-m", "--comment", default="", help="Kept in the history.")
 @output_option
 @connection_options
@@ -225,8 +226,8 @@ def log_command(target: Target, output: str, namespace: str, key: str, limit: in
 @click.argument("namespace")
 @click.argument("key", default="")
 @click.option("--prefix", is_flag=True, help="All keys that start with KEY; without KEY, the whole namespace.")
-@click.option("--from", "from_revision", type=click.IntRange(0), default=0, help="From this revision on.")
-@click.option("-n", "--count", type=click.IntRange(1), help="Stop after this many changes.")
+@click.option("--from", "from_revision", type=POSITION, default=0, help="From this revision on.")
+@click.option("-n", "--count", type=TERM, help="Stop after this many changes.")
 @output_option
 @connection_options
 def watch_command(

@@ -13,6 +13,7 @@ import grpc
 
 from lockmaster import TLS, AsyncClient
 from lockmaster.cli.exit_codes import USAGE
+from lockmaster.cli.numbers import Seconds
 from lockmaster.cli.refusals import Refused
 from lockmaster.client.endpoints import on_loopback, parse_endpoints
 
@@ -86,9 +87,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--key", "tls_key", envvar="LOCKMASTER_KEY", type=existing_file(), help="Its key.")
     @click.option("--insecure", is_flag=True, help="Plaintext; what is used on loopback when there is no --ca.")
-    @click.option(
-        "--call-timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS"
-    )
+    @click.option("--call-timeout", type=Seconds(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS")
     @functools.wraps(command)
     def with_target(
         endpoints: str,

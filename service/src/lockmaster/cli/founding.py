@@ -20,6 +20,7 @@ from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.backups import PROGRESS_HELP, archive_explained, backup_progress
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, USAGE
+from lockmaster.cli.numbers import LEVEL_LIMIT
 from lockmaster.cli.output import output_option, print_json
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.serving import DEFAULT_CLIENT, DEFAULT_PEER, require_server_extra
@@ -98,7 +99,9 @@ def data_dir(text: str, *, required: bool = True) -> Callable[[Callable[..., Any
 @data_dir("Found the cluster here, without a server; blank or not there yet.", required=False)
 @place_options
 @click.option("--cluster-id", default="", help="32 hex digits for the new cluster [default: drawn].")
-@click.option("--level", type=click.IntRange(1), default=None, help="Active level [default: the highest known].")
+@click.option(
+    "--level", type=click.IntRange(1, LEVEL_LIMIT), default=None, help="Active level [default: the highest known]."
+)
 @output_option
 @connection_options
 def init(target: Target, output: str, place: Place, data_dir: Path | None, cluster_id: str, level: int | None) -> None:

@@ -10,11 +10,10 @@ import click
 from lockmaster.api import admin_pb2
 from lockmaster.cli.cluster import list_members
 from lockmaster.cli.connection import Target, connection_options
-from lockmaster.cli.numbers import POSITION
+from lockmaster.cli.numbers import LEVEL_LIMIT, POSITION
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
 from lockmaster.cli.repeating import idempotency_key_option
 
-LEVEL_LIMIT: Final = 65_535
 COLUMNS = {"member_id": "ID", "name": "NAME", "levels": "KNOWS LEVELS", "promised": "PROMISED"}
 
 

@@ -34,6 +34,7 @@ from lockmaster.cli.founding import (
     founder_of,
     place_options,
 )
+from lockmaster.cli.numbers import TERM, Seconds
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.serving import require_server_extra
 
@@ -87,9 +88,9 @@ def _made(name: str, otherwise: float) -> float:
 @click.option("--name", required=True, help="Of the LockBackup.")
 @click.option("--stamp", required=True, help="When it was due: YYYYMMDDTHHMMSSZ.")
 @click.option("--count", type=click.IntRange(1, ARCHIVES_MAX), default=7, show_default=True)
-@click.option("--age-s", type=click.FloatRange(0), default=0.0, help="0: no archive is too old.")
+@click.option("--age-s", type=Seconds(0, 10 * 365 * 86_400), default=0.0, help="0: no archive is too old.")
 @click.option("--verify/--no-verify", default=True)
-@click.option("--timeout", type=click.FloatRange(1, 86_400), default=3600.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=Seconds(1, 86_400), default=3600.0, show_default=True, metavar="SECONDS")
 @report_option
 @connection_options
 def backup_command(
@@ -188,7 +189,7 @@ def restore_command(
 @place_options
 @click.option("--cluster-id", required=True, help="32 hex digits for the new cluster.")
 @click.option("--old-cluster-id", required=True, help="32 hex digits of the lost one.")
-@click.option("--member-id", type=click.IntRange(1), required=True, help="Of the survivor in the lost cluster.")
+@click.option("--member-id", type=TERM, required=True, help="Of the survivor in the lost cluster.")
 @report_option
 def recover_command(
     data_dir: Path, place: Place, cluster_id: str, old_cluster_id: str, member_id: int, report: Path

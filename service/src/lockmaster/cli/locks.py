@@ -15,6 +15,7 @@ from lockmaster import AsyncClient, LockLost
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.consistency import consistency_option
 from lockmaster.cli.exit_codes import LOCK_LOST, OK, USAGE
+from lockmaster.cli.numbers import DAY_SECONDS, POSITION, Seconds
 from lockmaster.cli.output import (
     Row,
     complain,
@@ -42,10 +43,8 @@ def lock() -> None:
 
 @lock.command("acquire")
 @click.argument("name")
-@click.option("--timeout", type=click.FloatRange(0), help="Longest wait in seconds; 0: don't wait at all.")
-@click.option(
-    "--ttl", type=click.FloatRange(1, 86_400), default=15.0, show_default=True, help="Session TTL in seconds."
-)
+@click.option("--timeout", type=Seconds(0, DAY_SECONDS), help="Longest wait in seconds; 0: don't wait at all.")
+@click.option("--ttl", type=Seconds(1, DAY_SECONDS), default=15.0, show_default=True, help="Session TTL in seconds.")
 @output_option
 @connection_options
 def acquire_command(target: Target, output: str, name: str, timeout: float | None, ttl: float) -> int:
@@ -134,7 +133,7 @@ def list_command(target: Target, output: str, prefix: str, consistency: Consiste
 @lock.command("force-release")
 @click.argument("name")
 @click.option("--reason", required=True, help="Kept with the event; the holder is told.")
-@click.option("--token-max", type=click.IntRange(0), default=0, help="Only if the holder's token is at most this.")
+@click.option("--token-max", type=POSITION, default=0, help="Only if the holder's token is at most this.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @output_option
 @connection_options

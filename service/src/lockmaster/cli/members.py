@@ -21,7 +21,7 @@ from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.cluster import Walk, list_members, why_not_read
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, NOT_FOUND, USAGE
-from lockmaster.cli.numbers import NUMBER_MAX, POSITION, TERM
+from lockmaster.cli.numbers import NUMBER_MAX, POSITION, TERM, Seconds
 from lockmaster.cli.output import Row, output_option, print_json, print_rows, stdout
 from lockmaster.cli.refusals import Refused
 from lockmaster.cli.repeating import idempotency_key_option
@@ -112,7 +112,7 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    option = click.option("--wait", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help=WAIT_HELP)
+    option = click.option("--wait", type=Seconds(0, 86_400), default=0.0, metavar="SECONDS", help=WAIT_HELP)
     return functools.wraps(command)(option(command))
 
 

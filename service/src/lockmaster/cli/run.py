@@ -12,6 +12,7 @@ from lockmaster import AsyncClient, Held
 from lockmaster.cli.child import start_failure, supervise
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import LOCK_LOST
+from lockmaster.cli.numbers import DAY_SECONDS, Seconds
 from lockmaster.cli.output import complain
 from lockmaster.errors import LockmasterError
 
@@ -23,11 +24,11 @@ LOOK_SECONDS_MIN = 0.01
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option("--lock", "name", required=True, metavar="NAME", help="The lock to hold while the command runs.")
-@click.option("--timeout", type=click.FloatRange(0), help="Longest wait for the lock in seconds; 0: don't wait at all.")
 @click.option(
-    "--ttl", type=click.FloatRange(1, 86_400), default=15.0, show_default=True, help="Session TTL in seconds."
+    "--timeout", type=Seconds(0, DAY_SECONDS), help="Longest wait for the lock in seconds; 0: don't wait at all."
 )
-@click.option("--grace", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS")
+@click.option("--ttl", type=Seconds(1, DAY_SECONDS), default=15.0, show_default=True, help="Session TTL in seconds.")
+@click.option("--grace", type=Seconds(0, 3600), default=5.0, show_default=True, metavar="SECONDS")
 @connection_options
 @click.argument("command", nargs=-1, required=True)
 def run(target: Target, name: str, timeout: float | None, ttl: float, grace: float, command: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from lockmaster.cli.bench.samples import Samples, histogram, summary
 from lockmaster.cli.bench.workloads import NAMESPACE, WORKLOADS, Plan, unique_prefix
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import FAILED, OK
+from lockmaster.cli.numbers import Seconds
 from lockmaster.cli.output import output_option, print_json_line, stdout
 
 DESCRIPTIONS = {
@@ -31,7 +32,7 @@ BAR_WIDTH = 40
     "-c", "--clients", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Concurrent tasks."
 )
 @click.option("--connections", type=click.IntRange(1, 64), default=1, show_default=True, help="Clients they share.")
-@click.option("-s", "--seconds", type=click.FloatRange(0.1, 600), default=5.0, show_default=True)
+@click.option("-s", "--seconds", type=Seconds(0.1, 600), default=5.0, show_default=True)
 @click.option("--value-size", type=click.IntRange(1, 1 << 20), default=256, show_default=True, help="Bytes of a value.")
 @output_option
 @connection_options

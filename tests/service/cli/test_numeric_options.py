@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 
@@ -35,7 +36,9 @@ def words(path: Path, command: click.Command, wrong: click.Parameter, value: str
     found = list(path)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and (parameter is wrong or parameter.required):
-            plain = "." if isinstance(parameter.type, click.Path) else "1"
+            plain = "1"
+            if isinstance(parameter.type, click.Path):
+                plain = "." if parameter.type.dir_okay else os.devnull
             found += [parameter.opts[-1], value if parameter is wrong else plain]
     found.append("--")
     for parameter in command.params:

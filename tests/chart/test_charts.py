@@ -24,7 +24,13 @@ CASES: dict[str, tuple[str, Json]] = {
     "operator-default": ("lockmaster-operator", {}),
     "operator-namespaces": (
         "lockmaster-operator",
-        {"namespaces": ["a", "b"], "readNodesAndVolumes": False, "certManager": True, "aggregatedRoles": False},
+        {
+            "namespaces": ["a", "b"],
+            "readNodesAndVolumes": False,
+            "members": {"tokenReview": False},
+            "certManager": True,
+            "aggregatedRoles": False,
+        },
     ),
     "operator-monitoring": (
         "lockmaster-operator",
@@ -119,6 +125,20 @@ def test_with_a_list_of_namespaces_there_is_no_right_on_the_whole_cluster() -> N
     kinds = [one["kind"] for one in rendered(*CASES["operator-namespaces"])]
     assert "ClusterRole" not in kinds
     assert kinds.count("Role") == 4  # the Lease, both namespaces, and what helm test may do in the first
+
+
+def test_the_operator_may_give_away_the_right_to_review_tokens_and_no_other() -> None:
+    made = rendered("lockmaster-operator", {"namespaces": ["a"], "readNodesAndVolumes": False})
+    roles = {one["metadata"]["name"]: one["rules"] for one in made if one["kind"] == "ClusterRole"}
+    name = "release-lockmaster-operator-token-review"
+    given = [(rule["resources"], rule["verbs"]) for rule in roles[name]]
+    assert given == [(["tokenreviews"], ["create"])]
+    assert [(rule["resources"], rule["verbs"], rule["resourceNames"]) for rule in roles[f"{name}-subjects"]] == [
+        (["clusterrolebindings"], ["get", "patch"], [name]),
+        (["clusterroles"], ["bind"], [name]),
+    ]
+    (binding,) = [one for one in made if one["kind"] == "ClusterRoleBinding" and one["metadata"]["name"] == name]
+    assert "subjects" not in binding  # an upgrade must leave those that the operator has written
 
 
 def test_the_crds_are_kept_unless_told_otherwise() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ class FakeApi:
         self.faults: list[Fault] = []
         self.before: Callable[[str, str, str], None] = lambda method, kind, name: None
         """Called before a request is carried out: the world changes in between."""
+        self.watches: list[tuple[str, str, asyncio.Queue[Json | None]]] = []
+        """(kind, namespace, events to be sent; None ends it) of every watch that is open."""
         self._numbers = itertools.count(1)
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -56,6 +59,8 @@ class FakeApi:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
+        for _, _, queue in self.watches:
+            queue.put_nowait(None)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -64,13 +69,36 @@ class FakeApi:
         metadata = {"uid": f"uid-{next(self._numbers)}", "generation": 1, **body.get("metadata", {})}
         metadata["resourceVersion"] = str(next(self._numbers))
         stored = {**body, "metadata": metadata}
-        self.objects[body["kind"], metadata.get("namespace", ""), metadata["name"]] = stored
+        key = (body["kind"], metadata.get("namespace", ""), metadata["name"])
+        self._tell("MODIFIED" if key in self.objects else "ADDED", stored)
+        self.objects[key] = stored
         return stored
+
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object as if somebody else had."""
+        self._tell("DELETED", self.objects.pop((kind, namespace, name)))
+
+    def _tell(self, event: str, stored: Json) -> None:
+        for kind, namespace, queue in self.watches:
+            if kind == stored["kind"] and namespace in ("", stored["metadata"].get("namespace", "")):
+                queue.put_nowait({"type": event, "object": stored})
+
+    async def _watch(self, request: web.Request, kind: str, namespace: str) -> web.StreamResponse:
+        response = web.StreamResponse()
+        watch = (kind, namespace, asyncio.Queue[Json | None]())
+        self.watches.append(watch)
+        try:
+            await response.prepare(request)
+            while (event := await watch[2].get()) is not None:
+                await response.write(json.dumps(event).encode() + b"\n")
+        finally:
+            self.watches.remove(watch)
+        return response
 
     def writes(self) -> list[tuple[str, str, str]]:
         return [one for one in self.requests if one[0] != "GET"]
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
         root = "/".join(parts[: 2 if parts[0] == "api" else 3])
         rest = parts[2 if parts[0] == "api" else 3 :]
@@ -87,6 +115,8 @@ class FakeApi:
                 return self._refuse(fault.status, fault.message, dict(fault.headers))
         self.before(request.method, kind, name)
         self.requests.append((request.method, kind, name))
+        if request.query.get("watch"):
+            return await self._watch(request, kind, namespace)
         body = with_data(await request.json()) if request.can_read_body else {}
         return self._carry_out(request, (kind, namespace, name), subresource, body)
 
@@ -114,7 +144,7 @@ class FakeApi:
             if given.get(part, live["metadata"][part]) != live["metadata"][part]:
                 return self._refuse(409, f"{part} is another")
         if request.method == "DELETE":
-            del self.objects[key]
+            self.remove(*key)
             return web.json_response({"kind": "Status"})
         after = {**live, "status": body["status"]} if subresource == "status" else merged(live, body)
         after["metadata"] = {**after["metadata"], "resourceVersion": str(next(self._numbers))}

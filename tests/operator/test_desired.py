@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from lockmaster_operator.desired.certificates import certificates
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
 
 
-def objects() -> dict[tuple[str, str], dict[str, Any]]:
-    cluster = Cluster("locks", "infra", "uid-1", 1, LockClusterSpec(version="0.2.0"))
-    return {(o["kind"], o["metadata"]["name"]): o for o in render(cluster, Settings(), Decided(3, "1Gi", frozenset()))}
+def objects(logins: bool = False, authority: str = "", **spec: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    asked = LockClusterSpec.model_validate({"version": "0.2.0", **spec})
+    cluster, decided = Cluster("locks", "infra", "uid-1", 1, asked), Decided(3, "1Gi", frozenset())
+    made = render(cluster, Settings(logins=logins), replace(decided, client_authority=authority))
+    return {(o["kind"], o["metadata"]["name"]): o for o in made}
+
+
+def environment(found: dict[tuple[str, str], dict[str, Any]]) -> dict[str, str]:
+    container = found["StatefulSet", "locks"]["spec"]["template"]["spec"]["containers"][0]
+    return {one["name"]: one.get("value") for one in container["env"]}
+
+
+def ports_of(found: dict[tuple[str, str], dict[str, Any]]) -> set[int]:
+    """What clients can reach."""
+    container = found["StatefulSet", "locks"]["spec"]["template"]["spec"]["containers"][0]
+    listened = {one["containerPort"] for one in container["ports"]}
+    offered = {one["port"] for one in found["Service", "locks"]["spec"]["ports"]}
+    rules = found["NetworkPolicy", "locks"]["spec"]["ingress"]
+    everybody = {one["port"] for rule in rules if "from" not in rule for one in rule["ports"]}
+    return listened & offered & everybody
+
+
+def test_login_is_listened_on_offered_and_open_where_it_is_asked_for_and_can_be() -> None:
+    found = objects(logins=True, authority="PEM")
+    assert ports_of(found) == {7420, 7422, 7424}
+    assert environment(found)["LOCKMASTER_LISTEN_LOGIN"] == "0.0.0.0:7424"
+    assert environment(found)["LOCKMASTER_LOGIN_AUDIENCE"] == "lockmaster"
+    assert found["StatefulSet", "locks"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    access = found["ConfigMap", "locks-access"]["data"]
+    assert access == {"ca.crt": "PEM", "endpoints": "locks.infra.svc.cluster.local:7424"}
+
+
+@pytest.mark.parametrize(("logins", "spec"), [(False, {}), (True, {"auth": {"serviceAccounts": {"enabled": False}}})])
+def test_without_login_there_is_no_port_no_token_and_no_access(logins: bool, spec: dict[str, Any]) -> None:
+    found = objects(logins, "PEM", **spec)
+    assert ports_of(found) == {7420, 7422}
+    assert not [name for name in environment(found) if "LOGIN" in name]
+    assert found["StatefulSet", "locks"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert ("ConfigMap", "locks-access") not in found
+
+
+def test_a_pod_finds_its_cluster_by_one_service_alone() -> None:
+    found = objects(logins=True)
+    named = [n for (kind, n), o in found.items() if kind == "Service" and "lockmaster-login" in str(o)]
+    assert named == ["locks"]
+    assert ("ConfigMap", "locks-access") not in found  # no authority yet
+
+
+def test_admins_always_have_the_operator_among_them() -> None:
+    assert "LOCKMASTER_ADMINS" not in environment(objects())
+    found = objects(auth={"admins": ["eve", "system:serviceaccount:ops:admin"]})
+    assert environment(found)["LOCKMASTER_ADMINS"] == "locks-operator-tls,eve,system:serviceaccount:ops:admin"
+    wanted = certificates(Cluster("locks", "infra", "u", 1, LockClusterSpec(version="0.2.0")), Settings())
+    assert wanted[-1].common_name == "locks-operator-tls"
+    assert wanted[-1].names == ()  # so its common name is what it is known by
 
 
 def test_the_session_port_is_listened_on_named_in_every_service_and_open_to_clients() -> None:

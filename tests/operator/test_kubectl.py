@@ -67,7 +67,7 @@ class Api(FakeApi):
         self.port = 0
         self.logs: dict[str, str] = {}
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/portforward"):
             return await self._forward(request)
         if request.path.endswith("/log"):

@@ -26,6 +26,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "operator.labels" . }}
 {{- end }}
 
+{{- /* ClusterRole of whoever may review tokens, and its binding, whose subjects the operator keeps. */ -}}
+{{- define "operator.tokenReview" -}}
+{{ include "operator.name" . | trunc 50 | trimSuffix "-" }}-token-review
+{{- end }}
+
 {{- define "operator.image" -}}
 {{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}

@@ -141,6 +141,8 @@ class Observed:
     claims: tuple[ClaimSeen, ...] = ()
     engine: EngineSeen | None = None
     certificates: tuple[CertificateSeen, ...] = ()
+    client_authority: str = ""
+    """ca.crt of the operator's own certificate: by it everybody knows the client port. "" while there is none."""
     restore_pending: bool = False
     """A LockRestore names this cluster and has not made it yet."""
     recovering: bool = False

@@ -22,7 +22,7 @@ def test_endpoints_come_from_text_list_or_environment(monkeypatch: pytest.Monkey
     assert parse_endpoints("a:1, b") == ("a:1", "b:7420")
     assert parse_endpoints(["a:1", "a:1"]) == ("a:1",)
     monkeypatch.setenv("LOCKMASTER_ENDPOINTS", "c:2")
-    assert parse_endpoints(None) == ("c:2",)
+    assert AsyncClient(insecure=True).endpoints == ("c:2",)
     with pytest.raises(ValueError, match="port is not a number"):
         parse_endpoints("a:x")
     with pytest.raises(ValueError, match="LOCKMASTER_ENDPOINTS"):

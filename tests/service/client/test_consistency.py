@@ -215,6 +215,7 @@ CHANGES: dict[str, Change] = {
     "SetReducedCommit": lambda c, key: c.admin.set_reduced_commit(True, idempotency_key=key),
     "ChangeGate": lambda c, key: c.admin.change_gate(admin_pb2.GATE_OPERATION_FENCE, 2, idempotency_key=key),
     "TransferLeadership": lambda c, key: c.admin.transfer(expected_term=7, idempotency_key=key),
+    "EndSession": lambda c, key: c.admin.end_session(7, "uid", "its pod is gone", idempotency_key=key),
 }
 
 

@@ -52,6 +52,7 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     admin_pb2.SetReducedCommitRequest: {"enabled": True},
     admin_pb2.TransferLeadershipRequest: {},
     admin_pb2.ChangeGateRequest: {"operation": 1, "level": 2},
+    admin_pb2.EndSessionRequest: {"session_id": 1, "reason": "r"},
     admin_pb2.MakeSnapshotRequest: {},
     admin_pb2.ListSnapshotsRequest: {},
     admin_pb2.VerifySnapshotRequest: {},
@@ -68,6 +69,7 @@ CHANGES = (
     admin_pb2.ChangeGateRequest,
     admin_pb2.TransferLeadershipRequest,
     admin_pb2.MakeSnapshotRequest,
+    admin_pb2.EndSessionRequest,
 )
 U64_MAX = (1 << 64) - 1
 NUMBER_MAX = (1 << 63) - 1
@@ -105,6 +107,8 @@ def text_cases() -> list[tuple[type[Message], str, int, int]]:
         (lock_pb2.InspectLockRequest, "name", 1, lock),
         (lock_pb2.ForceReleaseRequest, "name", 1, lock),
         (lock_pb2.ForceReleaseRequest, "reason", 1, 1024),
+        (admin_pb2.EndSessionRequest, "pod_uid", 0, 64),
+        (admin_pb2.EndSessionRequest, "reason", 1, 1024),
         (lock_pb2.ListLocksRequest, "prefix", 0, lock),
         (lock_pb2.ListLocksRequest, "after", 0, lock),
         (config_pb2.PutRequest, "namespace", 1, 253),
@@ -197,6 +201,7 @@ def number_cases() -> list[tuple[type[Message], str, list[int], list[int]]]:
         (admin_pb2.ChangeGateRequest, "operation", [1, 4], [0, 5]),
         (admin_pb2.ChangeGateRequest, "level", [2, 65_535], [0, 1, 65_536]),
         (admin_pb2.ChangeGateRequest, "expected_epoch", *position),
+        (admin_pb2.EndSessionRequest, "session_id", *identifier),
     ]
 
 

@@ -17,6 +17,7 @@ from lockmaster.direct import STREAM_END, DirectStream, Verdict
 from lockmaster.framing import Malformed
 from lockmaster.server import direct_port
 from lockmaster.server.app import Server
+from lockmaster.server.callers import Caller
 from lockmaster.server.direct_port import AcceptedStream, DirectPort
 
 WAIT = 10.0
@@ -50,16 +51,16 @@ class Port:
 
     def __init__(self) -> None:
         self.full = False
-        self.serve: Callable[[Any, str], Any] = self.echo
+        self.serve: Callable[[Any, Caller], Any] = self.echo
         self.principals: list[str] = []
         self.port = DirectPort(self._serve, lambda: self.full)
 
-    async def _serve(self, stream: AcceptedStream, principal: str) -> None:
-        self.principals.append(principal)
-        await self.serve(stream, principal)
+    async def _serve(self, stream: AcceptedStream, caller: Caller) -> None:
+        self.principals.append(caller.principal)
+        await self.serve(stream, caller)
 
     @staticmethod
-    async def echo(stream: AcceptedStream, principal: str) -> None:
+    async def echo(stream: AcceptedStream, caller: Caller) -> None:
         while (data := await stream.read()) is not STREAM_END:
             await stream.write(data)
 
@@ -148,7 +149,7 @@ async def test_an_unknown_kind_or_a_frame_beyond_the_maximum_ends_the_connection
 
 
 async def test_an_abort_tells_the_client_why(port: Port) -> None:
-    async def refuse(stream: AcceptedStream, principal: str) -> None:
+    async def refuse(stream: AcceptedStream, caller: Caller) -> None:
         await stream.write(b"last")
         await stream.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "10 streams are open on this member")
 
@@ -165,7 +166,7 @@ async def test_an_abort_tells_the_client_why(port: Port) -> None:
 async def test_a_client_that_goes_ends_what_serves_it(port: Port) -> None:
     cancelled = asyncio.Event()
 
-    async def wait(stream: AcceptedStream, principal: str) -> None:
+    async def wait(stream: AcceptedStream, caller: Caller) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -183,7 +184,7 @@ async def test_a_client_that_goes_ends_what_serves_it(port: Port) -> None:
 async def test_a_client_that_does_not_read_holds_the_writer_back(port: Port) -> None:
     written = 0
 
-    async def flood(stream: AcceptedStream, principal: str) -> None:
+    async def flood(stream: AcceptedStream, caller: Caller) -> None:
         nonlocal written
         while True:
             await stream.write(bytes(64 << 10))

@@ -251,7 +251,18 @@ async def admin_transfer_leadership(c: Caller) -> None:
     assert (await c.call("Admin.TransferLeadership", request)).leader_id == 1
 
 
+async def admin_end_session(c: Caller) -> None:
+    """One that no pod's token opened (test_login.py has those): once, however often it is asked for."""
+    opened = await c.call("Sessions.Open", session_pb2.OpenSessionRequest(nonce=b"0123456789abcdef", ttl_ms=60_000))
+    request = admin_pb2.EndSessionRequest(session_id=opened.session_id, reason="gone", idempotency_key="end")
+    assert (await c.call("Admin.EndSession", request)).ended
+    assert (await c.call("Admin.EndSession", request)).ended  # the same answer
+    request.idempotency_key = ""
+    assert not (await c.call("Admin.EndSession", request)).ended
+
+
 GOOD: dict[str, Any] = {
+    "Admin.EndSession": admin_end_session,
     "Admin.AbortRoleChange": admin_abort_role_change,
     "Admin.TransferLeadership": admin_transfer_leadership,
     "Admin.MakeSnapshot": admin_snapshots,

@@ -19,6 +19,7 @@ from lockmaster.statemachine.commands import (
     Compact,
     Dedup,
     Delete,
+    EndSession,
     Expire,
     ForceRelease,
     KeepAlive,
@@ -41,6 +42,7 @@ OPERATIONS: dict[CommandKind, st.SearchStrategy[Any]] = {
     CommandKind.EXPIRE: st.builds(
         Expire, st.lists(U64, max_size=3).map(tuple), PAIRS, st.lists(TEXT, max_size=3).map(tuple)
     ),
+    CommandKind.END_SESSION: st.builds(EndSession, U64, TEXT, TEXT, TEXT),
     CommandKind.ACQUIRE: st.builds(Acquire, TEXT, st.booleans(), U64),
     CommandKind.RELEASE: st.builds(Release, U64, TEXT, U64),
     CommandKind.CANCEL_ACQUIRE: st.builds(CancelAcquire, U64, TEXT, U64),

@@ -7,6 +7,7 @@ from lockmaster.statemachine.commands import (
     CloseSession,
     Dedup,
     EndCause,
+    EndSession,
     KeepAlive,
     LockGranted,
     LockLost,
@@ -33,6 +34,51 @@ def test_a_nonce_of_another_principal_is_refused() -> None:
     m = Machine()
     m.open("a")
     assert m.do(OpenSession(b"a".ljust(16, b"."), TTL, "other", "", 0)).status is ResultStatus.PERMISSION_DENIED
+
+
+BOUND = "system:serviceaccount:shop:worker;pod=worker-1;uid=4d6b"
+
+
+@pytest.mark.parametrize(
+    ("principal", "uid", "status"),
+    [
+        (BOUND, "4d6b", ResultStatus.OK),
+        (BOUND, "4d6", ResultStatus.COMPARE_FAILED),
+        (BOUND, "", ResultStatus.COMPARE_FAILED),
+        ("somebody", "4d6b", ResultStatus.COMPARE_FAILED),
+        ("somebody", "", ResultStatus.OK),
+    ],
+)
+def test_a_session_is_ended_for_its_own_pod_alone(principal: str, uid: str, status: ResultStatus) -> None:
+    m = Machine()
+    session = m.do(OpenSession(bytes(16), TTL, principal, "", 0)).revision
+    before = m.state.revision
+    assert m.do(EndSession(session, uid, "gone", "op")).status is status
+    ended = status is ResultStatus.OK
+    assert (m.state.sessions_count, m.state.revision - before) == ((0, 1) if ended else (1, 0))
+
+
+def test_an_ended_session_passes_its_locks_on_after_the_lock_delay_and_only_once() -> None:
+    m = Machine()
+    one, two = m.do(OpenSession(bytes(16), TTL, BOUND, "", SECOND)).revision, m.open("b")
+    token = m.acquire(one).revision
+    m.acquire(two)
+    assert m.do(EndSession(one, "4d6b", "gone", "op")).extra == 1
+    assert any(isinstance(event, LockLost) and event.token == token for event in m.events)
+    assert not any(isinstance(event, LockGranted) for event in m.events)
+    assert m.do(EndSession(one, "4d6b", "gone", "op")).extra == 0
+    m.now += SECOND
+    m.expire_due()
+    granted = [event for event in m.events if isinstance(event, LockGranted)]
+    assert [event.session_id for event in granted] == [two]
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 1025])
+def test_ending_a_session_needs_a_reason_of_some_length(reason: str) -> None:
+    m = Machine()
+    session = m.open()
+    assert m.do(EndSession(session, "", reason, "op")).status is ResultStatus.INVALID
+    assert m.state.sessions_count == 1
 
 
 def test_a_nonce_of_a_dead_session_opens_another() -> None:

@@ -14,6 +14,11 @@ SESSION_PORT: Final = 7422
 """Direct session streams of the SDK, with the client port's certificates; gRPC where it can't be reached."""
 HEALTH_PORT: Final = 7423
 """Metrics, and the kubelet's probes: plain HTTP, says nothing that is secret."""
+LOGIN_PORT: Final = 7424
+"""Clients that log in by ServiceAccount token, without a certificate."""
+LOGIN_PORT_NAME: Final = "lockmaster-login"
+"""Of the Service's port: pods find the Service by the variable that Kubernetes names after it
+(lockmaster/client/surroundings.py)."""
 MANAGER: Final = "lockmaster-operator"
 ROLE_LABEL: Final = "lockmaster.dev/role"
 """full or witness: what the client Service selects by."""
@@ -47,6 +52,18 @@ class Settings:
     image_repository: str = "lockmaster"
     """Image of the members where spec.image is empty: this, a colon, spec.version."""
     cluster_domain: str = "cluster.local"
+    logins: bool = False
+    """Members' accounts can be given the right to review tokens."""
+
+
+def logs_in(cluster: Cluster, settings: Settings) -> bool:
+    """Whether clients log in by ServiceAccount token."""
+    return settings.logins and cluster.spec.auth.service_accounts.enabled
+
+
+def account_of(cluster_name: str) -> str:
+    """The ServiceAccount that the members run as."""
+    return f"{cluster_name}-member"
 
 
 def image_of(cluster: Cluster, settings: Settings) -> str:

@@ -10,13 +10,17 @@ from lockmaster_operator.desired.names import (
     CLIENT_PORT,
     HEALTH_PORT,
     LEADS_LABEL,
+    LOGIN_PORT,
+    LOGIN_PORT_NAME,
     PEER_PORT,
     ROLE_LABEL,
     SESSION_PORT,
     Cluster,
     Settings,
+    account_of,
     labels,
     leader_service,
+    logs_in,
     metadata,
     peers_service,
     selector_labels,
@@ -41,6 +45,8 @@ class Decided:
     """How many pods an eviction may take: 1, or 0 while the quorum has no margin or a change runs."""
     evict_unready: bool = False
     """The one unready pod gives neither votes nor acks, by the leader's word: evicting it costs nothing."""
+    client_authority: str = ""
+    """ca.crt by which clients know members; "" while there is none."""
 
 
 def render(cluster: Cluster, settings: Settings, decided: Decided) -> tuple[dict[str, Any], ...]:
@@ -48,8 +54,9 @@ def render(cluster: Cluster, settings: Settings, decided: Decided) -> tuple[dict
     return (
         service_account(cluster),
         members_config(cluster, decided),
-        *services(cluster),
-        network_policy(cluster),
+        *access_config(cluster, settings, decided),
+        *services(cluster, settings),
+        network_policy(cluster, settings),
         disruption_budget(cluster, decided),
         *cert_manager_objects(cluster, settings),
         stateful_set(cluster, settings, decided),
@@ -61,7 +68,7 @@ def service_account(cluster: Cluster) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(cluster, f"{cluster.name}-member"),
+        "metadata": metadata(cluster, account_of(cluster.name)),
         "automountServiceAccountToken": False,
     }
 
@@ -77,14 +84,32 @@ def members_config(cluster: Cluster, decided: Decided) -> dict[str, Any]:
     }
 
 
+def access_config(cluster: Cluster, settings: Settings, decided: Decided) -> tuple[dict[str, Any], ...]:
+    """What a client's pod mounts beside its token: where the members are, and by which authority it knows them."""
+    if not logs_in(cluster, settings) or not decided.client_authority:
+        return ()
+    address = f"{cluster.name}.{cluster.namespace}.svc.{settings.cluster_domain}:{LOGIN_PORT}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(cluster, f"{cluster.name}-access"),
+        "data": {"ca.crt": decided.client_authority, "endpoints": address},
+    }
+    return (body,)
+
+
 def _port(name: str, number: int) -> dict[str, Any]:
     return {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
 
 
-def services(cluster: Cluster) -> tuple[dict[str, Any], ...]:
+def services(cluster: Cluster, settings: Settings) -> tuple[dict[str, Any], ...]:
     """Headless for members (also the unready ones), one for clients over ready full members, one for the leader."""
     selector = selector_labels(cluster)
     client, session = _port("client", CLIENT_PORT), _port("session", SESSION_PORT)
+    clients = [client, session]
+    if logs_in(cluster, settings):
+        # In this one alone: a pod finds its cluster by the only Service with a port of this name.
+        clients = [*clients, {**_port("login", LOGIN_PORT), "name": LOGIN_PORT_NAME}]
     headless = {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
@@ -95,16 +120,17 @@ def services(cluster: Cluster) -> tuple[dict[str, Any], ...]:
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata(cluster, name), "spec": spec}
         for name, spec in (
             (peers_service(cluster), headless),
-            (cluster.name, {"selector": {**selector, ROLE_LABEL: "full"}, "ports": [client, session]}),
+            (cluster.name, {"selector": {**selector, ROLE_LABEL: "full"}, "ports": clients}),
             (leader_service(cluster), {"selector": {**selector, LEADS_LABEL: "true"}, "ports": [client, session]}),
         )
     )
 
 
-def network_policy(cluster: Cluster) -> dict[str, Any]:
-    """Only members reach the peer port; the client and the session port are guarded by their certificates."""
+def network_policy(cluster: Cluster, settings: Settings) -> dict[str, Any]:
+    """Only members reach the peer port; clients' ports are guarded by certificates and tokens."""
     members = {"podSelector": {"matchLabels": selector_labels(cluster)}}
-    open_ports = [{"port": port, "protocol": "TCP"} for port in (CLIENT_PORT, SESSION_PORT, HEALTH_PORT)]
+    login = (LOGIN_PORT,) if logs_in(cluster, settings) else ()
+    open_ports = [{"port": port, "protocol": "TCP"} for port in (CLIENT_PORT, SESSION_PORT, HEALTH_PORT, *login)]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -11,15 +11,18 @@ from lockmaster_operator.desired.certificates import Purpose, secret_name
 from lockmaster_operator.desired.names import (
     CLIENT_PORT,
     HEALTH_PORT,
+    LOGIN_PORT,
     PEER_PORT,
     ROLE_LABEL,
     SESSION_PORT,
     TEMPLATE_LABEL,
     Cluster,
     Settings,
+    account_of,
     host_of,
     image_of,
     labels,
+    logs_in,
     selector_labels,
 )
 from lockmaster_operator.models.lock_cluster import Spread, WitnessMode
@@ -63,10 +66,10 @@ def hash_of(value: Any) -> str:
 
 
 def _pod_spec(cluster: Cluster, settings: Settings) -> dict[str, Any]:
-    spec, template, scheduling = cluster.spec, cluster.spec.pod_template, cluster.spec.scheduling
+    template, scheduling = cluster.spec.pod_template, cluster.spec.scheduling
     found: dict[str, Any] = {
-        "serviceAccountName": f"{cluster.name}-member",
-        "automountServiceAccountToken": spec.auth.service_accounts.enabled,  # for TokenReview, and for nothing else
+        "serviceAccountName": account_of(cluster.name),
+        "automountServiceAccountToken": logs_in(cluster, settings),  # for TokenReview, and for nothing else
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": {
@@ -144,6 +147,11 @@ def _container(cluster: Cluster, settings: Settings) -> dict[str, Any]:
             {"name": "session", "containerPort": SESSION_PORT, "protocol": "TCP"},
             {"name": "peer", "containerPort": PEER_PORT, "protocol": "TCP"},
             {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+            *(
+                [{"name": "login", "containerPort": LOGIN_PORT, "protocol": "TCP"}]
+                if logs_in(cluster, settings)
+                else []
+            ),
         ],
         "resources": resources,
         "securityContext": {
@@ -191,6 +199,7 @@ def _environment(cluster: Cluster, settings: Settings) -> list[dict[str, Any]]:
         "LOCKMASTER_LOG_FORMAT": "json",
         "LOCKMASTER_SHUTDOWN_GRACE_S": str(SHUTDOWN_GRACE_S),
         **_member_settings(cluster),
+        **_auth_settings(cluster, settings),
     }
     for part in ("client", "peer"):
         for setting, file in (("CERT", "tls.crt"), ("KEY", "tls.key"), ("CA", "ca.crt")):
@@ -201,6 +210,18 @@ def _environment(cluster: Cluster, settings: Settings) -> list[dict[str, Any]]:
     }
     given = [{"name": item.name, "value": item.value} for item in cluster.spec.pod_template.env]
     return [own, *({"name": name, "value": value} for name, value in values.items()), *given]
+
+
+def _auth_settings(cluster: Cluster, settings: Settings) -> dict[str, str]:
+    auth, found = cluster.spec.auth, {}
+    if logs_in(cluster, settings):
+        found["LOCKMASTER_LISTEN_LOGIN"] = f"0.0.0.0:{LOGIN_PORT}"
+        found["LOCKMASTER_LOGIN_AUDIENCE"] = auth.service_accounts.audience
+    if auth.admins:
+        # Who issues the operator's certificate in the other modes names it so; with mode secret a person does.
+        own = f"{cluster.name}-{Purpose.OPERATOR.value}"
+        found["LOCKMASTER_ADMINS"] = ",".join(dict.fromkeys((own, *auth.admins)))
+    return found
 
 
 def _member_settings(cluster: Cluster) -> dict[str, str]:

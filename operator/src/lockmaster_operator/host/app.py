@@ -16,15 +16,18 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.engine import Engine, MembersEngine
-from lockmaster_operator.host.kube import Kube, KubeError
+from lockmaster_operator.host.kube import Json, Kube, KubeError
 from lockmaster_operator.host.lease import Lease
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.minded import Minded
 from lockmaster_operator.host.minding import Minder, makers
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import Passes, PassFailed
+from lockmaster_operator.host.pod_sessions import PodSessions
+from lockmaster_operator.host.pod_watch import PodWatches
 from lockmaster_operator.host.queue import Key, Queue
 from lockmaster_operator.host.reaching import Members
+from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.host.watching import watch
@@ -61,11 +64,15 @@ class Operator:
         self.queue: Queue[Key] = Queue()
         self.identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.lease = Lease(kube, settings.namespace, settings.lease, self.identity)
-        told = Settings(settings.image_repository, settings.cluster_domain)
+        told = Settings(settings.image_repository, settings.cluster_domain, bool(settings.login_binding))
         teller = Teller(kube, self.identity)
-        self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster)
+        self.reviewers = Reviewers(kube, settings.login_binding, told)
+        self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster, self.reviewers)
         others = Minded(kube, engine, told, teller, settings.reads_cluster)
-        makes = makers(kube, Members(kube, told), teller, others)
+        reach = Members(kube, told)
+        self.pods = PodWatches(kube, settings.namespaces, self._pods_changed)
+        self.sessions = PodSessions(kube, reach, teller, told, self.pods, settings.reads_cluster)
+        makes = makers(kube, reach, teller, others, self.sessions)
         self.minder = Minder(kube, makes, self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
@@ -75,6 +82,10 @@ class Operator:
         """Look at this LockCluster soon."""
         if not self.queue.add(key):
             _log.error("%s/%s: too many LockClusters, found again by the resync", *key)
+
+    def _pods_changed(self, key: Key) -> None:
+        self.sessions.look_soon(key)
+        self.minder.enqueue("LockCluster", key)
 
     def alive(self) -> str:
         """ "" or why the process should be restarted."""
@@ -126,7 +137,7 @@ class Operator:
             return EXIT_LEASE_LOST
         for task in (keeper, *others):
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*others, self.pods.close(), return_exceptions=True)
         if stop.is_set():
             await asyncio.wait({watcher})
             return EXIT_OK
@@ -134,12 +145,16 @@ class Operator:
             _log.error("%s ended: %s", task.get_name(), task.exception())
         return EXIT_WATCH_ENDED
 
+    async def _clusters(self, namespace: str) -> list[Json]:
+        return await self.kube.list("LockCluster", namespace)
+
     async def _resync(self) -> None:
         while True:
             try:
-                for namespace in self.settings.namespaces or ("",):
-                    for item in await self.kube.list("LockCluster", namespace):
-                        self.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
+                found = [one for space in self.settings.namespaces or ("",) for one in await self._clusters(space)]
+                for item in found:
+                    self.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
+                await self.reviewers.resync(found)
                 await self.minder.resync()
                 self._resynced = self._clock()
             except KubeError as error:

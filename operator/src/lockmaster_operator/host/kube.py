@@ -6,8 +6,9 @@ reads and writes is JSON anyway, and a newer server's fields must not be lost.
 
 from __future__ import annotations
 
+import builtins
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -22,6 +23,9 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 PAGE: Final = 500
 PAGES_MAX: Final = 40
 """Most pages of a list: 20,000 objects; what is beyond is an error, not a silent gap."""
+WATCH_SECONDS: Final = 300
+EVENT_BYTES_MAX: Final = 4 << 20
+"""Longest event of a watch: above what an object can be."""
 RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "LockCluster": (f"apis/{GROUP}/{VERSION}", "lockclusters"),
     "ConfigSet": (f"apis/{GROUP}/{VERSION}", "configsets"),
@@ -43,6 +47,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     "Certificate": ("apis/cert-manager.io/v1", "certificates"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
     "Event": ("apis/events.k8s.io/v1", "events"),
 }
 """Kind: group and version, and plural, of all that the operator touches."""
@@ -88,7 +93,11 @@ class Kube:
 
     async def list(self, kind: str, namespace: str, labels: str = "") -> list[Json]:
         """All objects of a kind with these labels, page by page, as they are now. Raises KubeError."""
-        found: list[Json] = []
+        return (await self.list_at(kind, namespace, labels))[0]
+
+    async def list_at(self, kind: str, namespace: str, labels: str = "") -> tuple[builtins.list[Json], str]:
+        """The same, and the resourceVersion from which on `watch` tells what changes."""
+        found: builtins.list[Json] = []
         query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
         for _ in range(PAGES_MAX):
             page = await self.call("GET", path_of(kind, namespace), query)
@@ -97,9 +106,35 @@ class Kube:
             found += [{"apiVersion": version, "kind": kind, **item} for item in page.get("items") or ()]
             following = page.get("metadata", {}).get("continue")
             if not following:
-                return found
+                return found, str(page.get("metadata", {}).get("resourceVersion", ""))
             query["continue"] = following
         raise KubeError(0, f"more than {PAGE * PAGES_MAX} objects of kind {kind}")
+
+    async def watch(self, kind: str, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+        """(ADDED, MODIFIED or DELETED, object) of each change after a resourceVersion, for WATCH_SECONDS at most.
+
+        Raises KubeError: 410 where the version is too old by now.
+        """
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
+        path = path_of(kind, namespace)
+        timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, connect=5)
+        response = await self._request("GET", path, query, None, "application/json", timeout)
+        try:
+            if response.status >= 400:
+                raise KubeError(response.status, f"watch of {path}", retry_after(response.headers))
+            waiting = bytearray()
+            async for chunk in response.response.content.iter_any():
+                waiting += chunk
+                *lines, rest = waiting.split(b"\n")
+                waiting = bytearray(rest)
+                if len(waiting) > EVENT_BYTES_MAX:
+                    raise KubeError(0, f"watch of {path}: an event of more than {EVENT_BYTES_MAX} bytes")
+                for line in filter(None, lines):
+                    yield _event(path, bytes(line))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, f"watch of {path}: {error or type(error).__name__}") from None
+        finally:
+            response.response.close()
 
     async def apply(self, body: Mapping[str, Any]) -> Json:
         """Server-side apply of a whole object, conflicts decided for the operator. Raises KubeError."""
@@ -155,13 +190,8 @@ class Kube:
         content: str = "application/json",
     ) -> Json:
         """One request, tried once. Raises KubeError."""
-        headers = {"Accept": "application/json", "Content-Type": content}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        response = await self._request(method, path, query, body, content, self._timeout)
         try:
-            response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=self._timeout
-            )
             text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(0, f"{method} {path}: {error or type(error).__name__}") from None
@@ -173,6 +203,37 @@ class Kube:
             message = str(answer.get("message", "")) if isinstance(answer, dict) else ""
             raise KubeError(response.status, f"{method} {path}: {message}", retry_after(response.headers))
         return answer if isinstance(answer, dict) else {}
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+        content: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Any:
+        """The response before its body is read. Raises KubeError."""
+        headers = {"Accept": "application/json", "Content-Type": content}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            return await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, f"{method} {path}: {error or type(error).__name__}") from None
+
+
+def _event(path: str, line: bytes) -> tuple[str, Json]:
+    try:
+        told = json.loads(line)
+        kind, body = str(told["type"]), told["object"]
+        if kind == "ERROR":
+            raise KubeError(int(body.get("code", 0)), f"watch of {path}: {body.get('message', '')}")
+        return kind, body if isinstance(body, dict) else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise KubeError(0, f"watch of {path}: {type(error).__name__} in an event") from None
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

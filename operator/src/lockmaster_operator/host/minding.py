@@ -12,6 +12,7 @@ from lockmaster_operator.host.config_sets import ConfigSets
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.pod_sessions import PodSessions
 from lockmaster_operator.host.projection import Projection
 from lockmaster_operator.host.queue import Key, Queue
 from lockmaster_operator.host.reaching import Reach
@@ -21,19 +22,29 @@ _log = logging.getLogger(__name__)
 Make = Callable[[Key], Awaitable[float | None]]
 """One pass over an object: seconds until the next, None if it is gone. Raises PassFailed."""
 KINDS: Final = ("ConfigSet", *minded.KINDS, "LockCluster")
-"""What is watched and looked after here; of a LockCluster only the locks that it shows."""
+"""What is watched and looked after here; of a LockCluster the locks that it shows and
+the sessions of clients' pods."""
 WORKERS: Final = 4
 PASS_SECONDS_MAX: Final = 120.0
 
 
-def makers(kube: Kube, reach: Reach, teller: Teller, others: minded.Minded) -> dict[str, Make]:
+def makers(kube: Kube, reach: Reach, teller: Teller, others: minded.Minded, sessions: PodSessions) -> dict[str, Make]:
     """A pass of each of KINDS."""
-    shown = {"LockCluster": Projection(kube, reach).make}
     return {
         "ConfigSet": ConfigSets(kube, reach, teller).make,
-        **shown,
+        "LockCluster": both(sessions.make, Projection(kube, reach).make),
         **{kind: others.maker(kind) for kind in minded.KINDS},
     }
+
+
+def both(first: Make, second: Make) -> Make:
+    """Two passes over one object, each with its own time: due when the earlier one is."""
+
+    async def make(key: Key) -> float | None:
+        waits = [await first(key), await second(key)]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    return make
 
 
 class Minder:

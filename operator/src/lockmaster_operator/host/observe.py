@@ -33,7 +33,7 @@ from lockmaster_operator.observed import PODS_MAX, CertificateSeen, ClaimSeen, O
 _CONTAINER: Final = "lockmaster"
 _OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 _HOST_LABEL: Final = "kubernetes.io/hostname"
-_NAMES_ONLY: Final = Decided(0, "1Gi", frozenset())
+_NAMES_ONLY: Final = Decided(0, "1Gi", frozenset(), client_authority="-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ async def look(
         claims=tuple(_claims(cluster, claims, gone)),
         engine=told,
         certificates=_certificates(cluster, settings, secrets),
+        client_authority="" if own is None else own[0],
         restore_pending=any(_restores(cluster, restore) for restore in restores),
         recovering=any(_phase_of(cluster, one) == RecoveryPhase.FOUNDING for one in recoveries),
     )
@@ -205,14 +206,15 @@ async def _gone(kube: Kube, cluster: Cluster, claims: Sequence[Json], running: s
     if not names:
         return frozenset()
     nodes = await kube.list("Node", "")
-    usable = [node for node in nodes if not _out_of_service(node)]
+    usable = [node for node in nodes if not out_of_service(node)]
     volumes = await asyncio.gather(*(kube.get("PersistentVolume", "", name) for name in names.values()))
     return frozenset(
         n for n, volume in zip(names, volumes) if volume is not None and not _usable_somewhere(volume, usable)
     )
 
 
-def _out_of_service(node: Mapping[str, Any]) -> bool:
+def out_of_service(node: Mapping[str, Any]) -> bool:
+    """A person says by this taint that it is shut down for good."""
     return any(taint.get("key") == _OUT_OF_SERVICE for taint in node.get("spec", {}).get("taints") or ())
 
 

@@ -23,6 +23,7 @@ from lockmaster_operator.host.kube import Json, Kube, KubeError
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.observe import Look, look, status_of
 from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.plan import Plan, plan, read_cluster, refuse
@@ -52,6 +53,7 @@ class Passes:
     teller: Teller
     metrics: Metrics
     reads_cluster: bool = True
+    reviewers: Reviewers | None = None
     now: Callable[[], float] = time.time
     _uids: dict[Key, str] = field(default_factory=dict)
 
@@ -87,6 +89,8 @@ class Passes:
         decided = plan(cluster, seen.observed, int(self.now()), self.settings)
         stored = await self._store(stored, status_of(stored), decided)
         self.metrics.tell(key, decided.status)
+        if self.reviewers is not None:
+            await self.reviewers.add(cluster)
         for step in decided.steps:
             if step.disruptive:
                 await self._disrupt(cluster, step)

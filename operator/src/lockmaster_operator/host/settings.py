@@ -36,6 +36,9 @@ class HostSettings(BaseSettings):
     """Image of members whose spec names none: this, a colon, spec.version."""
     cluster_domain: Annotated[str, Field(min_length=1, max_length=253)] = "cluster.local"
     """DNS domain of the Kubernetes cluster."""
+    login_binding: Annotated[str, Field(max_length=253)] = ""
+    """ClusterRoleBinding whose subjects are the members' accounts, so that they may review tokens; empty = no login by
+    ServiceAccount token."""
     reads_cluster: bool = True
     """Whether nodes and volumes may be read, to tell a member that is lost from one that is away."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"

@@ -204,11 +204,31 @@ class ServiceAccountLogin(Part):
     """The audience that a token must be made for."""
 
 
+_ACCOUNT_NAME: Final = Rule(
+    "!self.startsWith('system:serviceaccount:') || "
+    "self.matches('^system:serviceaccount:[a-z0-9.-]{1,63}:[a-z0-9.-]{1,253}$')",
+    "a ServiceAccount among admins is written system:serviceaccount:NAMESPACE:NAME",
+)
+
+
 class Auth(Part):
     """How clients prove who they are. Client certificates of the authority in `tls` are always good."""
 
     service_accounts: ServiceAccountLogin = ServiceAccountLogin()
     """Login by ServiceAccount token."""
+    admins: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Field(min_length=1, max_length=320, pattern=r"^[^,\s]+$", json_schema_extra=extra(_ACCOUNT_NAME)),
+            ],
+            ...,
+        ],
+        Field(max_length=32, json_schema_extra=extra(x_kubernetes_list_type="set")),
+    ] = ()
+    """Who may change members, roles, gates and others' sessions besides operator and members: names in client
+    certificates, or system:serviceaccount:NAMESPACE:NAME. Empty: whoever has a client certificate. With tls.mode
+    secret, name the operator's own certificate here, too."""
 
 
 class Profile(StrEnum):

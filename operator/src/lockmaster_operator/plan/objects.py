@@ -78,6 +78,7 @@ def _decided(view: View, size: str) -> Decided:
         witness_ordinals=frozenset(n for n in members_max if wanted_witness(view, n)),
         disruptions=budget[0],
         evict_unready=budget[1],
+        client_authority=view.observed.client_authority,
     )
 
 

@@ -15,7 +15,8 @@ from lockmaster import TLS, AsyncClient
 from lockmaster.cli.exit_codes import USAGE
 from lockmaster.cli.numbers import Seconds
 from lockmaster.cli.refusals import Refused
-from lockmaster.client.endpoints import on_loopback, parse_endpoints
+from lockmaster.client.endpoints import dialled, on_loopback, parse_endpoints
+from lockmaster.client.surroundings import known_endpoints, trust
 
 DEFAULT_ENDPOINTS = "127.0.0.1:7420"
 ENDPOINTS_MAX = 64
@@ -33,6 +34,8 @@ class Target:
     insecure: bool
     timeout: float
     """Seconds a call may take."""
+    token: Path | None = None
+    """The file with the ServiceAccount token that is shown instead of a certificate."""
     forwards: tuple[tuple[str, str], ...] = ()
     """(beginning of an address that members tell of each other, address to dial for it): where theirs can't be
     reached from here."""
@@ -43,30 +46,32 @@ class Target:
 
     def client(self, *, ttl: float = 15.0, label: str = "lockmaster") -> AsyncClient:
         """A client of the SDK, not yet entered."""
-        tls = None if self.insecure else TLS(self.ca, self.cert, self.key)
         try:
             return AsyncClient(
                 self.endpoints,
                 ttl=ttl,
                 label=label[:LABEL_MAX],
-                tls=tls,
+                tls=self._tls(),
                 insecure=self.insecure,
                 operation_timeout=self.timeout,
             )
         except (ValueError, OSError) as error:
             raise Refused(str(error), USAGE) from None
 
+    def _tls(self) -> TLS | None:
+        return None if self.insecure else TLS(self.ca, self.cert, self.key, self.token)
+
     def channel(self, endpoint: str) -> grpc.Channel:
         """A plain channel to one member, for what asks each member by itself."""
         options = [("grpc.enable_http_proxy", 0)]
-        if self.insecure:
+        tls = self._tls()
+        if tls is None:
             return grpc.insecure_channel(endpoint, options=options)
-        ca, key, cert = (read(path) for path in (self.ca, self.key, self.cert))
-        return grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(ca, key, cert), options=options)
+        return grpc.secure_channel(dialled(endpoint, self.endpoints[0], tls), tls.credentials(), options=options)
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds -e, --ca, --cert, --key, --insecure and --call-timeout; the command gets them as `target`.
+    """Adds -e, --ca, --cert, --key, --token-file, --insecure and --call-timeout; the command gets them as `target`.
 
     Where whoever runs the command has the members reached already, that Target is taken as it is.
     """
@@ -75,9 +80,8 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "-e",
         "--endpoints",
         envvar="LOCKMASTER_ENDPOINTS",
-        default=DEFAULT_ENDPOINTS,
-        show_default=True,
-        help="host:port of members, comma-separated; LOCKMASTER_ENDPOINTS.",
+        default="",
+        help=f"host:port of members, comma-separated [default: what the pod was given, else {DEFAULT_ENDPOINTS}].",
     )
     @click.option(
         "--ca", "tls_ca", envvar="LOCKMASTER_CA", type=existing_file(), help="Authority of the servers' certificates."
@@ -86,6 +90,13 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--cert", "tls_cert", envvar="LOCKMASTER_CERT", type=existing_file(), help="Own certificate, for mTLS."
     )
     @click.option("--key", "tls_key", envvar="LOCKMASTER_KEY", type=existing_file(), help="Its key.")
+    @click.option(
+        "--token-file",
+        "tls_token",
+        envvar="LOCKMASTER_TOKEN_FILE",
+        type=existing_file(),
+        help="ServiceAccount token, on the login port, instead of a certificate.",
+    )
     @click.option("--insecure", is_flag=True, help="Plaintext; what is used on loopback when there is no --ca.")
     @click.option("--call-timeout", type=Seconds(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS")
     @functools.wraps(command)
@@ -94,6 +105,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_ca: Path | None,
         tls_cert: Path | None,
         tls_key: Path | None,
+        tls_token: Path | None,
         insecure: bool,
         call_timeout: float,
         **others: Any,
@@ -101,15 +113,32 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         reached = click.get_current_context().find_object(Target)
         if reached is not None:
             return command(target=reached, **others)
-        addresses = split(endpoints)
+        addresses = split(endpoints or _surrounding())
         if (tls_cert is None) != (tls_key is None):
             raise Refused("--cert and --key belong together: give both", USAGE)
-        if insecure and (tls_ca or tls_cert):
-            raise Refused("--insecure and --ca or --cert exclude each other: give one", USAGE)
-        plain = insecure or (not (tls_ca or tls_cert) and on_loopback(addresses))
-        return command(target=Target(addresses, tls_ca, tls_cert, tls_key, plain, call_timeout), **others)
+        if tls_cert and tls_token:
+            raise Refused("--cert and --token-file exclude each other: give one", USAGE)
+        if insecure and (tls_ca or tls_cert or tls_token):
+            raise Refused("--insecure and --ca, --cert or --token-file exclude each other: give one", USAGE)
+        given = TLS(tls_ca, tls_cert, tls_key, tls_token)
+        tls = None if insecure else trust(tls=given, local=on_loopback(addresses))
+        plain = insecure or (tls is None and on_loopback(addresses))
+        ca, cert, key, token = (None if path is None else Path(path) for path in _paths(given if tls is None else tls))
+        return command(target=Target(addresses, ca, cert, key, plain, call_timeout, token), **others)
 
     return with_target
+
+
+def _paths(tls: TLS) -> tuple[str | Path | None, ...]:
+    return tls.ca, tls.cert, tls.key, tls.token
+
+
+def _surrounding() -> str:
+    """Where a pod's members are; else this machine."""
+    try:
+        return known_endpoints() or DEFAULT_ENDPOINTS
+    except ValueError as error:
+        raise Refused(f"--endpoints: {error}", USAGE) from None
 
 
 def split(endpoints: str) -> tuple[str, ...]:
@@ -126,8 +155,3 @@ def split(endpoints: str) -> tuple[str, ...]:
 def existing_file() -> click.Path:
     """A file that is there and can be read."""
     return click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-
-
-def read(path: Path | None) -> bytes | None:
-    """A file's bytes; None for no file."""
-    return None if path is None else path.read_bytes()

@@ -8,7 +8,6 @@ import math
 import os
 import random
 import secrets
-import socket
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -24,13 +23,14 @@ from lockmaster.client.calls import MessageCall, ReadCall
 from lockmaster.client.clock import suspend_clock
 from lockmaster.client.config import Config
 from lockmaster.client.connection import Channels, Connection
-from lockmaster.client.endpoints import TLS, check_trust, parse_endpoints
+from lockmaster.client.endpoints import TLS
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.holds import Session
 from lockmaster.client.keepalive import Keepalive
 from lockmaster.client.locks import Lock, Locks, OnLost
 from lockmaster.client.policy import Raise, policy
 from lockmaster.client.session_core import SessionCore
+from lockmaster.client.surroundings import label_of, reached
 from lockmaster.client.telemetry import NAMESPACE, telemetry_if_on
 from lockmaster.client.typed import SETTINGS_KEY, TypedConfig
 from lockmaster.errors import ForkedClient, LockmasterError, Unavailable, WrongLoop
@@ -67,16 +67,12 @@ def _namespace_of(message: Any) -> str:
     return str(getattr(message, "namespace", ""))
 
 
-def default_label() -> str:
-    """Who this process is, for people who look at a lock: pod or host name and process id."""
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}:{os.getpid()}"[:256]
-
-
 class AsyncClient:
     """Distributed locks and configuration for one event loop.
 
-    `endpoints`: host:port of any members (LOCKMASTER_ENDPOINTS if None). `ttl`: seconds after which this client's
-    locks pass on if it can't be heard. `tls`: needed unless all endpoints are on this machine or `insecure`.
+    `endpoints`: host:port of any members. `ttl`: seconds after which this client's locks pass on if it can't be heard.
+    `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
+    LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
     `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
     without an answer of the event loop after which the session is no longer renewed (default 2 x ttl).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
@@ -96,8 +92,7 @@ class AsyncClient:
         stall_max: float | None = None,
         operation_timeout: float = OPERATION_SECONDS_DEFAULT,
     ) -> None:
-        self.endpoints = parse_endpoints(endpoints)
-        check_trust(self.endpoints, tls, insecure)
+        self.endpoints, tls = reached(endpoints, tls, insecure)
         if not 0 < ttl <= 86_400:
             raise ValueError("ttl must be above 0 and at most 86,400 seconds")
         self.ttl = ttl
@@ -110,7 +105,7 @@ class AsyncClient:
         self.locks = Locks(self)
         self.admin = Admin(self)
         self.loop: asyncio.AbstractEventLoop
-        self._label = default_label() if label is None else label
+        self._label = label_of(tls) if label is None else label
         self._tls = tls
         self._lock_delay = lock_delay
         self._stall_max = 2 * ttl if stall_max is None else stall_max

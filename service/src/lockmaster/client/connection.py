@@ -19,9 +19,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from lockmaster.addresses import join_address, split_address
 from lockmaster.client.direct import DirectDialler
-from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
+from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS, dialled
+from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.policy import backoff
 from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
 from lockmaster.direct import STREAM_END
@@ -39,10 +39,10 @@ AVOIDED_MAX = 64
 class Channels:
     """Open channels by address, at most CHANNELS_MAX; all are rebuilt when the TLS files change."""
 
-    def __init__(self, tls: TLS | None, first: str = "") -> None:
+    def __init__(self, tls: TLS | None, first: str) -> None:
         """`first`: one of the endpoints; with a token, every member is dialled on its port."""
         self.tls = tls
-        self._port = split_address(first)[1] if first and tls is not None and tls.token is not None else 0
+        self._first = first
         self._fingerprint = tls.fingerprint() if tls is not None else b""
         self._open: dict[str, grpc.aio.Channel] = {}
 
@@ -53,8 +53,8 @@ class Channels:
             if self.tls is None:
                 channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             else:
-                dialled = join_address(split_address(address)[0], self._port) if self._port else address
-                channel = grpc.aio.secure_channel(dialled, self.tls.credentials(), options=CHANNEL_OPTIONS)
+                there = dialled(address, self._first, self.tls)
+                channel = grpc.aio.secure_channel(there, self.tls.credentials(), options=CHANNEL_OPTIONS)
             self._open[address] = channel
         return channel
 
@@ -173,6 +173,8 @@ class Connection:
                     raise
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError) as error:
                 self.core.trouble = f"{address}: {_text_of(error)}"
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    self.core.locked_out(error_of_rpc(error))
                 self._remember_failure(address)
                 await self._channels.drop(address)
             except Exception:

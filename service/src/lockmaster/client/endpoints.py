@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from lockmaster.addresses import is_loopback, split_address
+from lockmaster.addresses import is_loopback, join_address, split_address
 
 ENDPOINTS_VARIABLE = "LOCKMASTER_ENDPOINTS"
 PORT_DEFAULT = 7420
@@ -94,13 +93,18 @@ class _Bearer(grpc.AuthMetadataPlugin):
             callback((("authorization", f"Bearer {token}"),), None)
 
 
-def parse_endpoints(endpoints: str | Iterable[str] | None) -> tuple[str, ...]:
-    """host:port strings, from a comma-separated text, a list, or LOCKMASTER_ENDPOINTS if None.
+def dialled(address: str, first: str, tls: TLS | None) -> str:
+    """What to dial for a member's address: its own with a certificate, its login port with a token.
 
-    Raises ValueError if there is none.
+    `first`: the first endpoint, whose port is the login port of all members.
     """
-    if endpoints is None:
-        endpoints = os.environ.get(ENDPOINTS_VARIABLE, "")
+    if tls is None or tls.token is None:
+        return address
+    return join_address(split_address(address)[0], split_address(first)[1])
+
+
+def parse_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
+    """host:port strings, from a comma-separated text or a list. Raises ValueError if there is none."""
     if isinstance(endpoints, str):
         endpoints = endpoints.split(",")
     parsed = [_with_port(each.strip().removeprefix("dns:///")) for each in endpoints if each.strip()]
@@ -132,4 +136,6 @@ def check_trust(endpoints: Iterable[str], tls: TLS | None, insecure: bool) -> No
     if tls is not None and insecure:
         raise ValueError("tls and insecure exclude each other")
     if tls is None and not insecure and not on_loopback(endpoints):
-        raise ValueError("endpoints beyond this machine need tls=TLS(ca, cert, key); insecure=True sends plaintext")
+        raise ValueError(
+            "endpoints beyond this machine need tls=TLS(ca, cert, key), or a token; insecure=True sends plaintext"
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import grpc
 
 from lockmaster.api import session_pb2
-from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS
+from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS, dialled
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.holds import Session
 from lockmaster.errors import NotLeader, SessionExpired
@@ -124,7 +124,8 @@ class Keepalive:
             if self._tls is None:
                 self._channel = grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS)
             else:
-                self._channel = grpc.secure_channel(self._address, self._tls.credentials(), options=CHANNEL_OPTIONS)
+                address = dialled(self._address, self._endpoints[0], self._tls)
+                self._channel = grpc.secure_channel(address, self._tls.credentials(), options=CHANNEL_OPTIONS)
         method = self._channel.unary_unary(
             KEEP_ALIVE_METHOD,
             request_serializer=session_pb2.KeepAliveRequest.SerializeToString,

@@ -488,6 +488,16 @@ class SessionCore:
             for call in bound:
                 self._orphan(call)
 
+    def locked_out(self, error: LockmasterError) -> None:
+        """A member lets nobody in with what this client shows: calls that were never sent fail with that, at once.
+
+        Those that may have been done, and what is held or watched, go on trying: another token may be there by then.
+        """
+        for queue in (self._mutations, self._reads):
+            for call in [each for each in queue if each.attempt == 0]:
+                queue.remove(call)
+                self._finish(call, error)
+
     def abandon(self) -> None:
         """The client is being closed: whoever still waits is told."""
         calls = [*self._in_flight.values(), *self._mutations, *self._reads, *(each[2] for each in self._delayed)]

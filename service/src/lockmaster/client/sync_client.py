@@ -394,8 +394,9 @@ class TypedConfig(Generic[T]):
 class Client:
     """Distributed locks and configuration for any number of threads.
 
-    `endpoints`: host:port of any members (LOCKMASTER_ENDPOINTS if None). `ttl`: seconds after which this client's
-    locks pass on if it can't be heard. `tls`: needed unless all endpoints are on this machine or `insecure`.
+    `endpoints`: host:port of any members. `ttl`: seconds after which this client's locks pass on if it can't be heard.
+    `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
+    LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
     `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
     without any call of any thread (`held.valid` counts) after which the session is no longer renewed (default: never,
     since a thread may work long without calling).

@@ -10,8 +10,6 @@ Laws.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from lockmaster.statemachine.identity import bound
+from lockmaster.tokens import claims
 
 TOKEN_BYTES_MAX: Final = 8 << 10
 KEPT_SECONDS_MAX: Final = 60.0
@@ -96,13 +95,3 @@ def _only(extra: object, key: str) -> str:
     """The one text under a key; "" where there is none, or several."""
     values = extra.get(key) if isinstance(extra, dict) else None
     return values[0] if isinstance(values, list) and len(values) == 1 and isinstance(values[0], str) else ""
-
-
-def claims(token: str) -> dict[str, Any]:
-    """What a token says of itself, not verified; {} if it says nothing that can be read."""
-    try:
-        part = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,0 +1,138 @@
+"""Ends the sessions of pods that are certainly over: live sessions → pods and nodes → plan → EndSession → event.
+
+The sessions are read first: whatever is decided is about one that was alive before its pod and node were looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lockmaster import AsyncClient, LockmasterError, PreconditionFailed
+
+from lockmaster_operator.desired.names import Cluster, Settings, logs_in
+from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.observe import out_of_service
+from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.pod_watch import PodWatches
+from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.reaching import Reach, Unreachable
+from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.kinds.pod_sessions import Bound, End, NodeSeen, nodes_wanted, plan_ends
+from lockmaster_operator.plan import read_cluster
+from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
+
+_log = logging.getLogger(__name__)
+INTERVAL_S: Final = 10.0
+"""How often the sessions are asked for; a change of a pod asks at once."""
+SOON_S: Final = 1.0
+"""Least time between two looks, however often pods change."""
+OFF_S: Final = 300.0
+AWAY_S: Final = 30.0
+PAGES_MAX: Final = 100
+"""Most pages of sessions of one look, of 1,000 each."""
+EVENT: Final = "PodSessionEnded"
+
+
+@dataclass(slots=True)
+class PodSessions:
+    """Makes passes; for one event loop, and for one LockCluster at a time."""
+
+    kube: Kube
+    reach: Reach
+    teller: Teller
+    settings: Settings
+    watches: PodWatches
+    reads_cluster: bool = True
+    now: Callable[[], float] = time.monotonic
+    _due: dict[Key, float] = field(default_factory=dict)
+    _began: dict[Key, float] = field(default_factory=dict)
+
+    def look_soon(self, key: Key) -> None:
+        """A pod has changed: due at once, or SOON_S after the last look began."""
+        if key in self._due:
+            self._due[key] = self._began[key] + SOON_S
+
+    async def make(self, key: Key) -> float | None:
+        """One pass. Seconds until the next; None: there is no such LockCluster. Raises PassFailed."""
+        due = self._due.get(key, 0.0)
+        if due > self.now():
+            return due - self.now()
+        try:
+            stored = await self.kube.get("LockCluster", *key)
+            cluster = read_cluster(stored) if stored is not None else None
+            if stored is None or not isinstance(cluster, Cluster):
+                self._due.pop(key, None)
+                self._began.pop(key, None)
+                self.watches.want(key, ())
+                return None
+            self._began[key] = began = self.now()
+            self._due[key] = began + OFF_S  # before the pass: a pod that changes meanwhile makes it due sooner
+            wait = await self._pass(key, stored, cluster)
+            self._due[key] = min(self._due[key], began + wait)
+            return max(0.0, self._due[key] - self.now())
+        except Unreachable:
+            self._due[key] = self.now() + AWAY_S
+            return AWAY_S
+        except (KubeError, LockmasterError, TimeoutError) as error:
+            self._due.pop(key, None)
+            raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
+
+    async def _pass(self, key: Key, stored: Json, cluster: Cluster) -> float:
+        if not logs_in(cluster, self.settings) or cluster.deleting:
+            self.watches.want(key, ())
+            return OFF_S
+        async with self.reach.open(*key) as client:
+            sessions = await _bound(client)
+            self.watches.want(key, {one.namespace for one in sessions})
+            nodes = await self._nodes(nodes_wanted(sessions, self.watches.pods))
+            ends, more = plan_ends(sessions, self.watches.pods, nodes)
+            ended = 0
+            for end in ends:
+                try:
+                    answer = await client.admin.end_session(
+                        end.session.session_id, end.session.pod_uid, end.reason, idempotency_key=end.idempotency_key()
+                    )
+                except PreconditionFailed as error:
+                    _log.warning("%s/%s: session %d is left to its TTL: %s", *key, end.session.session_id, error)
+                    return AWAY_S
+                if answer.ended:
+                    ended += 1
+                    await self._tell(stored, end, ended)
+        return 1.0 if more else INTERVAL_S
+
+    async def _tell(self, stored: Json, end: End, count: int) -> None:
+        _log.info("session %d ended: %s", end.session.session_id, end.reason)
+        if count <= EVENTS_MAX:
+            await self.teller.tell(stored, Event(False, EVENT, f"session {end.session.session_id}: {end.reason}"))
+
+    async def _nodes(self, names: tuple[str, ...]) -> dict[str, NodeSeen]:
+        """As they are now; what may not or can't be read is left out."""
+        if not self.reads_cluster:
+            return {}
+        found = await asyncio.gather(*(self.kube.get("Node", "", name) for name in names))
+        return {name: node_of(name, node) for name, node in zip(names, found) if node is not None}
+
+
+def node_of(name: str, node: dict[str, Any]) -> NodeSeen:
+    """A node as stored."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    ready = [one.get("status") for one in conditions if one.get("type") == "Ready"]
+    # Without the condition nobody has said that it is away.
+    return NodeSeen(name, out_of_service(node), not ready or ready[0] == "True")
+
+
+async def _bound(client: AsyncClient) -> list[Bound]:
+    found: list[Bound] = []
+    after = 0
+    for _ in range(PAGES_MAX):
+        page = await client.admin.sessions(after, 1_000, pod_bound=True)
+        found += [Bound(one.session_id, one.pod_namespace, one.pod, one.pod_uid) for one in page.sessions]
+        if not page.more:
+            break
+        after = page.after
+    return found

@@ -182,7 +182,9 @@ def test_by_a_schedule_archives_are_made_and_the_oldest_go(stored: Product, by_h
         return len(seen) > 2
 
     def wait_for_three() -> None:
-        host.wait_until("three archives", 270, lambda: three(stored.get("lockbackup", "minutely")["status"]), every=2)
+        host.wait_until(
+            "three archives", 270, lambda: three(stored.get("lockbackup", "minutely").get("status", {})), every=2
+        )
 
     wait_for_three()
     stored.kubectl("patch", "lockbackup", "minutely", "--type=merge", "-p", '{"spec":{"suspend":true}}')

@@ -103,7 +103,7 @@ def in_the_claim(product: Product, pod: str, code: str = "") -> list[str]:
     return product.run(pod, listed, "locks-operator-tls", CLAIM).split()
 
 
-def test_a_backup_by_hand_is_verified_and_holds_all_that_was_acknowledged_before(
+def test_80_a_backup_by_hand_is_verified_and_holds_all_that_was_acknowledged_before(
     stored: Product, by_hand: tuple[Json, Saw]
 ) -> None:
     status, saw = by_hand
@@ -116,7 +116,7 @@ def test_a_backup_by_hand_is_verified_and_holds_all_that_was_acknowledged_before
     assert stored.get("jobs")["items"] == []
 
 
-def test_a_restore_makes_a_new_cluster_whose_revisions_and_tokens_go_on_above_the_old_ones(
+def test_82_a_restore_makes_a_new_cluster_whose_revisions_and_tokens_go_on_above_the_old_ones(
     stored: Product, by_hand: tuple[Json, Saw]
 ) -> None:
     """The old cluster goes on after the backup: what it gives out then is below what the new one gives out, too."""
@@ -135,7 +135,7 @@ def test_a_restore_makes_a_new_cluster_whose_revisions_and_tokens_go_on_above_th
     assert told_by(stored, "read-old", "locks", READ, "second").revision > later.revision
 
 
-def test_a_restore_into_a_cluster_that_stands_is_refused_and_changes_nothing(
+def test_82_a_restore_into_a_cluster_that_stands_is_refused_and_changes_nothing(
     stored: Product, by_hand: tuple[Json, Saw]
 ) -> None:
     before = stored.status("locks")["clusterId"], {n: p["metadata"]["uid"] for n, p in stored.pods().items()}
@@ -156,7 +156,7 @@ where.joinpath("damaged.lma").write_bytes(content)
 """
 
 
-def test_a_damaged_archive_is_refused_and_the_cluster_waits_until_the_restore_is_deleted(
+def test_82_a_damaged_archive_is_refused_and_the_cluster_waits_until_the_restore_is_deleted(
     stored: Product, by_hand: tuple[Json, Saw]
 ) -> None:
     assert "damaged.lma" in in_the_claim(stored, "damage", DAMAGE)
@@ -172,7 +172,7 @@ def test_a_damaged_archive_is_refused_and_the_cluster_waits_until_the_restore_is
     stored.kubectl("delete", "lockcluster", "locks3")
 
 
-def test_by_a_schedule_archives_are_made_and_the_oldest_go(stored: Product, by_hand: tuple[Json, Saw]) -> None:
+def test_80_by_a_schedule_archives_are_made_and_the_oldest_go(stored: Product, by_hand: tuple[Json, Saw]) -> None:
     """Every minute, two kept: the third goes by the Job that has verified the newest; others' archives stay."""
     backup(stored, "minutely", schedule="* * * * *", retention={"count": 2})
     seen: set[str] = set()
@@ -197,7 +197,7 @@ def test_by_a_schedule_archives_are_made_and_the_oldest_go(stored: Product, by_h
     assert [name for name in left if name.startswith("once-")] == [by_hand[0]["lastArchive"]]
 
 
-def test_a_backup_without_its_claim_says_so_and_nothing_else_stops(stored: Product) -> None:
+def test_80_a_backup_without_its_claim_says_so_and_nothing_else_stops(stored: Product) -> None:
     lost = {"store": {"pvc": {"claimName": "nowhere"}}, "deadline": "20s"}
     made(stored, "LockBackup", "lost", clusterRef={"name": "locks"}, **lost)
     failed = wait(stored, "lockbackup", "lost", "failure", lambda s: reason(s, "Ready") == "BackupFailed")

@@ -69,7 +69,7 @@ def test_17_wrong_objects_are_refused_with_field_and_reason(space: Product) -> N
         fault = admit(kind, body)[0]
         if not said or not all(part in said for part in wanted(fault)):
             wrong.append(f"{kind}: {fault!r}: {said!r}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_7_wrong_changes_are_refused_with_field_and_reason(space: Product) -> None:
@@ -82,7 +82,7 @@ def test_7_wrong_changes_are_refused_with_field_and_reason(space: Product) -> No
         if bool(said) != bool(faults) or missing:
             wrong.append(f"{kind}: {faults}: {said!r}")
         space.kubectl("delete", kind.lower(), old["metadata"]["name"])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_kubectl_scale_obeys_the_same_rules(product: Product) -> None:

@@ -33,7 +33,7 @@ class Product:
         self.namespace = namespace
         self.server_image = ""
 
-    def install(self) -> None:
+    def install(self, chart: Path = OPERATOR_CHART) -> None:
         """The operator, ready; images first."""
         self.server_image, operator = (self.kubernetes.image(part) for part in ("server", "operator"))
         repository, _, tag = operator.rpartition(":")
@@ -46,7 +46,7 @@ class Product:
             json.dump(values, file)
             file.flush()
             self.kubernetes.helm(
-                "upgrade", "--install", "e2e", str(OPERATOR_CHART), "-n", SYSTEM,
+                "upgrade", "--install", "e2e", str(chart), "-n", SYSTEM,
                 "-f", file.name, "--take-ownership", "--wait", f"--timeout={READY_SECONDS:g}s",
             )  # fmt: skip
 
@@ -123,15 +123,16 @@ class Product:
         """Until the operator has ended so many passes. Raises Failed."""
         host.wait_until(f"{count} passes", READY_SECONDS, lambda: self.passes() >= count, every=0.5)
 
-    def start(self, name: str, code: str, secret: str, node: str = "") -> None:
-        """A Python program in a pod of the members' image, with the Secret's files in /tls; on `node`, if given."""
+    def start(self, name: str, code: str, secret: str, node: str = "", claim: str = "") -> None:
+        """A Python program in a pod of the members' image, with the Secret's files in /tls; on `node`, if given, and
+        with that volume claim in /archives."""
         restricted = {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
         }
-        container = {
+        container: Json = {
             "name": "app",
             "image": self.server_image,
             "command": ["python3", "-c", code],
@@ -146,11 +147,14 @@ class Product:
         }
         if node:
             spec["nodeName"] = node
+        if claim:
+            spec["volumes"].append({"name": "archives", "persistentVolumeClaim": {"claimName": claim}})
+            container["volumeMounts"].append({"name": "archives", "mountPath": "/archives"})
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
-    def run(self, name: str, code: str, secret: str) -> str:
+    def run(self, name: str, code: str, secret: str, claim: str = "") -> str:
         """What a program printed, once it has ended well. Raises Failed with its output."""
-        self.start(name, code, secret)
+        self.start(name, code, secret, claim=claim)
         try:
             self.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=60s")
         except (host.Failed, subprocess.SubprocessError) as error:
@@ -216,6 +220,16 @@ def roles(status: Json) -> list[str]:
 def member_at(status: Json, ordinal: int) -> int:
     """The id of the member at an ordinal; 0 where there is none."""
     return next((int(row["memberId"]) for row in status.get("members", ()) if row["ordinal"] == ordinal), 0)
+
+
+def reason(status: Json, kind: str) -> str:
+    """Of a condition; "" where it is not there."""
+    return next((str(one["reason"]) for one in status.get("conditions", ()) if one["type"] == kind), "")
+
+
+def message(status: Json, kind: str) -> str:
+    """Of a condition, for people; "" where it is not there."""
+    return next((str(one["message"]) for one in status.get("conditions", ()) if one["type"] == kind), "")
 
 
 def condition(status: Json, kind: str) -> str:

@@ -62,6 +62,14 @@ def load(bed: Bed, part: str, version: str = "") -> str:
     return name
 
 
+def name_as(bed: Bed, image: str, version: str) -> str:
+    """Gives an image that the nodes have the tag of a version, too, as a registry would; its repository."""
+    repository = image.rpartition(":")[0]
+    for node in bed.layout.nodes:
+        bed.shell(node.name, "ctr", "-n", "k8s.io", "images", "tag", "--force", image, f"{repository}:{version}")
+    return repository
+
+
 def restamp(wheel: Path, version: str) -> Path:
     """The same wheel under another version; the file is replaced, its new path returned."""
     package, old, rest = wheel.name.split("-", 2)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from .bed import host
 from .kubernetes import OnBed
-from .product import SYSTEM, Product, is_ready, roles
+from .product import SYSTEM, Product, condition, is_ready, roles
+from .product_images import name_as
 from .test_scenarios import QUICK, SHAPE
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +63,59 @@ def test_the_plugin_looks_and_changes_through_port_forwards(product: Product, tm
         assert {"lockcluster.json", "members.json", "logs/locks-0.log"} <= set(opened.getnames())
 
 
+def test_a_witness_is_promoted_by_hand_and_the_shape_comes_back_after_resume(product: Product) -> None:
+    """`gate` beside it: what is active, and that what is active already changes nothing."""
+    product.ready(witness=QUICK)
+    gate = asked(product, "gate", "locks")
+    assert gate["level_active"] == 2
+    asked(product, "gate", "locks", "activate", "2")
+    assert asked(product, "gate", "locks") == gate
+    assert asked(product, "pause", "locks") == {"name": "locks", "paused": True}
+    product.wait("locks", "Paused", lambda s: condition(s, "Paused") == "True")
+    asked(product, "promote", "locks", "locks-2", "--wait", "60")
+    members = asked(product, "members", "locks")
+    assert {row["name"] for row in members if "full" in row["role"]} == {"locks-0", "locks-1", "locks-2"}
+    assert "locks-2" in plugin(product, "members", "locks")[1]
+    asked(product, "resume", "locks")
+    product.wait("locks", "the shape", lambda s: roles(s) == SHAPE and is_ready(s), 90)
+
+
+WRONG = (
+    (("status", "lokcs"), 3, "no LockCluster lokcs in namespace"),
+    (("members", "lokcs"), 3, "there are locks"),
+    (("promote", "locks", "locks-9"), 3, "locks-9"),
+    (("promote", "locks", "locks-0"), 0, "member 1 is full"),
+    (("transfer", "locks", "locks-2"), 4, "not a full voter"),
+    (("transfer", "locks", "locks-9"), 3, "locks-9"),
+    (("gate", "locks", "fence"), 2, "gate fence: give the LEVEL"),
+    (("gate", "locks", "status", "2"), 2, "takes no LEVEL"),
+    (("gate", "locks", "fence", "1"), 2, "LEVEL"),
+    (("gate", "locks", "fence", "99"), 4, "99"),
+    (("backup", "locks"), 2, "--file"),
+    (("backup", "locks", "--file", "a", "--claim", "b"), 2, "--claim"),
+    (("backup", "locks", "--file", "/nowhere/archive"), 74, "/nowhere"),
+    (("logs", "locks", "--tail", "-1"), 2, "--tail"),
+    (("logs", "lokcs"), 3, "lokcs"),
+    (("report", "locks", "--file", "/nowhere/report"), 1, "/nowhere"),
+    (("restart", "lokcs"), 3, "lokcs"),
+    (("pause",), 2, "CLUSTER"),
+    (("fly",), 2, "fly"),
+)
+
+
+def test_wrong_words_are_one_line_with_its_exit_code_and_change_nothing(product: Product) -> None:
+    product.ready()
+    before = product.get("lockcluster", "locks")["metadata"]["generation"], product.status("locks")["members"]
+    wrong = []
+    for words, code, part in WRONG:
+        found, text = plugin(product, *words)
+        if found != code or part not in text or "Traceback" in text:
+            wrong.append(f"{' '.join(words)}: {found}, not {code}: {text!r}")
+    assert not wrong, "\n".join(wrong)
+    after = product.get("lockcluster", "locks")["metadata"]["generation"], product.status("locks")["members"]
+    assert after == before
+
+
 def test_a_restart_is_a_roll_that_loses_nothing_and_waits_while_paused(product: Product) -> None:
     product.ready(witness=QUICK)
     before = {name: pod["metadata"]["uid"] for name, pod in product.pods().items()}
@@ -82,6 +137,9 @@ def uids(product: Product) -> list[str]:
 
 
 def test_helm_test_takes_a_lock_and_leaves_nothing(product: Product) -> None:
+    """Its LockCluster has no image of its own: that of the chart's repository and version."""
+    if isinstance(product.kubernetes, OnBed):
+        name_as(product.kubernetes.bed, product.server_image, metadata.version("lockmaster"))
     told = product.kubernetes.helm("test", "e2e", "-n", SYSTEM, "--logs", "--timeout=300s")
     assert "works: a lock was granted" in told
     left = product.kubernetes.kubectl("-n", SYSTEM, "get", "lockclusters", "-o", "name")

@@ -7,7 +7,7 @@ import pytest
 from . import load
 from .bed import host
 from .kubernetes import Kubernetes
-from .product import Product, condition, is_ready, member_at, roles
+from .product import Product, condition, is_ready, member_at, reason, roles
 from .test_scenarios import NEXT_VERSION, QUICK, SHAPE
 
 pytestmark = pytest.mark.e2e
@@ -24,19 +24,13 @@ def whole(seen: load.Seen) -> None:
     assert (seen.lost, seen.failures, seen.held) == ((), (), True)
 
 
-def reason(product: Product, kind: str) -> str:
-    """Of a condition; "" where it is not there."""
-    conditions = product.status("locks").get("conditions", ())
-    return next((str(one["reason"]) for one in conditions if one["type"] == kind), "")
-
-
 def test_56_the_gate_opens_by_stages_and_only_then_a_witness_comes(product: Product) -> None:
     """Three full members at level 1, as after an upgrade; then a witness: evidence, FENCE, ACTIVATE, demotion."""
     product.ready(members={"full": 3, "witness": 0}, witness=QUICK)
     assert "level 1" in product.run("gate", GATE, "locks-operator-tls")
     product.start_load()
     product.apply(product.cluster("locks", witness=QUICK))
-    product.wait("locks", "Stabilizing", lambda s: reason(product, "WitnessGate") == "Stabilizing", 60)
+    product.wait("locks", "Stabilizing", lambda s: reason(s, "WitnessGate") == "Stabilizing", 60)
     status = product.status("locks")
     assert roles(status) == ["Full/Steady"] * 3
     assert [row["level"] for row in status["gate"]["evidence"]] == [2, 2, 2]

@@ -11,6 +11,7 @@ from .bed import host
 from .kubernetes import Context
 from .load import PROGRAM, Seen, parsed, percentile
 from .product_images import restamp
+from .quick_start import PROMOTED, RESTORED, Shell, commands_of, page_of, recorded_commands, watched, watches
 from .report import Report
 
 LOG = """holds 7
@@ -87,3 +88,54 @@ def test_a_users_cluster_without_named_images_is_skipped_with_the_variable_to_se
     monkeypatch.setenv("PATH", "")
     with pytest.raises(host.Cannot, match="kubectl and helm"):
         Context("kind")
+
+
+README = """# A
+## On Kubernetes
+Words.
+```
+export A=x B=y
+kubectl get lkc -w
+```
+More words, then:
+```
+echo $A
+```
+
+## After it
+```
+not this
+```
+"""
+
+
+def test_the_quick_starts_commands_are_the_lines_of_its_blocks_and_come_back_from_the_recorded_page() -> None:
+    commands = ["export A=x B=y", "kubectl get lkc -w", "echo $A"]
+    assert commands_of(README) == commands
+    assert [watches(command) for command in commands] == [False, True, False]
+    page = page_of([(command, "a line\n" if command.startswith("echo") else "") for command in commands])
+    assert page.endswith("```console\n$ export A=x B=y\n$ kubectl get lkc -w\n$ echo $A\na line\n```\n")
+    assert recorded_commands(page) == commands
+    with pytest.raises(ValueError, match="On Kubernetes"):
+        commands_of("# A\n## Another\n")
+
+
+def test_a_quick_starts_exports_last_and_placeholders_are_given_names(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, tmp_path / "kubeconfig", {}, {"A": "named"})
+    shell.run("export A=x B=y")
+    assert shell.run("echo $A $B; pwd") == f"named y\n{tmp_path}\n"
+    assert [command for command, _ in shell.steps] == ["export A=x B=y", "echo $A $B; pwd"]
+    with pytest.raises(host.Failed, match="exit code 3"):
+        shell.run("exit 3")
+
+
+def test_a_watch_is_ended_by_the_row_that_is_waited_for(tmp_path: Path) -> None:
+    rows = (
+        "NAME    READY   FULL   WITNESS\nlocks   True    2      1\nlocks   False   1      1\nlocks   False   2      0\n"
+    )
+    file = tmp_path / "rows"
+    file.write_text(rows)
+    assert watched(f"tail -n +1 -f {file}", tmp_path, {}, PROMOTED) == rows
+    assert watched(f"tail -n +1 -f {file}", tmp_path, {}, RESTORED) == "".join(rows.splitlines(keepends=True)[:2])
+    with pytest.raises(host.Failed, match="no row matched"):
+        watched(f"cat {file}", tmp_path, {}, "never")

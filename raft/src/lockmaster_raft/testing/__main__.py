@@ -10,6 +10,7 @@ from lockmaster_raft.testing.application import load_application
 from lockmaster_raft.testing.cluster import Cluster
 from lockmaster_raft.testing.invariants.rare_events import too_rare
 from lockmaster_raft.testing.runner import Totals, run_seeds
+from lockmaster_raft.testing.swarm import draw_mix, steady
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, help="run this one seed and tell its last events")
     run.add_argument("--application", help='"service", "register"; default: the installed one')
     run.add_argument("--workers", type=int, default=2)
+    run.add_argument("--steady", action="store_true", help="a fault every 10 s, 20 operations a second and more")
     run.add_argument("--stop", action="store_true", help="stop at the first failure")
     run.add_argument("--mutant", help="apply this mutant to a copy of the sources first")
     mutants = commands.add_parser("mutants", help="every mutant must be found")
@@ -39,12 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run_mutated(options.mutant, arguments if arguments is not None else sys.argv[1:])
     if options.seed is not None:
-        return _replay(options.seed, options.application)
+        return _replay(options.seed, options.application, options.steady)
     return _run(range(options.start, options.start + options.seeds), options)
 
 
-def _replay(seed: int, application: str | None) -> int:
-    cluster = Cluster(seed, load_application(application))
+def _replay(seed: int, application: str | None, calm: bool) -> int:
+    cluster = Cluster(seed, load_application(application), steady(draw_mix(seed)) if calm else None)
     result = cluster.run()
     if result.failure:
         print("\n".join(cluster.log[-60:]))
@@ -58,10 +60,13 @@ def _replay(seed: int, application: str | None) -> int:
 
 def _run(seeds: range, options: argparse.Namespace) -> int:
     totals, began, application = Totals(), time.monotonic(), options.application
-    for result in run_seeds(seeds, application, options.workers):
+    for result in run_seeds(seeds, application, options.workers, calm=options.steady):
         totals.add(result)
         if result.failure:
-            print(f"FAILED {result.failure}\n  replay: {replay_command(result.seed, application)}", flush=True)
+            print(
+                f"FAILED {result.failure}\n  replay: {replay_command(result.seed, application, options.steady)}",
+                flush=True,
+            )
             if options.stop:
                 return 1
     print("\n".join(totals.lines(time.monotonic() - began)))
@@ -71,9 +76,9 @@ def _run(seeds: range, options: argparse.Namespace) -> int:
     return 1 if totals.failures or seldom else 0
 
 
-def replay_command(seed: int, application: str | None) -> str:
+def replay_command(seed: int, application: str | None, calm: bool = False) -> str:
     """The one command that replays a seed."""
-    named = f" --application {application}" if application else ""
+    named = (f" --application {application}" if application else "") + (" --steady" if calm else "")
     return f"python -m lockmaster_raft.testing run --seed {seed}{named}"
 
 

@@ -72,6 +72,25 @@ class Mix:
         return max(self.operation_interval_ns, 2 * loops * round_trip // entries)
 
 
+STEADY_FAULT_INTERVAL_NS: Final = 10 * SECOND
+STEADY_CLIENTS: Final = 12
+
+
+def steady(mix: Mix) -> Mix:
+    """The same mix with a fault every 10 s and clients that hardly pause: 20 operations a second and more as a rule.
+
+    Drawn mixes have a fault every 2 s, under which clients mostly wait: more trouble in the time, fewer operations.
+    """
+    return replace(
+        mix,
+        clients=STEADY_CLIENTS,
+        operation_interval_ns=mix.operation_interval_ns // 4,
+        fault_interval_ns=STEADY_FAULT_INTERVAL_NS,
+        role_interval_ns=STEADY_FAULT_INTERVAL_NS,
+        disk_interval_ns=STEADY_FAULT_INTERVAL_NS,
+    )
+
+
 FAULT_KINDS: Final = (
     "crash",
     "crash_at_sync",

@@ -14,12 +14,13 @@ from kubernetes.aio.client import ApiClient, Configuration
 from lockmaster import TLS, AsyncClient
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.host.kube import Kube
-from lockmaster_operator.host.pod_sessions import EVENT, INTERVAL_S, OFF_S, PodSessions, node_of
+from lockmaster_operator.host.pod_sessions import INTERVAL_S, OFF_S, PodSessions, node_of
 from lockmaster_operator.host.pod_watch import PodWatches, last_of
 from lockmaster_operator.host.reviewers import Reviewers, wanted
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds.pod_sessions import (
     ENDS_MAX,
+    EVENT,
     NODES_MAX,
     Bound,
     Container,

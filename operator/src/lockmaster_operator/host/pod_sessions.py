@@ -22,7 +22,7 @@ from lockmaster_operator.host.pod_watch import PodWatches
 from lockmaster_operator.host.queue import Key
 from lockmaster_operator.host.reaching import Reach, Unreachable
 from lockmaster_operator.host.telling import Teller
-from lockmaster_operator.kinds.pod_sessions import Bound, End, NodeSeen, nodes_wanted, plan_ends
+from lockmaster_operator.kinds.pod_sessions import EVENT, Bound, End, NodeSeen, nodes_wanted, plan_ends
 from lockmaster_operator.plan import read_cluster
 from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
@@ -35,7 +35,6 @@ OFF_S: Final = 300.0
 AWAY_S: Final = 30.0
 PAGES_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""
-EVENT: Final = "PodSessionEnded"
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from lockmaster_operator.host.pod_sessions import IDLE_S
 
 from .bed import host
 from .bed.cluster import Bed
@@ -92,7 +93,7 @@ def test_the_session_of_a_killed_pod_that_is_deleted_by_force_ends_at_once(
     first = line(product, "holder", "holds")
     product.apply(worker(product, "waiter", WAIT))
     product.wait_log("waiter", "waits")
-    time.sleep(11)  # the operator has seen the session and watches its namespace
+    time.sleep(IDLE_S + 2)  # the operator has seen the session and watches its namespace
     kubernetes.bed.kill_container(product.namespace, "holder")
     product.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/holder", "--timeout=30s")
     product.kubectl("delete", "pod", "holder", "--force", "--grace-period=0")
@@ -112,7 +113,7 @@ def test_a_forced_delete_on_a_cut_off_node_ends_nothing_until_the_node_is_out_of
     others = [one.name for one in mended.layout.nodes if one.name != node]
     product.apply(worker(product, "waiter", WAIT, node=others[0]))
     product.wait_log("waiter", "waits")
-    time.sleep(11)
+    time.sleep(IDLE_S + 2)
     mended.power_off(node)
     mended.wait_node(node, ready=False)
     product.kubectl("delete", "pod", "holder", "--force", "--grace-period=0")

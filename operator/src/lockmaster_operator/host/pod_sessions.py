@@ -29,6 +29,8 @@ from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 _log = logging.getLogger(__name__)
 INTERVAL_S: Final = 10.0
 """How often the sessions are asked for; a change of a pod asks at once."""
+IDLE_S: Final = 30.0
+"""The same while no pod has any: what is begun meanwhile is watched that much later."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
 OFF_S: Final = 300.0
@@ -102,7 +104,7 @@ class PodSessions:
                 if answer.ended:
                     ended += 1
                     await self._tell(stored, end, ended)
-        return 1.0 if more else INTERVAL_S
+        return SOON_S if more else INTERVAL_S if sessions else IDLE_S
 
     async def _tell(self, stored: Json, end: End, count: int) -> None:
         _log.info("session %d ended: %s", end.session.session_id, end.reason)

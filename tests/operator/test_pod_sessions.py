@@ -34,7 +34,7 @@ from lockmaster_operator.models.lock_cluster import LockClusterSpec
 
 from tests.service.server.test_login import UID, Place, token_of
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, Fault
 
 SESSION = Bound(7, "shop", "worker-1", UID)
 WAIT = 20
@@ -306,6 +306,23 @@ async def test_a_forced_delete_alone_ends_nothing_and_the_node_s_taint_then_does
         world.api.put({**node, "status": away, "spec": {"taints": [{"key": "node.kubernetes.io/out-of-service"}]}})
         await world.make()
         assert "node node-1 is out of service" in world.events()[0]["note"]
+
+
+async def test_a_node_that_cannot_be_read_leaves_its_pods_in_doubt_and_no_others(world: World) -> None:
+    world.put_cluster()
+    world.api.put(pod())
+    world.api.faults.append(Fault("GET", "Node", 403, count=9))
+    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
+    async with asyncio.timeout(WAIT), pod_client as client:
+        held = await client.lock("orders").acquire()
+        await world.make()
+        await watching(world)
+        await world.woken_by(lambda: world.api.remove("Pod", "shop", "worker-1"))
+        assert await world.make() == INTERVAL_S
+        held.ensure()
+        await world.woken_by(lambda: world.api.put(DEAD))
+        await world.make()
+        assert len(world.events()) == 1
 
 
 async def test_a_pod_that_went_while_the_watch_was_cut_keeps_what_was_last_seen_of_it(world: World) -> None:

@@ -115,8 +115,15 @@ class PodSessions:
         """As they are now; what may not or can't be read is left out."""
         if not self.reads_cluster:
             return {}
-        found = await asyncio.gather(*(self.kube.get("Node", "", name) for name in names))
+        found = await asyncio.gather(*(self._node(name) for name in names))
         return {name: node_of(name, node) for name, node in zip(names, found) if node is not None}
+
+    async def _node(self, name: str) -> Json | None:
+        try:
+            return await self.kube.get("Node", "", name)
+        except KubeError as error:
+            _log.warning("node %s can't be read, so its pods are in doubt: %s", name, error)
+            return None
 
 
 def node_of(name: str, node: dict[str, Any]) -> NodeSeen:

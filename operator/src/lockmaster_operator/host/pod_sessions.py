@@ -33,7 +33,8 @@ IDLE_S: Final = 30.0
 """The same while no pod has any: what is begun meanwhile is watched that much later."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
-OFF_S: Final = 300.0
+OFF_S: Final = 60.0
+"""Until another look whether login is on by then."""
 AWAY_S: Final = 30.0
 PAGES_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""

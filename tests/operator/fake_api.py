@@ -45,6 +45,8 @@ class FakeApi:
         """Called before a request is carried out: the world changes in between."""
         self.watches: list[tuple[str, str, asyncio.Queue[Json | None]]] = []
         """(kind, namespace, events to be sent; None ends it) of every watch that is open."""
+        self.watched_from: list[str] = []
+        """The resourceVersion of each watch."""
         self._numbers = itertools.count(1)
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -87,6 +89,7 @@ class FakeApi:
         response = web.StreamResponse()
         watch = (kind, namespace, asyncio.Queue[Json | None]())
         self.watches.append(watch)
+        self.watched_from.append(request.query["resourceVersion"])
         try:
             await response.prepare(request)
             while (event := await watch[2].get()) is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from lockmaster.client import surroundings
 from lockmaster_operator.desired.certificates import certificates
-from lockmaster_operator.desired.names import Cluster, Settings
+from lockmaster_operator.desired.names import LOGIN_PORT_NAME, Cluster, Settings
 from lockmaster_operator.desired.objects import Decided, render
-from lockmaster_operator.models.lock_cluster import LockClusterSpec
+from lockmaster_operator.models.lock_cluster import LockClusterSpec, ServiceAccountLogin
 
 
 def objects(logins: bool = False, authority: str = "", **spec: Any) -> dict[tuple[str, str], dict[str, Any]]:
@@ -88,3 +91,14 @@ def test_no_two_ports_of_a_member_are_the_same() -> None:
     container = objects()[("StatefulSet", "locks")]["spec"]["template"]["spec"]["containers"][0]
     ports = [one["containerPort"] for one in container["ports"]]
     assert len(set(ports)) == len(ports) == 4
+
+
+def test_the_pod_of_the_docs_mounts_what_the_operator_makes_where_a_client_looks() -> None:
+    body = yaml.safe_load((Path(__file__).parents[2] / "docs/quick-start/login.yaml").read_text())
+    token, config = body["spec"]["volumes"][0]["projected"]["sources"]
+    assert token["serviceAccountToken"]["audience"] == ServiceAccountLogin().audience
+    assert token["serviceAccountToken"]["path"] == "token"
+    assert ("ConfigMap", config["configMap"]["name"]) in objects(logins=True, authority="PEM")
+    assert body["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] == surroundings.DIRECTORY
+    variable = LOGIN_PORT_NAME.upper().replace("-", "_")  # as the kubelet makes it
+    assert f"_SERVICE_PORT_{variable}" == surroundings.SERVICE_PORT

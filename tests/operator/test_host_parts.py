@@ -15,7 +15,7 @@ from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
 from lockmaster_operator.host.engine import report_of
 from lockmaster_operator.host.issuing import issue, seen
 from lockmaster_operator.host.metrics import Metrics
-from lockmaster_operator.host.minding import KINDS, Minder
+from lockmaster_operator.host.minding import KINDS, Minder, both
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.queue import KEYS_MAX, Key, Queue, backoff_s
@@ -221,6 +221,29 @@ def operator(*ends: float | Exception | None) -> tuple[Operator, Clock]:
     one.queue = Queue(clock, draw=lambda: 1.0)
     one.passes = passes  # type: ignore[assignment]
     return one, clock
+
+
+async def test_a_changed_pod_has_its_cluster_s_sessions_looked_at() -> None:
+    one, _ = operator()
+    one._pods_changed(A)
+    async with asyncio.timeout(20):
+        assert await one.minder.queue.take() == ("LockCluster", *A)
+
+
+async def test_login_is_offered_where_there_is_a_binding_to_keep() -> None:
+    kube: Any = None
+    with_one = Operator(load({"identity": "me", "login_binding": "review"}), kube, NoMembers())
+    assert (with_one.passes.settings.logins, operator()[0].sessions.settings.logins) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("ends", "due"), [((5.0, 30.0), 5.0), ((30.0, 5.0), 5.0), ((None, 5.0), 5.0), ((None, None), None)]
+)
+async def test_two_passes_over_one_object_are_due_when_the_earlier_one_is(
+    ends: tuple[float | None, float | None], due: float | None
+) -> None:
+    first, second = (Scripted(end) for end in ends)
+    assert await both(first.make, second.make)(A) == due
 
 
 @pytest.mark.parametrize("error", [PassFailed("503", 5.0), TimeoutError(), RuntimeError("a bug")])

@@ -14,12 +14,13 @@ from kubernetes.aio.client import ApiClient, Configuration
 from lockmaster import TLS, AsyncClient
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.host.kube import Kube
-from lockmaster_operator.host.pod_sessions import EVENT, INTERVAL_S, OFF_S, PodSessions, node_of
+from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, PodSessions, node_of
 from lockmaster_operator.host.pod_watch import PodWatches, last_of
 from lockmaster_operator.host.reviewers import Reviewers, wanted
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds.pod_sessions import (
     ENDS_MAX,
+    EVENT,
     NODES_MAX,
     Bound,
     Container,
@@ -33,7 +34,7 @@ from lockmaster_operator.models.lock_cluster import LockClusterSpec
 
 from tests.service.server.test_login import UID, Place, token_of
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, Fault
 
 SESSION = Bound(7, "shop", "worker-1", UID)
 WAIT = 20
@@ -277,7 +278,7 @@ async def test_the_session_of_a_pod_that_has_ended_goes_at_once_and_once(world: 
         await watching(world)
         assert not lost.done()
         await world.woken_by(lambda: world.api.put(DEAD))
-        assert await world.make() == INTERVAL_S
+        await world.make()
         await lost
         (event,) = world.events()
         assert (event["reason"], event["type"]) == (EVENT, "Normal")
@@ -307,6 +308,23 @@ async def test_a_forced_delete_alone_ends_nothing_and_the_node_s_taint_then_does
         assert "node node-1 is out of service" in world.events()[0]["note"]
 
 
+async def test_a_node_that_cannot_be_read_leaves_its_pods_in_doubt_and_no_others(world: World) -> None:
+    world.put_cluster()
+    world.api.put(pod())
+    world.api.faults.append(Fault("GET", "Node", 403, count=9))
+    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
+    async with asyncio.timeout(WAIT), pod_client as client:
+        held = await client.lock("orders").acquire()
+        await world.make()
+        await watching(world)
+        await world.woken_by(lambda: world.api.remove("Pod", "shop", "worker-1"))
+        assert await world.make() == INTERVAL_S
+        held.ensure()
+        await world.woken_by(lambda: world.api.put(DEAD))
+        await world.make()
+        assert len(world.events()) == 1
+
+
 async def test_a_pod_that_went_while_the_watch_was_cut_keeps_what_was_last_seen_of_it(world: World) -> None:
     world.api.put(pod())
     async with asyncio.timeout(WAIT):
@@ -317,6 +335,24 @@ async def test_a_pod_that_went_while_the_watch_was_cut_keeps_what_was_last_seen_
         watch[2].put_nowait({"type": "ERROR", "object": {"code": 410, "message": "too old"}})
         await world.woken.wait()
         assert world.watches.pods[UID] == replace(last_of(pod()), there=False)
+
+
+async def test_a_watch_that_has_ended_goes_on_where_it_was(world: World) -> None:
+    """A list in between would take the last word of a pod that ended and went meanwhile for nothing."""
+    world.api.put(pod())
+    async with asyncio.timeout(WAIT):
+        world.watches.want(("ns", "locks"), {"shop"})
+        await watching(world)
+        await world.woken_by(lambda: world.api.put(pod("Running", {"waiting": {}}, status={"conditions": []})))
+        lists = world.api.requests.count(("GET", "Pod", ""))
+        (watch,) = world.api.watches
+        watch[2].put_nowait(None)
+        while world.api.watches in ([], [watch]):
+            await asyncio.sleep(0.01)
+        assert world.api.requests.count(("GET", "Pod", "")) == lists + 1  # the watch itself
+        assert world.api.watched_from[-1] == world.api.objects["Pod", "shop", "worker-1"]["metadata"]["resourceVersion"]
+        await world.woken_by(lambda: world.api.put(DEAD))
+        assert world.watches.pods[UID] == last_of(DEAD)
 
 
 async def test_nobody_is_asked_and_nothing_watched_where_login_is_off(world: World) -> None:
@@ -331,7 +367,7 @@ async def test_nobody_is_asked_and_nothing_watched_where_login_is_off(world: Wor
 async def test_looks_are_not_more_often_than_once_a_second(world: World) -> None:
     world.put_cluster()
     async with asyncio.timeout(WAIT):
-        assert await world.make() == INTERVAL_S
+        assert await world.make() == IDLE_S
         world.passes.look_soon(("ns", "locks"))
         asked = len(world.api.requests)
         assert await world.passes.make(("ns", "locks")) == 1.0

@@ -22,20 +22,22 @@ from lockmaster_operator.host.pod_watch import PodWatches
 from lockmaster_operator.host.queue import Key
 from lockmaster_operator.host.reaching import Reach, Unreachable
 from lockmaster_operator.host.telling import Teller
-from lockmaster_operator.kinds.pod_sessions import Bound, End, NodeSeen, nodes_wanted, plan_ends
+from lockmaster_operator.kinds.pod_sessions import EVENT, Bound, End, NodeSeen, nodes_wanted, plan_ends
 from lockmaster_operator.plan import read_cluster
 from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
 _log = logging.getLogger(__name__)
 INTERVAL_S: Final = 10.0
 """How often the sessions are asked for; a change of a pod asks at once."""
+IDLE_S: Final = 30.0
+"""The same while no pod has any: what is begun meanwhile is watched that much later."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
-OFF_S: Final = 300.0
+OFF_S: Final = 60.0
+"""Until another look whether login is on by then."""
 AWAY_S: Final = 30.0
 PAGES_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""
-EVENT: Final = "PodSessionEnded"
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ class PodSessions:
                 if answer.ended:
                     ended += 1
                     await self._tell(stored, end, ended)
-        return 1.0 if more else INTERVAL_S
+        return SOON_S if more else INTERVAL_S if sessions else IDLE_S
 
     async def _tell(self, stored: Json, end: End, count: int) -> None:
         _log.info("session %d ended: %s", end.session.session_id, end.reason)
@@ -114,8 +116,15 @@ class PodSessions:
         """As they are now; what may not or can't be read is left out."""
         if not self.reads_cluster:
             return {}
-        found = await asyncio.gather(*(self.kube.get("Node", "", name) for name in names))
+        found = await asyncio.gather(*(self._node(name) for name in names))
         return {name: node_of(name, node) for name, node in zip(names, found) if node is not None}
+
+    async def _node(self, name: str) -> Json | None:
+        try:
+            return await self.kube.get("Node", "", name)
+        except KubeError as error:
+            _log.warning("node %s can't be read, so its pods are in doubt: %s", name, error)
+            return None
 
 
 def node_of(name: str, node: dict[str, Any]) -> NodeSeen:

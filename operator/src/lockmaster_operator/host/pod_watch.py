@@ -102,9 +102,12 @@ class PodWatches:
             try:
                 items, version = await self._kube.list_at("Pod", namespace)
                 self._listed(namespace, items)
-                wait = AGAIN_S
-                async for kind, pod in self._kube.watch("Pod", namespace, version):
-                    self._take(last_of(pod, there=kind != "DELETED"))
+                while True:  # a watch that has ended goes on where it was: what a list misses is a pod's last word
+                    async for kind, pod in self._kube.watch("Pod", namespace, version):
+                        self._take(last_of(pod, there=kind != "DELETED"))
+                        version = str(pod["metadata"]["resourceVersion"])
+                    wait = AGAIN_S
+                    await asyncio.sleep(wait * random.random())
             except KubeError as error:
                 _log.warning("pods of namespace %s: %s; again in %.0f s", namespace, error, wait)
             except Exception:

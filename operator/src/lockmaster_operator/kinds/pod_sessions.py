@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+EVENT: Final = "PodSessionEnded"
 ENDS_MAX: Final = 200
 NODES_MAX: Final = 64
 """Most nodes that one pass asks for; what is beyond is in doubt until the next."""

@@ -20,8 +20,7 @@ HEADING: Final = "## On Kubernetes"
 RECORD: Final = Path("docs", "quick-start", "README.md")
 INTRODUCTION: Final = """# The quick start, as recorded
 Each command of [the README's quick start](../../README.md#on-kubernetes) with what it printed on the test bed, in a
-fresh clone. `E2E_RECORD=1 make e2e-all E2E="-k quick_start"` records it anew; a test holds the
-commands to the README's.
+fresh clone. `E2E_RECORD=1 make e2e-all E2E="-k quick_start"` records it anew.
 
 ```console
 """

@@ -34,8 +34,8 @@ bench: setup ## side by side with a three-member etcd that it starts itself: tab
 compile: setup ## the data path with mypyc into .build/compiled (bench uses it; needs a C compiler)
 	@$(RUN) tools/compile.py
 
-sim: setup ## the seeded simulator: make sim SEEDS=500; STEADY=1: fewer faults, 20 operations a second and more
-	@$(RUN) -m lockmaster_raft.testing run --seeds $(SEEDS) $(if $(STEADY),--steady)
+sim: setup ## the seeded simulator: make sim SEEDS=500; STEADY=1: a fault every 10 s, not 2; APPLICATION=register
+	@$(RUN) -m lockmaster_raft.testing run --seeds $(SEEDS) $(if $(STEADY),--steady) $(if $(APPLICATION),--application $(APPLICATION))
 
 mutants: setup ## every known Raft bug put back in: the simulator must find each one
 	@$(RUN) -m lockmaster_raft.testing mutants

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, help="run this one seed and tell its last events")
     run.add_argument("--application", help='"service", "register"; default: the installed one')
     run.add_argument("--workers", type=int, default=2)
-    run.add_argument("--steady", action="store_true", help="a fault every 10 s, 20 operations a second and more")
+    run.add_argument("--steady", action="store_true", help="a fault every 10 s instead of every 2 s: more operations")
     run.add_argument("--stop", action="store_true", help="stop at the first failure")
     run.add_argument("--mutant", help="apply this mutant to a copy of the sources first")
     mutants = commands.add_parser("mutants", help="every mutant must be found")

@@ -170,6 +170,15 @@ async def test_an_answer_is_kept_for_a_minute_and_no_longer() -> None:
     assert asked.count == 3
 
 
+async def test_a_clock_that_was_put_back_keeps_no_answer_longer() -> None:
+    asked, now, steady = Asked(), 7_200.0, 0.0
+    logins = Logins(asked, AUDIENCE, lambda: now, lambda: steady)
+    await logins.login(token_of())
+    now, steady = 3_600.0, KEPT_SECONDS_MAX
+    await logins.login(token_of())
+    assert asked.count == 2
+
+
 async def test_without_an_answer_nobody_gets_in_and_nothing_is_remembered(caplog: pytest.LogCaptureFixture) -> None:
     asked = Asked()
     asked.down = True
@@ -376,6 +385,15 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 async def outcome(channel: grpc.aio.Channel, method: Any, token: str) -> grpc.StatusCode:
     """How a call with an empty request ends (a stream: its first answer)."""
+    for _ in range(5):
+        code = await once(channel, method, token)
+        if method.name != "Connect" or code is not grpc.StatusCode.INTERNAL:
+            break  # a write that meets the end of its stream: grpc.aio puts this in the place of the server's word
+    return code
+
+
+async def once(channel: grpc.aio.Channel, method: Any, token: str) -> grpc.StatusCode:
+    """One such call."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     opened: Any = channel
     request = message_factory.GetMessageClass(method.input_type)()

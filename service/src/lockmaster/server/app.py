@@ -27,7 +27,7 @@ from lockmaster.addresses import join_address, split_address
 from lockmaster.errors import LockmasterError, PreconditionFailed
 from lockmaster.server import tls
 from lockmaster.server.admin import AdminCalls
-from lockmaster.server.callers import Caller, Callers, keep_watch
+from lockmaster.server.callers import Caller, Callers, Unauthenticated, while_good
 from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import EventHub, RevisionWaiters
 from lockmaster.server.exit_codes import ExitCode
@@ -294,16 +294,14 @@ class Server:
     async def _serve_stream(self, context: StreamContext, caller: Caller) -> None:
         stream = SessionStream(self.operations, self.engine, self.events, self.watches, Origin(caller.principal))
         self._streams[stream] = None
-        logins, watcher = self.callers.logins, None
-        if caller.token and logins is not None:
-            over = functools.partial(stream.close, self.client_address)
-            watcher = asyncio.create_task(keep_watch(logins, caller, over), name="login-watch")
+        closing = functools.partial(stream.close, self.client_address)
         try:
-            await stream.run(context)
+            async with while_good(self.callers.logins, caller, closing):
+                await stream.run(context)
+        except Unauthenticated as error:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         finally:
             del self._streams[stream]
-            if watcher is not None:
-                watcher.cancel()
 
     def _role_changed(self, leading: bool, leader_address: str) -> None:
         if self.engine.is_witness:

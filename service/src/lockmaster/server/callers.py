@@ -12,8 +12,9 @@ Laws.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ OPEN: Final = frozenset({ADMIN + "Status", ADMIN + "ListMembers"})
 BEARER: Final = "bearer "
 RENEW_SECONDS: Final = 300.0
 """At most so long after a token has expired, or its pod or ServiceAccount is deleted, its stream ends."""
+REVOKED_SECONDS: Final = 1.0
+"""How long a stream that was told so may take to end by itself."""
 OUTAGE_SECONDS: Final = 3600.0
 """How long a stream outlives the last good answer while the API server gives none."""
 
@@ -74,7 +77,7 @@ class Callers:
         """The caller with these names in its certificate; without any, nobody in particular."""
         if not names and self.logins is not None:
             raise Unauthenticated("no client certificate and no ServiceAccount token was shown")
-        if names and names[0].startswith(SERVICE_ACCOUNT):
+        if any(name.startswith(SERVICE_ACCOUNT) for name in names):
             raise Unauthenticated("a client certificate must not name a ServiceAccount")
         return Caller(names[0] if names else "", names)
 
@@ -128,6 +131,38 @@ async def keep_watch(logins: Logins, caller: Caller, over: Callable[[], None]) -
         elif not unknown or loop.time() - confirmed > OUTAGE_SECONDS:
             break
     over()
+
+
+@contextlib.asynccontextmanager
+async def while_good(
+    logins: Logins | None, caller: Caller, closing: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """For what outlives a call: its body is cut off once the caller's token is no longer good.
+
+    First `closing` asks it to end; REVOKED_SECONDS later it is cancelled, whatever it waits for.
+    Raises Unauthenticated then.
+    """
+    if logins is None or not caller.token:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    cut = asyncio.timeout(None)
+
+    def over() -> None:
+        cut.reschedule(loop.time() + REVOKED_SECONDS)
+        closing()
+
+    try:
+        async with cut:
+            watcher = asyncio.create_task(keep_watch(logins, caller, over), name="login-watch")
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError as error:
+        if not cut.expired():
+            raise
+        raise Unauthenticated("the ServiceAccount token is no longer good") from error
 
 
 def peer_names(context: Context) -> list[str]:

@@ -83,16 +83,24 @@ class ApiServer:
 class Logins:
     """Who the owner of a token is. For the loop's thread only."""
 
-    def __init__(self, review: Review, audience: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        review: Review,
+        audience: str,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.audience = audience
         self.refused: Counter[str] = Counter()
         """How often, by Reason."""
         self.reviews = 0
         """Questions put to the API server."""
         self._review = review
-        self._clock = clock
+        self._clock, self._steady = clock, steady
         self._slots = asyncio.Semaphore(REVIEWS_MAX)
-        self._kept: OrderedDict[bytes, tuple[Principal | Refusal, float]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Principal | Refusal, float, float]] = OrderedDict()
+        """Answers, until when they hold by the clock on the wall (a token expires by that), and by one that never goes
+        back."""
         self._running: dict[bytes, asyncio.Task[Principal | Refusal]] = {}
 
     async def login(self, token: str, *, anew: bool = False) -> Principal | Refusal:
@@ -105,7 +113,7 @@ class Logins:
     async def _answer(self, token: str, anew: bool) -> Principal | Refusal:
         key = hashlib.sha256(token.encode()).digest()
         kept = self._kept.get(key)
-        if kept is not None and not anew and self._clock() < kept[1]:
+        if kept is not None and not anew and self._clock() < kept[1] and self._steady() < kept[2]:
             return kept[0]
         task = self._running.get(key)
         if task is None:
@@ -132,7 +140,7 @@ class Logins:
         now = self._clock()
         answer = policy(review, token, self.audience, now)
         until = answer.until if isinstance(answer, Principal) else now + REFUSALS_KEPT_SECONDS
-        self._kept[key] = (answer, until)
+        self._kept[key] = (answer, until, self._steady() + until - now)
         self._kept.move_to_end(key)
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from lockmaster.api import admin_pb2, config_pb2, lock_pb2, session_pb2, status_pb2
 from lockmaster.errors import InvalidRequest, LockmasterError, NotLeader, PermissionDenied, SessionExpired
 from lockmaster.server import admin, admission, reads, translate
-from lockmaster.server.callers import Caller, Callers, Unauthenticated
+from lockmaster.server.callers import Caller, Callers, Unauthenticated, while_good
 from lockmaster.server.direct_port import DirectPort
 from lockmaster.server.events import AcquireEnd, EventHub
 from lockmaster.server.operations import Operations, Origin
@@ -370,7 +370,8 @@ class Unary:
             if context.time_remaining() is None:
                 raise InvalidRequest("deadline", "is missing; a backup needs one")
             await self.barrier(status_pb2.ReadOptions())
-            async with contextlib.aclosing(self.admin.backup()) as pieces:  # at once, when the caller is gone
+            good = while_good(self._callers.logins, _caller.get())
+            async with good, contextlib.aclosing(self.admin.backup()) as pieces:  # at once, when the caller is gone
                 async for piece in pieces:
                     yield piece
         except LockmasterError as error:
@@ -387,11 +388,12 @@ class Unary:
             self._watches.start(watch)
             # The first page tells the revision from which on everything is delivered.
             yield config_pb2.WatchEvents(watch_id=request.watch_id, revision=watch.position)
-            while True:
-                await ready.wait()
-                ready.clear()
-                while (page := watch.take()) is not None:
-                    yield page
+            async with while_good(self._callers.logins, _caller.get()):
+                while True:
+                    await ready.wait()
+                    ready.clear()
+                    while (page := watch.take()) is not None:
+                        yield page
         except LockmasterError as error:
             await abort(context, error)
         finally:

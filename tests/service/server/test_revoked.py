@@ -1,0 +1,97 @@
+"""A token that is no longer good: what was opened with it ends, also where its client would rather stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from lockmaster.api import config_pb2, session_pb2, status_pb2
+from lockmaster.server import callers
+
+from .test_login import CREDENTIALS, Place, review_of, token_of
+
+SOON = 0.2
+WAIT = 20.0
+BY_TOKEN = next(credential for credential in CREDENTIALS if credential.port == "login" and credential.served)
+SHOWN = (("authorization", f"Bearer {token_of()}"),)
+
+
+class ApiServer:
+    """Its word about the token, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.good = True
+
+    async def review(self, _: Any) -> Any:
+        return review_of() if self.good else {"status": {"authenticated": False}}
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    made = Place(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def api_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
+    monkeypatch.setattr(callers, "RENEW_SECONDS", SOON)
+    monkeypatch.setattr(callers, "REVOKED_SECONDS", SOON)
+    answers = ApiServer()
+    logins = place.server.callers.logins
+    assert logins is not None
+    monkeypatch.setattr(logins, "_review", answers.review)
+    return answers
+
+
+async def test_a_watch_ends_with_its_token(place: Place, api_server: ApiServer) -> None:
+    async with place.channel(BY_TOKEN) as channel, asyncio.timeout(WAIT):
+        opened: Any = channel
+        pages = opened.unary_stream("/lockmaster.v1.Config/Watch", lambda message: message.SerializeToString())
+        call = pages(config_pb2.WatchRequest(watch_id=1, namespace="n", key="k"), metadata=SHOWN, timeout=WAIT)
+        await call.read()
+        await asyncio.sleep(3 * SOON)
+        assert not call.done()  # a good token is asked about again and again
+        api_server.good = False
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_that_keeps_itself_busy_ends_with_its_token(place: Place, api_server: ApiServer) -> None:
+    """Told to go, it has one answer outstanding at any time, and would be served until the last."""
+    async with place.channel(BY_TOKEN) as channel, asyncio.timeout(WAIT):
+        opened: Any = channel
+        call = opened.stream_stream("/lockmaster.v1.Sessions/Connect", lambda message: message.SerializeToString())(
+            metadata=SHOWN, timeout=WAIT
+        )
+
+        async def ask_on() -> None:
+            for number in range(1, 1_000):
+                frame = session_pb2.ClientFrame()
+                request = frame.requests.add()
+                request.id = number
+                request.get.namespace, request.get.key = "n", "k"
+                request.get.read.consistency = status_pb2.CONSISTENCY_EVENTUAL
+                request.get.read.revision_min, request.get.read.wait_ms_max = 2**62, 10_000
+                await call.write(frame)
+                await asyncio.sleep(SOON)
+
+        asking = asyncio.create_task(ask_on())
+        await asyncio.sleep(3 * SOON)
+        assert not call.done()
+        api_server.good = False
+        while not call.done():
+            await asyncio.sleep(SOON / 4)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_no_name_of_a_certificate_is_a_service_accounts(place: Place) -> None:
+    for names in (("system:serviceaccount:ops:admin",), ("shop.example", "system:serviceaccount:ops:admin")):
+        with pytest.raises(callers.Unauthenticated):
+            place.server.callers.certified(names)
+    assert place.server.callers.certified(("shop.example",)).principal == "shop.example"

@@ -29,7 +29,7 @@ from lockmaster_operator.kinds.jobs import (
     new_cluster_id,
     number,
 )
-from lockmaster_operator.kinds.telling import Told, conditions, events
+from lockmaster_operator.kinds.telling import Told, conditions, events, refusal
 from lockmaster_operator.models.conditions import Truth, condition_of
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus, MemberRole, MemberStatus
 from lockmaster_operator.models.quorum_recovery import QuorumRecoverySpec, QuorumRecoveryStatus, RecoveryPhase
@@ -255,12 +255,8 @@ def _busy(reason: str, message: str, *, bad: bool = False) -> tuple[Told, ...]:
 
 
 def _refused(own: Recovery, seen: Observed, now: int, reason: str, why: str) -> Plan:
-    told = (
-        Told("Ready", False, reason, why, bad_when=False),
-        Told("Progressing", False, reason),
-        Told("Stalled", True, reason, why),
-    )
-    return _told(own, seen, now, (), {"phase": RecoveryPhase.REFUSED, "finished": timestamp_of(now)}, told)
+    ended = {"phase": RecoveryPhase.REFUSED, "finished": timestamp_of(now)}
+    return _told(own, seen, now, (), ended, refusal(reason, why))
 
 
 def _told(

@@ -28,7 +28,7 @@ from lockmaster_operator.kinds.jobs import (
     new_cluster_id,
     number,
 )
-from lockmaster_operator.kinds.telling import Told, conditions, events
+from lockmaster_operator.kinds.telling import Told, conditions, events, refusal
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
 from lockmaster_operator.models.timestamps import timestamp_of
 from lockmaster_operator.plan.transitions import Event
@@ -175,12 +175,8 @@ def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue
 
 
 def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan:
-    told = (
-        Told("Ready", False, reason, why, bad_when=False),
-        Told("Progressing", False, reason),
-        Told("Stalled", True, reason, why),
-    )
-    return _told(own, seen, now, (), {"phase": RestorePhase.REFUSED, "finished": timestamp_of(now)}, told)
+    ended = {"phase": RestorePhase.REFUSED, "finished": timestamp_of(now)}
+    return _told(own, seen, now, (), ended, refusal(reason, why))
 
 
 def _told(

@@ -26,6 +26,15 @@ class Told:
     """The truth that is bad news; None: it never is."""
 
 
+def refusal(reason: str, why: str) -> tuple[Told, ...]:
+    """Of what is not done, and will not be."""
+    return (
+        Told("Ready", False, reason, why, bad_when=False),
+        Told("Progressing", False, reason),
+        Told("Stalled", True, reason, why),
+    )
+
+
 def conditions(
     before: tuple[Condition, ...], told: tuple[Told, ...], generation: int, now: int
 ) -> tuple[Condition, ...]:

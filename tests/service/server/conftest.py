@@ -96,18 +96,23 @@ def make_engine() -> Callable[[], Any]:
     return MachineEngine
 
 
+async def until_it_admits_writes(server: Server) -> None:
+    """Started is not elected: a raw call (no client that retries) before this may be answered UNAVAILABLE."""
+    async with asyncio.timeout(10):
+        leads = asyncio.Event()
+        server.engine.subscribe_role(lambda leading, address: leads.set())
+        while not server.engine.admits_writes:
+            leads.clear()
+            # The entry that opens the term for writes is applied right after the role is told.
+            await asyncio.wait({asyncio.ensure_future(leads.wait())}, timeout=0.02)
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """A cluster of one member in this process that admits writes."""
     running = Server(dev_settings(tmp_path / "data"))
     await running.start()
-    async with asyncio.timeout(10):
-        leads = asyncio.Event()
-        running.engine.subscribe_role(lambda leading, address: leads.set())
-        while not running.engine.admits_writes:
-            leads.clear()
-            # The entry that opens the term for writes is applied right after the role is told.
-            await asyncio.wait({asyncio.ensure_future(leads.wait())}, timeout=0.02)
+    await until_it_admits_writes(running)
     yield running
     await running.stop()
 

@@ -27,6 +27,7 @@ from lockmaster.server.settings import Settings
 from lockmaster.server.token_review import KEPT_MAX, REVIEWS_MAX, WAITING_MAX, Logins, Unanswered
 from lockmaster.server.unary import ROWS, SERVICES
 
+from tests.service.server.conftest import until_it_admits_writes
 from tests.service.server.test_tls import Authority
 
 AUDIENCE = "locks"
@@ -356,6 +357,7 @@ class Place:
             )
         )
         await self.server.start()
+        await until_it_admits_writes(self.server)
 
     async def stop(self) -> None:
         await self.server.stop()

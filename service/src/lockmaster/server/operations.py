@@ -34,7 +34,7 @@ from lockmaster.server.runtime import Engine
 from lockmaster.server.translate import MILLISECOND, Response
 from lockmaster.statemachine import commands
 from lockmaster.statemachine.codec import command_digest
-from lockmaster.statemachine.commands import Command, Dedup, Result
+from lockmaster.statemachine.commands import Command, Dedup, Result, ResultStatus
 
 if TYPE_CHECKING:
     from lockmaster.server.meters import Meters
@@ -106,7 +106,6 @@ class Operations:
         if timeout_ms > TIMEOUT_MS_MAX:
             raise InvalidRequest("timeout_ms", f"is {timeout_ms}; at most {TIMEOUT_MS_MAX} is allowed")
         need_sequence(seq)
-        self.own_session(origin, origin.session_id)
         operation = commands.Acquire(name, request.wait, timeout_ms * MILLISECOND)
         meters = self.meters
         write = translate.write_acquire if meters is None else meters.acquire_writer(origin.session_id, seq)
@@ -119,16 +118,14 @@ class Operations:
         token = request.token
         if not 0 < token <= admission.NUMBER_MAX:
             raise InvalidRequest("token", f"is {token}; it must be the fencing token of the grant")
-        session_id = self.own_session(origin, origin.session_id)
-        operation = commands.Release(session_id, name, token)
-        self._propose(operation, origin, seq, reply, translate.write_release, reserved=True)
+        operation = commands.Release(origin.session_id, name, token)
+        self._propose(operation, origin, seq, reply, translate.write_release, reserved=True, owned=True)
 
     def cancel_acquire(self, request: lock_pb2.CancelAcquireRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Withdraw an acquire."""
         admit(request)
-        session_id = self.own_session(origin, origin.session_id)
-        operation = commands.CancelAcquire(session_id, request.name, request.acquire_seq)
-        self._propose(operation, origin, seq, reply, translate.write_cancel_acquire, reserved=True)
+        operation = commands.CancelAcquire(origin.session_id, request.name, request.acquire_seq)
+        self._propose(operation, origin, seq, reply, translate.write_cancel_acquire, reserved=True, owned=True)
 
     def force_release(self, request: lock_pb2.ForceReleaseRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Take a lock from its holder."""
@@ -146,10 +143,8 @@ class Operations:
     def put(self, request: config_pb2.PutRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Write a key."""
         admit(request)
-        if request.ephemeral:
-            self.own_session(origin, origin.session_id)
         operation = translate.put(request, origin.session_id)
-        self._propose(operation, origin, seq, reply, translate.write_put)
+        self._propose(operation, origin, seq, reply, translate.write_put, owned=request.ephemeral)
 
     def delete(self, request: config_pb2.DeleteRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Delete a key."""
@@ -184,7 +179,7 @@ class Operations:
             answer = reply(0)
             if isinstance(result, LockmasterError):
                 translate.write_error(answer, result)
-            elif result.status is not commands.ResultStatus.OK:
+            elif result.status is not ResultStatus.OK:
                 translate.write_result_failure(answer, result)
             else:
                 answer.open_session.session_id = result.revision
@@ -195,24 +190,29 @@ class Operations:
     def keep_alive(self, request: session_pb2.KeepAliveRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """Renew sessions."""
         admit(request)
-        session_ids = tuple(sorted(set(request.session_ids)))
-        for session_id in session_ids:
-            self.own_session(origin, session_id)
+        session_ids = sorted(set(request.session_ids))
 
-        def done(result: Sequence[int] | LockmasterError) -> None:
-            answer = reply(0)
-            if isinstance(result, LockmasterError):
-                translate.write_error(answer, result)
-            else:
-                answer.keep_alive.SetInParent()
-                answer.keep_alive.expired.extend(result)
+        def found(over: frozenset[int] | LockmasterError) -> None:
+            if isinstance(over, LockmasterError):
+                translate.write_error(reply(0), over)
+                return
 
-        self._engine.keep_alive(session_ids, done)
+            def done(result: Sequence[int] | LockmasterError) -> None:
+                answer = reply(0)
+                if isinstance(result, LockmasterError):
+                    translate.write_error(answer, result)
+                else:
+                    answer.keep_alive.SetInParent()
+                    answer.keep_alive.expired.extend(sorted(over.union(result)))
+
+            self._engine.keep_alive([each for each in session_ids if each not in over], done)
+
+        self._find(origin, session_ids, found)
 
     def close_session(self, request: session_pb2.CloseSessionRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """End a session."""
         admit(request)
-        session_id = self.own_session(origin, request.session_id)
+        command = Command(commands.CloseSession(request.session_id))
 
         def done(result: Result | LockmasterError) -> None:
             answer = reply(0)
@@ -222,26 +222,72 @@ class Operations:
                 translate.write_close_session(answer, result)
 
         # Ending a session frees what it holds, so it must get through an overload like a release does.
-        self._engine.propose(Command(commands.CloseSession(session_id)), done, reserved=True)
+        self._propose_owned(command, origin, request.session_id, done, reserved=True)
 
     # -- what they have in common
 
-    def own_session(self, origin: Origin, session_id: int) -> int:
-        """The session, if it may be used by this principal. Raises InvalidRequest, PermissionDenied.
-
-        One that is not known here passes: it may be in the log, and `apply` refuses one that does not exist.
-        """
+    def own_session(self, origin: Origin, session_id: int) -> bool:
+        """Whether the session is known here; it is this principal's then. Raises InvalidRequest, PermissionDenied."""
         if session_id in origin.known:
-            return session_id
+            return True
         need_session(session_id)
         found = self._engine.machine.session(session_id)
-        if found is not None:
-            if found.principal != origin.principal:
-                raise PermissionDenied("the session belongs to another principal")
-            if len(origin.known) >= KNOWN_SESSIONS_MAX:
-                origin.known.clear()
-            origin.known.add(session_id)
-        return session_id
+        if found is None:
+            return False
+        if found.principal != origin.principal:
+            raise PermissionDenied("the session belongs to another principal")
+        if len(origin.known) >= KNOWN_SESSIONS_MAX:
+            origin.known.clear()
+        origin.known.add(session_id)
+        return True
+
+    def _find(
+        self, origin: Origin, session_ids: Sequence[int], found: Callable[[frozenset[int] | LockmasterError], None]
+    ) -> None:
+        """found(which of these are over) once this member knows; raises what own_session does.
+
+        A session that isn't known here may be on its way into the state, for somebody else: ids can be guessed, and
+        `apply` asks for no principal. So a leader first applies all that was acknowledged (its own term's first entry
+        included): whoever was told the id is found then. Nobody else proposes, so nobody else has to know.
+        """
+        unknown = [each for each in session_ids if not self.own_session(origin, each)]
+        if not unknown or not self._engine.is_leader:
+            found(frozenset())
+            return
+
+        def ready(error: LockmasterError | None) -> None:
+            if error is not None:
+                found(error)
+                return
+            try:
+                over = frozenset(each for each in unknown if not self.own_session(origin, each))
+            except PermissionDenied as refused:
+                found(refused)
+                return
+            found(over if self._engine.is_leader else frozenset())
+
+        self._engine.read_index(ready)
+
+    def _propose_owned(
+        self,
+        command: Command,
+        origin: Origin,
+        session_id: int,
+        told: Callable[[Result | LockmasterError], None],
+        *,
+        reserved: bool,
+    ) -> None:
+        """Propose what acts for this session, once it is known to be this principal's."""
+
+        def found(over: frozenset[int] | LockmasterError) -> None:
+            if isinstance(over, LockmasterError):
+                told(over)
+            elif over:
+                told(Result(ResultStatus.SESSION_EXPIRED))  # as `apply` answers
+            else:
+                self._engine.propose(command, told, reserved=reserved)
+
+        self._find(origin, (session_id,), found)
 
     def _propose(
         self,
@@ -252,7 +298,10 @@ class Operations:
         write: Writer,
         *,
         reserved: bool = False,
+        owned: bool = False,
     ) -> None:
+        """`owned`: acts for the session also where no sequence number says so."""
+
         def done(result: Result | LockmasterError) -> None:
             answer = reply(0)
             if type(result) is Result:
@@ -262,14 +311,17 @@ class Operations:
 
         tracing = self.tracing
         told = done if tracing is None or tracing.here is None else tracing.here.bound(done)
-        dedup = None
-        if seq:
-            session_id = origin.session_id
-            if session_id not in origin.known:
-                self.own_session(origin, session_id)
-            # Nothing is known to be received: every answer from the first on is kept.
-            dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation))
-        self._engine.propose(Command(operation, dedup), told, reserved=reserved)
+        session_id = origin.session_id
+        known = session_id in origin.known or not (owned or seq)
+        if not known:
+            need_session(session_id)
+        # Nothing is known to be received: every answer from the first on is kept.
+        dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation)) if seq else None
+        command = Command(operation, dedup)
+        if known:
+            self._engine.propose(command, told, reserved=reserved)
+        else:
+            self._propose_owned(command, origin, session_id, told, reserved=reserved)
 
     def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query, at_revision: int = 0) -> None:
         def ready(error: LockmasterError | None) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from lockmaster.api import config_pb2, lock_pb2, session_pb2
-from lockmaster.errors import InvalidRequest, NotFound
+from lockmaster.errors import InvalidRequest, SessionExpired
 from lockmaster.server.admission import PAGE_LIMIT_DEFAULT
 from lockmaster.server.runtime import Engine
-from lockmaster.server.translate import MILLISECOND, Response, write_change, write_item
+from lockmaster.server.translate import MILLISECOND, SESSION_OVER, Response, write_change, write_item
 from lockmaster.statemachine.commands import KeyValue
 from lockmaster.statemachine.identity import identity_of
 from lockmaster.statemachine.queries import LockInfo
@@ -152,10 +152,10 @@ def list_sessions(engine: Engine, request: session_pb2.ListSessionsRequest) -> s
 
 
 def attach(engine: Engine, session_id: int, reply: Reply) -> None:
-    """Fill in what the session holds and waits for. Raises NotFound where the session is over."""
+    """Fill in what the session holds and waits for. Raises SessionExpired."""
     machine = engine.machine
     if machine.session(session_id) is None:
-        raise NotFound(f"session {session_id} is over")
+        raise SessionExpired(SESSION_OVER)
     locks = machine.session_locks(session_id)
     target = reply((len(locks.held) + len(locks.waiting)) * ITEM_OVERHEAD_BYTES).attach
     target.SetInParent()

@@ -25,7 +25,7 @@ from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, session_pb2
 from lockmaster.direct import STREAM_END
-from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded, SessionExpired
+from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded
 from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
 from lockmaster.server.operations import Operations, Origin, run_query
@@ -302,13 +302,15 @@ class SessionStream:
         if len(self._attached) >= SESSIONS_PER_STREAM_MAX:
             raise Overloaded(f"{SESSIONS_PER_STREAM_MAX} sessions are attached to this stream", 1.0)
 
+        def attach(reply: Callable[[int], Response]) -> None:
+            self._operations.own_session(self._origin, session_id)  # unknown before, it may be somebody else's now
+            reads.attach(self._engine, session_id, reply)
+
         def ready(error: LockmasterError | None) -> None:
             if error is None and not self._engine.is_leader:
                 error = NotLeader(self._engine.leader_address())
             if error is None:
-                error = run_query(lambda reply: reads.attach(self._engine, session_id, reply), reply)
-            if isinstance(error, NotFound):
-                error = SessionExpired("the session is over; open a new one")
+                error = run_query(attach, reply)
             if error is not None:
                 translate.write_error(reply(0), error)
             elif not self._gone:

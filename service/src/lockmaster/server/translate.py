@@ -16,6 +16,7 @@ from lockmaster.statemachine import commands
 from lockmaster.statemachine.commands import EndCause, Result, ResultStatus
 
 MILLISECOND: Final = 1_000_000
+SESSION_OVER: Final = "the session is over; open a new one. Calls that were not answered are unknown"
 Response = session_pb2.Response
 
 
@@ -81,10 +82,7 @@ _FAILURES: Final[dict[ResultStatus, tuple[status_pb2.Status, str]]] = {
     ResultStatus.NOT_FOUND: (status_pb2.STATUS_NOT_FOUND, "it does not exist"),
     ResultStatus.COMPARE_FAILED: (status_pb2.STATUS_COMPARE_FAILED, "the key's revision is not the one given"),
     ResultStatus.GUARD_FAILED: (status_pb2.STATUS_NOT_HELD, "the guard's lock is not held with this token"),
-    ResultStatus.SESSION_EXPIRED: (
-        status_pb2.STATUS_SESSION_EXPIRED,
-        "the session is over; open a new one. Calls that were not answered are unknown",
-    ),
+    ResultStatus.SESSION_EXPIRED: (status_pb2.STATUS_SESSION_EXPIRED, SESSION_OVER),
     ResultStatus.STALE: (status_pb2.STATUS_STALE, "seq is below first_incomplete: its answer was received"),
     ResultStatus.SEQ_REUSED: (status_pb2.STATUS_SEQ_REUSED, "this seq was used for another operation"),
     ResultStatus.WINDOW_FULL: (

@@ -20,6 +20,7 @@ import grpc
 import pytest
 from lockmaster.api import admin_pb2
 
+from .bed import host
 from .bed.cluster import Bed
 from .product import SYSTEM, Product, is_ready, roles
 from .report import Report
@@ -111,7 +112,9 @@ def one_run(bed: Bed, product: Product, victim: str, stage: str) -> str:
     return f"{victim:<9} {stage:<10} {seen:<10} {promoted:8.1f} {time.monotonic() - began:8.1f}"
 
 
-def test_29_sigkill_at_every_arrow_of_a_promotion(mended: Bed, product: Product, report: Report) -> None:
+def test_29_sigkill_at_every_arrow_of_a_promotion(
+    mended: Bed, product: Product, report: Report, capfd: pytest.CaptureFixture[str]
+) -> None:
     product.ready(witness=QUICK)
     product.start_load()
     lines = ["victim    arrow to   seen       promoted  restored (seconds after the kill)"]
@@ -119,6 +122,8 @@ def test_29_sigkill_at_every_arrow_of_a_promotion(mended: Bed, product: Product,
         for victim in VICTIMS:
             for stage in STAGES:
                 lines.append(one_run(mended, product, victim, stage))
+                with capfd.disabled():  # a run of a quarter of an hour: each row as it comes
+                    host.say(lines[-1])
     finally:
         report.table("SIGKILL in a promotion", lines)
     seen = product.end_load()

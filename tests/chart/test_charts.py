@@ -48,36 +48,39 @@ CASES: dict[str, tuple[str, Json]] = {
     "cluster-spec": ("lockmaster-cluster", {"name": "locks", "keep": False, "spec": {"members": {"full": 3}}}),
 }
 
+BUILT_BY = {"helm": "make cluster builds it", "helm3": 'make e2e-all E2E="-k helm_3" builds it'}
 
-def helm() -> str:
-    """The path of Helm, or a skip."""
+
+def helm(name: str) -> str:
+    """The path of Helm, or a skip. `name`: "helm", Helm 4 or the one on PATH; "helm3", the one before."""
     from tests.e2e.bed.layout import places_from
 
-    cached = sorted(places_from(os.environ, "lmbed").cache.glob("programs/helm-*/helm"))
-    found = shutil.which("helm") or (str(cached[-1]) if cached else None)
+    cached = sorted(places_from(os.environ, "lmbed").cache.glob(f"programs/{name}-*/{name}"))
+    found = shutil.which(name) or (str(cached[-1]) if cached else None)
     if found is None:
-        pytest.skip("needs Helm: make cluster builds it, or put one on PATH")
+        pytest.skip(f"needs {name}: {BUILT_BY[name]}, or put one on PATH")
     return found
 
 
-def run(*arguments: str, values: Json | None = None) -> subprocess.CompletedProcess[str]:
-    command = [helm(), *arguments, *(["-f", "-"] if values is not None else [])]
+def run(*arguments: str, values: Json | None = None, program: str = "helm") -> subprocess.CompletedProcess[str]:
+    command = [helm(program), *arguments, *(["-f", "-"] if values is not None else [])]
     text = json.dumps(values) if values is not None else None
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
-def rendered(chart: str, values: Json) -> list[Json]:
+def rendered(chart: str, values: Json, program: str = "helm") -> list[Json]:
     """Every object but the CRDs, which have tests of their own."""
     apis = ("--api-versions", "monitoring.coreos.com/v1")
-    done = run("template", "release", str(CHARTS / chart), "-n", "system", *apis, values=values)
+    done = run("template", "release", str(CHARTS / chart), "-n", "system", *apis, values=values, program=program)
     assert done.returncode == 0, done.stderr
     found = [one for one in yaml.safe_load_all(done.stdout) if one]
     return [one for one in found if one["kind"] != "CustomResourceDefinition"]
 
 
+@pytest.mark.parametrize("program", ["helm", "helm3"])
 @pytest.mark.parametrize("chart", ["lockmaster-operator", "lockmaster-cluster"])
-def test_lint_is_clean(chart: str) -> None:
-    done = run("lint", "--strict", str(CHARTS / chart))
+def test_lint_is_clean(chart: str, program: str) -> None:
+    done = run("lint", "--strict", str(CHARTS / chart), program=program)
     assert done.returncode == 0, done.stdout
 
 
@@ -89,6 +92,12 @@ def test_rendered_as_in_the_snapshot(case: str, request: pytest.FixtureRequest) 
         path.parent.mkdir(exist_ok=True)
         path.write_text(shown)
     assert shown == path.read_text()
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_helm_3_renders_the_same(case: str) -> None:
+    shown = yaml.safe_dump_all(rendered(*CASES[case], program="helm3"), sort_keys=True, width=120)
+    assert shown == (SNAPSHOTS / f"{case}.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -105,8 +114,9 @@ def test_rendered_as_in_the_snapshot(case: str, request: pytest.FixtureRequest) 
         ("lockmaster-cluster", {"name": "Locks"}, "name"),
     ],
 )
-def test_a_wrong_value_is_refused_and_named(chart: str, values: Json, named: str) -> None:
-    done = run("template", "release", str(CHARTS / chart), values=values)
+@pytest.mark.parametrize("program", ["helm", "helm3"])
+def test_a_wrong_value_is_refused_and_named(chart: str, values: Json, named: str, program: str) -> None:
+    done = run("template", "release", str(CHARTS / chart), values=values, program=program)
     assert done.returncode != 0
     assert named in done.stderr
 

@@ -32,10 +32,11 @@ class Kubernetes(Protocol):
 
 
 class OnBed:
-    """The bed."""
+    """The bed. `helm`: which of its programs, Helm 4 or helm3."""
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: Bed, helm: str = "helm") -> None:
         self.bed = bed
+        self._helm = helm
 
     def kubectl(self, *arguments: str, text_in: str | None = None, seconds: float = host.COMMAND_SECONDS) -> str:
         """As administrator."""
@@ -43,7 +44,7 @@ class OnBed:
 
     def helm(self, *arguments: str) -> str:
         """The bed's Helm."""
-        program = str(self.bed.program("helm"))
+        program = str(self.bed.program(self._helm))
         return host.run((program, f"--kubeconfig={self.bed.places.kubeconfig}", *arguments), seconds=HELM_SECONDS)
 
     def image(self, part: str, version: str = "") -> str:

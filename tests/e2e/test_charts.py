@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from .bed import host
-from .kubernetes import Kubernetes
+from .bed.recipes import HELM_3
+from .kubernetes import Kubernetes, OnBed
 from .product import OPERATOR_CHART, ROOT, Product, is_ready
 from .test_backups import READ, WRITE, told_by
 from .test_more_scenarios import changed
@@ -59,6 +60,30 @@ def test_an_upgrade_from_the_last_charts_keeps_clusters_and_pods(product: Produc
     assert changed(product, before) == 0
     seen = product.end_load()
     assert (seen.lost, seen.failures, seen.held) == ((), (), True)
+
+
+def test_helm_3_installs_and_helm_4_takes_over(product: Product, kubernetes: Kubernetes) -> None:
+    """Both charts by the Helm before; then the one of now upgrades what that made, and no pod restarts."""
+    if not isinstance(kubernetes, OnBed):
+        pytest.skip("a second Helm is the bed's alone")
+    older = OnBed(kubernetes.bed, HELM_3.name)
+    assert older.helm("version", "--template={{.Version}}").startswith("v3.")
+    with_older = Product(older, product.namespace)
+    product.uninstall()
+    try:
+        with_older.install()
+        values = json.dumps({"image": with_older.server_image, "storage": {"size": "1Gi"}})
+        chart = ("upgrade", "--install", "locks", str(CLUSTER_CHART), "-n", product.namespace)
+        older.helm(*chart, "--set-json", f"spec={values}")
+        product.wait("locks", "Ready", is_ready)
+        before = {name: pod["metadata"]["uid"] for name, pod in product.pods().items()}
+    finally:
+        product.install()
+    kubernetes.helm(*chart, "--reset-then-reuse-values")
+    product.wait("locks", "Ready", is_ready)
+    assert changed(product, before) == 0
+    older.helm("uninstall", "locks", "-n", product.namespace, "--wait")
+    assert is_ready(product.status("locks"))
 
 
 def test_a_cluster_by_its_chart_is_left_with_its_data_when_the_chart_goes(

@@ -113,10 +113,10 @@ def watch(process: subprocess.Popen[bytes], name: str, started: float) -> None:
             host.say(f"  still building {name}: {elapsed:.0f} s")
 
 
-def ensure(cache: Path) -> dict[str, str]:
-    """Every program in the cache. Returns name → path below `cache/programs`. Raises Failed or Cannot."""
+def ensure(cache: Path, programs: tuple[Program, ...] = PROGRAMS) -> dict[str, str]:
+    """These programs in the cache. Returns name → path below `cache/programs`. Raises Failed or Cannot."""
     with host.locked(cache / "build.lock", "the programs"):
-        steps = plan()
+        steps = plan(programs)
         missing = [step for step in steps if not is_whole(cache / "programs" / step.path)]
         if missing:
             build_all(missing, cache)

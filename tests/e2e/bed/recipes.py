@@ -58,6 +58,8 @@ PROGRAMS = (
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", 130),
     Program("pause", "pause", ".", "", 1),
 )
+HELM_3 = Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", 130)
+"""Not of the cluster: for the tests that the charts work with it, too."""
 
 
 class BadModule(Exception):

@@ -10,8 +10,8 @@ import pytest
 from .bed import host
 from .kubernetes import Context
 from .load import PROGRAM, Seen, parsed, percentile
-from .product_images import restamp
-from .quick_start import PROMOTED, RESTORED, Shell, commands_of, page_of, recorded_commands, watched, watches
+from .product_images import ROOT, restamp
+from .quick_start import PROMOTED, RECORD, RESTORED, Shell, commands_of, page_of, recorded_commands, watched, watches
 from .report import Report
 
 LOG = """holds 7
@@ -118,6 +118,11 @@ def test_the_quick_starts_commands_are_the_lines_of_its_blocks_and_come_back_fro
     assert recorded_commands(page) == commands
     with pytest.raises(ValueError, match="On Kubernetes"):
         commands_of("# A\n## Another\n")
+
+
+def test_the_recorded_quick_start_is_that_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert recorded_commands((ROOT / RECORD).read_text()) == commands_of(readme)
 
 
 def test_a_quick_starts_exports_last_and_placeholders_are_given_names(tmp_path: Path) -> None:

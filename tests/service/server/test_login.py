@@ -24,7 +24,16 @@ from lockmaster.errors import PermissionDenied, PreconditionFailed
 from lockmaster.server.app import Server
 from lockmaster.server.login_policy import KEPT_SECONDS_MAX, Principal, Reason, Refusal, looks_wrong, policy
 from lockmaster.server.settings import Settings
-from lockmaster.server.token_review import KEPT_MAX, REVIEWS_MAX, WAITING_MAX, Logins, Unanswered
+from lockmaster.server.token_review import (
+    KEPT_MAX,
+    REFUSALS_KEPT_MAX,
+    REVIEWS_MAX,
+    SILENCE_SECONDS,
+    WAITERS_MAX,
+    WAITING_MAX,
+    Logins,
+    Unanswered,
+)
 from lockmaster.server.unary import ROWS, SERVICES
 
 from tests.service.server.conftest import until_it_admits_writes
@@ -73,13 +82,29 @@ def test_a_token_without_a_pod_is_the_account_alone(extra: Any) -> None:
     assert policy(review, token_of(), AUDIENCE, 0.0) == Principal(ACCOUNT, KEPT_SECONDS_MAX)
 
 
-def test_a_pod_that_is_no_name_is_left_out() -> None:
-    extra = {
-        "authentication.kubernetes.io/pod-name": ["a;uid=b"],
-        "authentication.kubernetes.io/pod-uid": [UID],
-    }
-    review = review_of(user={"username": ACCOUNT, "extra": extra})
-    assert policy(review, token_of(), AUDIENCE, 0.0) == Principal(ACCOUNT, KEPT_SECONDS_MAX)
+def of_pod(pod: str, uid: str = UID, account: str = ACCOUNT) -> dict[str, Any]:
+    extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [uid]}
+    return review_of(user={"username": account, "extra": extra})
+
+
+@pytest.mark.parametrize(("pod", "uid"), [("a;uid=b", UID), ("A", UID), ("a", "b;c")])
+def test_a_pod_that_is_no_name_is_refused_and_not_taken_for_the_account(pod: str, uid: str) -> None:
+    answer = policy(of_pod(pod, uid), token_of(), AUDIENCE, 0.0)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is Reason.REFUSED
+
+
+def test_a_principal_that_no_session_could_have_is_refused_with_the_limit() -> None:
+    assert isinstance(policy(of_pod("a" * 253), token_of(), AUDIENCE, 0.0), Principal)
+    account = "system:serviceaccount:shop:" + "b" * 200
+    whole = len(f"{account};pod=;uid={UID}")
+    fits = policy(of_pod("a" * (512 - whole), account=account), token_of(), AUDIENCE, 0.0)
+    assert isinstance(fits, Principal)
+    assert len(fits.name) == 512
+    answer = policy(of_pod("a" * (513 - whole), account=account), token_of(), AUDIENCE, 0.0)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is Reason.TOO_LONG
+    assert "513 bytes; at most 512" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -120,12 +145,14 @@ def test_whatever_is_missing_or_malformed_means_no(review: Mapping[str, Any], re
         (token_of(aud=("https://kubernetes.default.svc",)), Reason.AUDIENCE),
         (token_of(aud=f"{AUDIENCE}2"), Reason.AUDIENCE),
         (token_of(aud=None), Reason.AUDIENCE),
+        (token_of(exp=939.0), Reason.REFUSED),
+        (token_of(exp=941.0), None),  # by another clock it may be good yet
         (token_of(), None),
         (token_of(aud=AUDIENCE), None),
     ],
 )
 def test_the_api_server_is_not_asked_about_what_it_would_refuse(token: str, reason: Reason | None) -> None:
-    answer = looks_wrong(token, AUDIENCE)
+    answer = looks_wrong(token, AUDIENCE, 1000.0)
     assert (answer.reason if answer is not None else None) is reason
     assert answer is None or not token or token not in answer.text
 
@@ -208,6 +235,76 @@ async def test_questions_are_bounded_and_one_token_is_asked_about_once() -> None
     assert asked.running_max == REVIEWS_MAX
     assert asked.count == REVIEWS_MAX + WAITING_MAX
     assert sum(isinstance(answer, Refusal) for answer in answers) == 10
+
+
+def junk(question: Mapping[str, Any]) -> bool:
+    claims = question["spec"]["token"].split(".")[1]
+    return "junk" in json.loads(base64.urlsafe_b64decode(claims + "=="))["mark"]
+
+
+async def test_strangers_tokens_neither_drive_out_good_ones_nor_keep_their_owners_out() -> None:
+    hold, asked = asyncio.Event(), list[str]()
+
+    async def review(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(question["spec"]["token"])
+        if not junk(question):
+            return review_of()
+        await hold.wait()
+        return review_of(authenticated=False)
+
+    steady = 0.0
+    logins = Logins(review, AUDIENCE, lambda: 0.0, lambda: steady)
+    assert isinstance(await logins.login(token_of()), Principal)
+    flood = [asyncio.create_task(logins.login(token_of(f"junk {n}"))) for n in range(REVIEWS_MAX + WAITING_MAX)]
+    await asyncio.sleep(0)
+    assert (await logins.login(token_of("new"))).reason is Reason.BUSY  # type: ignore[union-attr]
+    steady = KEPT_SECONDS_MAX  # what was kept about the good one is over
+    async with asyncio.timeout(WAIT):
+        assert isinstance(await logins.login(token_of()), Principal)
+        hold.set()
+        await asyncio.gather(*flood)
+        for number in range(KEPT_MAX):
+            await logins.login(token_of(f"junk again {number}"))
+    asked.clear()
+    assert isinstance(await logins.login(token_of()), Principal)
+    assert asked == []
+
+
+async def test_refusals_kept_and_callers_that_wait_for_one_answer_are_bounded() -> None:
+    asked, hold = 0, asyncio.Event()
+
+    async def review(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        nonlocal asked
+        asked += 1
+        await hold.wait()
+        return review_of(authenticated=False)
+
+    logins = Logins(review, AUDIENCE, lambda: 0.0, lambda: 0.0)
+    same = [asyncio.create_task(logins.login(token_of())) for _ in range(WAITERS_MAX + 3)]
+    await asyncio.sleep(0)
+    hold.set()
+    reasons = [answer.reason for answer in await asyncio.gather(*same) if isinstance(answer, Refusal)]
+    assert (reasons.count(Reason.REFUSED), reasons.count(Reason.BUSY)) == (WAITERS_MAX, 3)
+    for number in range(REFUSALS_KEPT_MAX):
+        await logins.login(token_of(str(number)))
+    await logins.login(token_of("1"))
+    assert asked == 1 + REFUSALS_KEPT_MAX
+    await logins.login(token_of())  # the oldest made room
+    assert asked == 2 + REFUSALS_KEPT_MAX
+
+
+async def test_an_api_server_that_is_away_is_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    asked, steady = Asked(), 0.0
+    asked.down = True
+    logins = Logins(asked, AUDIENCE, lambda: 0.0, lambda: steady)
+    for _ in range(50):
+        await logins.login(token_of())
+    steady = SILENCE_SECONDS
+    await logins.login(token_of())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the API server does not answer a TokenReview: connection refused",
+        "the API server does not answer a TokenReview: connection refused (49 more like it were not logged)",
+    ]
 
 
 async def test_the_answers_kept_are_bounded() -> None:

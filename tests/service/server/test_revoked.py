@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import grpc
 import pytest
 from lockmaster.api import config_pb2, session_pb2, status_pb2
 from lockmaster.server import callers
+from lockmaster.server.login_policy import KEPT_SECONDS_MAX
+from lockmaster.server.token_review import Unanswered
 
 from .test_login import CREDENTIALS, Place, review_of, token_of
 
@@ -88,6 +91,26 @@ async def test_a_stream_that_keeps_itself_busy_ends_with_its_token(place: Place,
             await asyncio.sleep(SOON / 4)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_the_hour_of_an_outage_begins_with_the_last_good_answer(
+    place: Place, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What let a stream in may have been kept: then it was a minute old already."""
+    logins = place.server.callers.logins
+    assert logins is not None
+
+    async def away(_: Any) -> Any:
+        raise Unanswered("connection refused")
+
+    monkeypatch.setattr(logins, "_review", away)
+    for outage, seconds in ((KEPT_SECONDS_MAX - 1, SOON), (KEPT_SECONDS_MAX + 3 * SOON, 3 * SOON)):
+        monkeypatch.setattr(callers, "OUTAGE_SECONDS", outage)
+        began, over = time.monotonic(), asyncio.Event()
+        async with asyncio.timeout(WAIT):
+            await callers.keep_watch(logins, callers.Caller("a", (), token_of()), over.set)
+        assert over.is_set()
+        assert time.monotonic() - began >= 0.8 * seconds
 
 
 async def test_no_name_of_a_certificate_is_a_service_accounts(place: Place) -> None:

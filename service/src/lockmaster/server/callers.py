@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lockmaster.errors import PermissionDenied, Unavailable
-from lockmaster.server.login_policy import Principal, Reason, Refusal
+from lockmaster.server.login_policy import KEPT_SECONDS_MAX, Principal, Reason, Refusal
 from lockmaster.server.runtime import Engine
 from lockmaster.statemachine.identity import SERVICE_ACCOUNT, identity_of
 
@@ -32,8 +32,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 ADMIN: Final = "lockmaster.v1.Admin."
 OPEN: Final = frozenset({ADMIN + "Status", ADMIN + "ListMembers"})
 BEARER: Final = "bearer "
-RENEW_SECONDS: Final = 300.0
-"""At most so long after a token has expired, or its pod or ServiceAccount is deleted, its stream ends."""
+RENEW_SECONDS: Final = 240.0
+"""How long until a stream's token is asked about again. What let it in may be KEPT_SECONDS_MAX old: at most 300 s after
+a token has expired, or its pod or ServiceAccount is deleted, the API server is asked, which takes at most 10 s."""
 REVOKED_SECONDS: Final = 1.0
 """How long a stream that was told so may take to end by itself."""
 OUTAGE_SECONDS: Final = 3600.0
@@ -121,7 +122,7 @@ async def keep_watch(logins: Logins, caller: Caller, over: Callable[[], None]) -
     be asked the stream stays, for OUTAGE_SECONDS at most.
     """
     loop = asyncio.get_running_loop()
-    confirmed = loop.time()
+    confirmed = loop.time() - KEPT_SECONDS_MAX  # the answer may have been a kept one
     while True:
         await asyncio.sleep(RENEW_SECONDS * (0.8 + 0.2 * random.random()))
         answer = await logins.login(caller.token, anew=True)

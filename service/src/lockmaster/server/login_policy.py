@@ -17,11 +17,15 @@ from enum import StrEnum
 from typing import Any, Final
 
 from lockmaster.statemachine.identity import bound
+from lockmaster.statemachine.limits import LIMITS
 from lockmaster.tokens import claims
 
 TOKEN_BYTES_MAX: Final = 8 << 10
 KEPT_SECONDS_MAX: Final = 60.0
 """How long an answer may be used again."""
+SKEW_SECONDS_MAX: Final = 60.0
+"""So much a member's clock may differ from the API server's: a token is called expired without asking only after it."""
+PRINCIPAL_BYTES_MAX: Final = LIMITS.principal_bytes_max
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _ACCOUNT: Final = re.compile(r"system:serviceaccount:[a-z0-9.-]{1,63}:[a-z0-9.-]{1,253}")
@@ -37,6 +41,8 @@ class Reason(StrEnum):
     REFUSED = "refused"
     """By the API server: expired, revoked, its pod or ServiceAccount deleted, not signed by it."""
     NOT_A_SERVICE_ACCOUNT = "not_a_service_account"
+    TOO_LONG = "too_long"
+    """A principal that no session could be opened for."""
     UNANSWERED = "unanswered"
     """The API server did not answer, or not in time."""
     BUSY = "busy"
@@ -59,13 +65,17 @@ class Refusal:
     text: str
 
 
-def looks_wrong(token: str, audience: str) -> Refusal | None:
-    """Why the API server need not be asked about this token; None: it must be."""
+def looks_wrong(token: str, audience: str, now: float) -> Refusal | None:
+    """Why the API server need not be asked about this token; None: it must be. `now`: seconds of the wall clock."""
     if not token:
         return Refusal(Reason.MISSING, "no client certificate and no ServiceAccount token was shown")
     if len(token) > TOKEN_BYTES_MAX or _TOKEN.fullmatch(token) is None:
         return Refusal(Reason.MALFORMED, "what was shown is no ServiceAccount token")
-    audiences = claims(token).get("aud")
+    said = claims(token)
+    expires = _expiry(said)
+    if expires is not None and now > expires + SKEW_SECONDS_MAX:
+        return Refusal(Reason.REFUSED, "the token has expired")
+    audiences = said.get("aud")
     if audiences != audience and not (isinstance(audiences, list) and audience in audiences):
         return Refusal(Reason.AUDIENCE, f"the token is not made for the audience {audience!r}")
     return None
@@ -85,10 +95,21 @@ def policy(review: Mapping[str, Any], token: str, audience: str, now: float) -> 
         return Refusal(Reason.NOT_A_SERVICE_ACCOUNT, "the token is not a ServiceAccount's")
     extra = user.get("extra")
     pod, uid = _only(extra, POD_NAME), _only(extra, POD_UID)
-    until, expires = now + KEPT_SECONDS_MAX, claims(token).get("exp")
-    if isinstance(expires, int | float) and not isinstance(expires, bool):
-        until = min(until, float(expires))
-    return Principal(bound(name, pod, uid) if pod and uid else name, until)
+    principal = bound(name, pod, uid) if pod and uid else name
+    if principal is None:
+        # As the account alone it would be served to every pod of that.
+        return Refusal(Reason.REFUSED, "the API server's names of the token's pod are no names of Kubernetes")
+    if len(principal) > PRINCIPAL_BYTES_MAX:
+        limit = f"{len(principal)} bytes; at most {PRINCIPAL_BYTES_MAX} are allowed"
+        return Refusal(Reason.TOO_LONG, f"the names of ServiceAccount, pod and namespace make a principal of {limit}")
+    until, expires = now + KEPT_SECONDS_MAX, _expiry(claims(token))
+    return Principal(principal, until if expires is None else min(until, expires))
+
+
+def _expiry(said: Mapping[str, Any]) -> float | None:
+    """When a token says that it ends, in seconds of the wall clock."""
+    expires = said.get("exp")
+    return float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None
 
 
 def _only(extra: object, key: str) -> str:

@@ -2,8 +2,11 @@
 
 Laws.
 1. Fails closed: no answer, an answer that can't be read or one that is late lets nobody in, and is not remembered.
-2. At most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time.
-3. len(kept) <= KEPT_MAX. Tokens are kept and compared by hash, and never logged.
+2. Tokens that were good before have a lane of their own (Lane), so that strangers' can't keep their owners out. In each
+   at most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time, and at most
+   WAITERS_MAX callers wait for one answer.
+3. At most KEPT_MAX tokens are remembered as good and REFUSALS_KEPT_MAX as refused; those least recently used go first,
+   and a refusal never drives out a good one. Tokens are kept and compared by hash, and never logged.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import ssl
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +31,12 @@ _log = logging.getLogger(__name__)
 REVIEW_SECONDS: Final = 5.0
 REVIEWS_MAX: Final = 8
 WAITING_MAX: Final = 256
+WAITERS_MAX: Final = 128
 KEPT_MAX: Final = 10_000
+REFUSALS_KEPT_MAX: Final = 1_000
 REFUSALS_KEPT_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 60.0
+"""At least so long between two lines of the log about an API server that gives no answer."""
 ANSWER_BYTES_MAX: Final = 256 << 10
 PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 
@@ -49,7 +57,7 @@ class ApiServer:
         self._token = account / "token"
         context = ssl.create_default_context(cafile=str(account / "ca.crt"))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=REVIEWS_MAX),
+            connector=aiohttp.TCPConnector(ssl=context, limit=2 * REVIEWS_MAX),
             timeout=aiohttp.ClientTimeout(total=REVIEW_SECONDS),
         )
 
@@ -80,6 +88,53 @@ class ApiServer:
         await self._session.close()
 
 
+class Lane:
+    """Questions that share REVIEWS_MAX slots; `running`: those and the ones that wait."""
+
+    def __init__(self) -> None:
+        self.slots = asyncio.Semaphore(REVIEWS_MAX)
+        self.running = 0
+
+
+@dataclass(slots=True)
+class Question:
+    """What the API server is being asked about one token, and how many callers wait for the answer."""
+
+    task: asyncio.Task[Principal | Refusal]
+    waiters: int = 0
+
+
+class Kept:
+    """At most `most` answers by the hash of their token; the least recently used goes first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[bytes, tuple[Principal | Refusal, float, float]] = OrderedDict()
+        """Until when they hold by the clock on the wall (a token expires by that), and by one that never goes back."""
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._kept
+
+    def get(self, key: bytes, wall: float, steady: float) -> Principal | Refusal | None:
+        """What still holds."""
+        found = self._kept.get(key)
+        if found is None or wall >= found[1] or steady >= found[2]:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def put(self, key: bytes, answer: Principal | Refusal, wall: float, steady: float) -> None:
+        """Instead of an older one; `wall`, `steady`: until when."""
+        self._kept[key] = (answer, wall, steady)
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+    def remove(self, key: bytes) -> None:
+        """Nothing where there is none."""
+        self._kept.pop(key, None)
+
+
 class Logins:
     """Who the owner of a token is. For the loop's thread only."""
 
@@ -97,51 +152,76 @@ class Logins:
         """Questions put to the API server."""
         self._review = review
         self._clock, self._steady = clock, steady
-        self._slots = asyncio.Semaphore(REVIEWS_MAX)
-        self._kept: OrderedDict[bytes, tuple[Principal | Refusal, float, float]] = OrderedDict()
-        """Answers, until when they hold by the clock on the wall (a token expires by that), and by one that never goes
-        back."""
-        self._running: dict[bytes, asyncio.Task[Principal | Refusal]] = {}
+        self._known, self._strangers = Lane(), Lane()
+        self._good, self._refused = Kept(KEPT_MAX), Kept(REFUSALS_KEPT_MAX)
+        self._running: dict[bytes, Question] = {}
+        self._told_at, self._untold = -SILENCE_SECONDS, 0
 
     async def login(self, token: str, *, anew: bool = False) -> Principal | Refusal:
         """Who it is, or why not. `anew`: asks again, whatever was answered before."""
-        answer = looks_wrong(token, self.audience) or await self._answer(token, anew)
+        answer = looks_wrong(token, self.audience, self._clock()) or await self._answer(token, anew)
         if isinstance(answer, Refusal):
             self.refused[answer.reason.value] += 1
         return answer
 
     async def _answer(self, token: str, anew: bool) -> Principal | Refusal:
         key = hashlib.sha256(token.encode()).digest()
-        kept = self._kept.get(key)
-        if kept is not None and not anew and self._clock() < kept[1] and self._steady() < kept[2]:
-            return kept[0]
-        task = self._running.get(key)
-        if task is None:
-            if len(self._running) >= REVIEWS_MAX + WAITING_MAX:
-                return Refusal(Reason.BUSY, "too many logins wait for the API server; try again")
-            task = self._running[key] = asyncio.create_task(self._ask(key, token), name="token-review")
-        return await asyncio.shield(task)
+        if not anew:
+            now = self._clock(), self._steady()
+            kept = self._good.get(key, *now) or self._refused.get(key, *now)
+            if kept is not None:
+                return kept
+        question = self._running.get(key)
+        if question is None:
+            lane = self._known if key in self._good else self._strangers
+            if lane.running >= REVIEWS_MAX + WAITING_MAX:
+                return _BUSY
+            lane.running += 1
+            question = Question(asyncio.create_task(self._ask(key, token, lane), name="token-review"))
+            self._running[key] = question
+        if question.waiters >= WAITERS_MAX:
+            return _BUSY
+        question.waiters += 1
+        try:
+            return await asyncio.shield(question.task)
+        finally:
+            question.waiters -= 1
 
-    async def _ask(self, key: bytes, token: str) -> Principal | Refusal:
-        question = {
+    async def _ask(self, key: bytes, token: str, lane: Lane) -> Principal | Refusal:
+        asked = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [self.audience]},
         }
         try:
-            async with asyncio.timeout(2 * REVIEW_SECONDS), self._slots:
+            async with asyncio.timeout(2 * REVIEW_SECONDS), lane.slots:
                 self.reviews += 1
-                review = await self._review(question)
+                review = await self._review(asked)
         except (Unanswered, TimeoutError) as error:
-            _log.warning("the API server does not answer a TokenReview: %s", error or "too late")
+            self._tell(str(error) or "too late")
             return Refusal(Reason.UNANSWERED, "the API server can't be asked about the token now; try again")
         finally:
+            lane.running -= 1
             del self._running[key]
-        now = self._clock()
+        now, steady = self._clock(), self._steady()
         answer = policy(review, token, self.audience, now)
-        until = answer.until if isinstance(answer, Principal) else now + REFUSALS_KEPT_SECONDS
-        self._kept[key] = (answer, until, self._steady() + until - now)
-        self._kept.move_to_end(key)
-        if len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
+        if isinstance(answer, Principal):
+            self._refused.remove(key)
+            self._good.put(key, answer, answer.until, steady + answer.until - now)
+        else:
+            self._good.remove(key)
+            self._refused.put(key, answer, now + REFUSALS_KEPT_SECONDS, steady + REFUSALS_KEPT_SECONDS)
         return answer
+
+    def _tell(self, why: str) -> None:
+        """A line of the log, at most one in SILENCE_SECONDS."""
+        now = self._steady()
+        if now - self._told_at < SILENCE_SECONDS:
+            self._untold += 1
+            return
+        more = f" ({self._untold} more like it were not logged)" if self._untold else ""
+        _log.warning("the API server does not answer a TokenReview: %s%s", why, more)
+        self._told_at, self._untold = now, 0
+
+
+_BUSY: Final = Refusal(Reason.BUSY, "too many logins wait for the API server; try again")

@@ -30,10 +30,10 @@ class Identity:
     namespace: str = ""
 
 
-def bound(name: str, pod: str, pod_uid: str) -> str:
-    """The principal of a ServiceAccount's pod; the bare name where these are no names of Kubernetes."""
+def bound(name: str, pod: str, pod_uid: str) -> str | None:
+    """The principal of a ServiceAccount's pod; None where these are no names of Kubernetes."""
     principal = f"{name};pod={pod};uid={pod_uid}"
-    return principal if _BOUND.fullmatch(principal) else name
+    return principal if _BOUND.fullmatch(principal) else None
 
 
 def identity_of(principal: str) -> Identity:

@@ -44,6 +44,7 @@ def container(name: str, **state: Any) -> dict[str, Any]:
     return {"name": name, "state": state}
 
 
+EARLIER, MADE, LATER = (f"2026-11-26T09:00:0{second}Z" for second in range(3))
 ENDED = {"exitCode": 137, "reason": "Error", "finishedAt": "2026-11-26T10:00:00Z"}
 
 
@@ -56,14 +57,15 @@ def pod(phase: str = "Running", main: dict[str, Any] | None = None, **changes: A
     }
     status.update(changes.pop("status", {}))
     spec = {"nodeName": "node-1", "containers": [{"name": "main"}], **changes.pop("spec", {})}
-    metadata = {"name": "worker-1", "namespace": "shop", "uid": UID, **changes.pop("metadata", {})}
+    metadata = {"name": "worker-1", "namespace": "shop", "uid": UID, "creationTimestamp": MADE}
+    metadata.update(changes.pop("metadata", {}))
     return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
 
 
 DEAD = pod("Failed", {"terminated": ENDED})
 SIDECAR = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
 PROBE = {"ephemeralContainers": [{"name": "probe"}]}
-DOWN = NodeSeen("node-1", out_of_service=True, ready=False)
+DOWN = NodeSeen("node-1", out_of_service=True, ready=False, made=EARLIER)
 TERMINATED = {"terminated": ENDED}
 
 
@@ -128,12 +130,18 @@ TERMINATED = {"terminated": ENDED}
             "",
         ),
         # doubt: the node
-        (pod(), True, NodeSeen("node-1", out_of_service=True, ready=True), ""),
-        (pod(), True, NodeSeen("node-1", out_of_service=False, ready=False), ""),
-        (pod(), False, NodeSeen("node-1", out_of_service=False, ready=False), ""),
-        (pod(), True, NodeSeen("node-2", out_of_service=True, ready=False), ""),
+        (pod(), True, NodeSeen("node-1", out_of_service=True, ready=True, made=EARLIER), ""),
+        (pod(), True, NodeSeen("node-1", out_of_service=False, ready=False, made=EARLIER), ""),
+        (pod(), False, NodeSeen("node-1", out_of_service=False, ready=False, made=EARLIER), ""),
+        (pod(), True, NodeSeen("node-2", out_of_service=True, ready=False, made=EARLIER), ""),
+        (pod(), True, replace(DOWN, made=MADE), "node node-1 is out of service"),
+        # doubt: another machine may have had the node's name
+        (pod(), True, replace(DOWN, made=LATER), ""),
+        (pod(), False, replace(DOWN, made=LATER), ""),
+        (pod(), True, replace(DOWN, made=""), ""),
+        (pod(metadata={"creationTimestamp": None}), True, DOWN, ""),
         (pod(spec={"nodeName": None}), True, DOWN, ""),
-        (pod(spec={"nodeName": ""}), True, NodeSeen("", out_of_service=True, ready=False), ""),
+        (pod(spec={"nodeName": ""}), True, NodeSeen("", out_of_service=True, ready=False, made=EARLIER), ""),
         # doubt: it is another pod's session
         ({**DEAD, "metadata": {**DEAD["metadata"], "uid": "another"}}, True, DOWN, ""),
         ({**DEAD, "metadata": {**DEAD["metadata"], "name": "worker-2"}}, True, DOWN, ""),
@@ -170,6 +178,7 @@ def test_the_pod_of_the_same_name_that_came_after_says_nothing_about_the_one_bef
         ({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, NodeSeen("n", False, False)),
         ({"spec": {"taints": [{"key": "node.kubernetes.io/out-of-service"}]}}, NodeSeen("n", True, True)),
         ({"spec": {"taints": [{"key": "node.kubernetes.io/unreachable"}]}}, NodeSeen("n", False, True)),
+        ({"metadata": {"creationTimestamp": MADE}}, NodeSeen("n", False, True, MADE)),
     ],
 )
 def test_a_node_is_away_only_if_somebody_says_so(node: dict[str, Any], told: NodeSeen) -> None:
@@ -291,7 +300,7 @@ async def test_the_session_of_a_pod_that_has_ended_goes_at_once_and_once(world: 
 async def test_a_forced_delete_alone_ends_nothing_and_the_node_s_taint_then_does(world: World) -> None:
     world.put_cluster()
     world.api.put(pod())
-    node = {"kind": "Node", "metadata": {"name": "node-1"}}
+    node = {"kind": "Node", "metadata": {"name": "node-1", "creationTimestamp": EARLIER}}
     away = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
     world.api.put({**node, "status": away})
     pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)

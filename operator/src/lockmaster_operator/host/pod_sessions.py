@@ -132,7 +132,8 @@ def node_of(name: str, node: dict[str, Any]) -> NodeSeen:
     conditions = (node.get("status") or {}).get("conditions") or ()
     ready = [one.get("status") for one in conditions if one.get("type") == "Ready"]
     # Without the condition nobody has said that it is away.
-    return NodeSeen(name, out_of_service(node), not ready or ready[0] == "True")
+    made = str((node.get("metadata") or {}).get("creationTimestamp") or "")
+    return NodeSeen(name, out_of_service(node), not ready or ready[0] == "True", made)
 
 
 async def _bound(client: AsyncClient) -> list[Bound]:

@@ -50,6 +50,7 @@ def last_of(pod: Mapping[str, Any], there: bool = True) -> PodLast:
         terminal=status.get("phase") in _TERMINAL,
         ready=ready,
         containers=tuple(containers),
+        made=str(metadata.get("creationTimestamp") or ""),
     )
 
 

@@ -3,7 +3,8 @@
 Laws.
 1. A session is ended for the pod UID in its authenticated token and no other: names recur.
 2. Only by one of two words: the kubelet's, that every container of the pod has terminated and the pod is in a phase
-   that it never leaves; or a person's, by the out-of-service taint of a node that is not ready.
+   that it never leaves; or a person's, by the out-of-service taint of a node that is not ready and is the one that the
+   pod was put on: the object of one that was there when the pod was made (nodes' names recur, too).
 3. Whatever is absent, unknown, contradictory or only likely is doubt, and on doubt the session's TTL decides. That an
    object is gone says nothing: a forced delete takes it away while the process may still run on a cut-off node.
 4. At most ENDS_MAX a pass; the rest in the next.
@@ -47,6 +48,8 @@ class PodLast:
     """Its Ready condition, which the node controller takes away when the node is not heard of."""
     containers: tuple[Container, ...] = ()
     """Every container of its spec: of all three kinds."""
+    made: str = ""
+    """When, by the API server's clock (RFC 3339 in UTC, so texts compare as times)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class NodeSeen:
     """It carries the taint by which a person says that it is shut down for good."""
     ready: bool = True
     """Anything but a kubelet that says so is not ready."""
+    made: str = ""
+    """When this object of that name was, as PodLast.made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,14 @@ def why_over(session: Bound, pod: PodLast | None, node: NodeSeen | None) -> str:
     what = f"pod {pod.namespace}/{pod.name} ({pod.uid})"
     if pod.terminal and pod.containers and all(one is Container.TERMINATED for one in pod.containers):
         return f"{what}: all containers have terminated"
-    if pod.node and node is not None and node.name == pod.node and node.out_of_service and not node.ready:
+    if node is not None and node.out_of_service and not node.ready and _is_where(node, pod):
         return f"{what}: node {node.name} is out of service"
     return ""
+
+
+def _is_where(node: NodeSeen, pod: PodLast) -> bool:
+    """Whether the pod certainly was put on this very node. A pod that waited until its node was made is in doubt."""
+    return bool(pod.node) and node.name == pod.node and "" < node.made <= pod.made
 
 
 def nodes_wanted(sessions: Sequence[Bound], pods: Mapping[str, PodLast]) -> tuple[str, ...]:

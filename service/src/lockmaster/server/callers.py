@@ -32,9 +32,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 ADMIN: Final = "lockmaster.v1.Admin."
 OPEN: Final = frozenset({ADMIN + "Status", ADMIN + "ListMembers"})
 BEARER: Final = "bearer "
-RENEW_SECONDS: Final = 240.0
-"""How long until a stream's token is asked about again. What let it in may be KEPT_SECONDS_MAX old: at most 300 s after
-a token has expired, or its pod or ServiceAccount is deleted, the API server is asked, which takes at most 10 s."""
+TICKET_SECONDS: Final = 60.0
+"""How long a caller that has logged in may open streams on the session port without being asked about again."""
+RENEW_SECONDS: Final = 180.0
+"""How long until a stream's token is asked about again. What let it in may be KEPT_SECONDS_MAX and TICKET_SECONDS old:
+at most 300 s after a token has expired, or its pod or ServiceAccount is deleted, the API server is asked, which takes
+at most 10 s."""
 REVOKED_SECONDS: Final = 1.0
 """How long a stream that was told so may take to end by itself."""
 OUTAGE_SECONDS: Final = 3600.0
@@ -122,7 +125,7 @@ async def keep_watch(logins: Logins, caller: Caller, over: Callable[[], None]) -
     be asked the stream stays, for OUTAGE_SECONDS at most.
     """
     loop = asyncio.get_running_loop()
-    confirmed = loop.time() - KEPT_SECONDS_MAX  # the answer may have been a kept one
+    confirmed = loop.time() - KEPT_SECONDS_MAX - TICKET_SECONDS  # it may have been let in by an answer that old
     while True:
         await asyncio.sleep(RENEW_SECONDS * (0.8 + 0.2 * random.random()))
         answer = await logins.login(caller.token, anew=True)

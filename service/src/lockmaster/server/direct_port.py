@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from lockmaster.direct import (
     judge_hello,
 )
 from lockmaster.errors import PermissionDenied
-from lockmaster.server.callers import Caller, names_in
+from lockmaster.server.callers import TICKET_SECONDS, Caller, names_in
 
 _log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS: Final = 10.0
@@ -33,8 +33,9 @@ HANDSHAKE_SECONDS: Final = 10.0
 HALF_OPEN_MAX: Final = 1024
 """Most connections without an accepted hello; more are closed at once."""
 CLOSE_SECONDS: Final = 1.0
-TICKET_SECONDS: Final = 60.0
 TICKETS_MAX: Final = 10_000
+TICKETS_OF_ONE_MAX: Final = 256
+"""Of one principal: more drive out its own oldest, and nobody else's."""
 
 
 class Aborted(Exception):
@@ -124,7 +125,9 @@ class DirectPort:
         self._serve_stream = serve_stream
         self._full = full
         self._certified = certified
-        self._tickets: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._tickets: dict[bytes, tuple[Caller, float]] = {}
+        """Oldest first, all together and in `_tickets_of` each principal's."""
+        self._tickets_of: dict[str, deque[bytes]] = {}
         self._server: asyncio.Server | None = None
         self._streams: dict[AcceptedStream, asyncio.Task[None]] = {}
 
@@ -139,9 +142,21 @@ class DirectPort:
             return self.key
         ticket = os.urandom(KEY_BYTES)
         self._tickets[ticket] = (caller, asyncio.get_running_loop().time() + TICKET_SECONDS)
-        if len(self._tickets) > TICKETS_MAX:
-            self._tickets.popitem(last=False)
+        own = self._tickets_of.setdefault(caller.principal, deque())
+        own.append(ticket)
+        if len(own) > TICKETS_OF_ONE_MAX:
+            self._drop(own[0])
+        elif len(self._tickets) > TICKETS_MAX:
+            self._drop(next(iter(self._tickets)))
         return ticket
+
+    def _drop(self, ticket: bytes) -> None:
+        """A principal's oldest."""
+        principal = self._tickets.pop(ticket)[0].principal
+        own = self._tickets_of[principal]
+        own.popleft()
+        if not own:
+            del self._tickets_of[principal]
 
     def caller(self, key: bytes, certificate: dict[str, Any] | None) -> Caller | None:
         """Who shows this key and this verified certificate; None: nobody who may."""

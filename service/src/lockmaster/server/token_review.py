@@ -26,6 +26,7 @@ from typing import Any, Final
 import aiohttp
 
 from lockmaster.server.login_policy import Principal, Reason, Refusal, looks_wrong, policy
+from lockmaster.server.tls import Reloaded
 
 _log = logging.getLogger(__name__)
 REVIEW_SECONDS: Final = 5.0
@@ -49,15 +50,15 @@ class Unanswered(Exception):
 
 
 class ApiServer:
-    """Posts TokenReviews as the pod's own ServiceAccount; its token is read anew for each (it is rotated)."""
+    """Posts TokenReviews as the pod's own ServiceAccount; its files are read anew when they have changed."""
 
     def __init__(self, url: str, account: Path) -> None:
         """`url`: https://host:port; `account`: the directory with `token` and `ca.crt`. OSError, ssl.SSLError."""
         self._url = url + PATH
-        self._token = account / "token"
-        context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        self._token, authority = account / "token", account / "ca.crt"
+        self._context = Reloaded((authority,), lambda: ssl.create_default_context(cafile=str(authority)))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=2 * REVIEWS_MAX),
+            connector=aiohttp.TCPConnector(limit=2 * REVIEWS_MAX),
             timeout=aiohttp.ClientTimeout(total=REVIEW_SECONDS),
         )
 
@@ -66,7 +67,10 @@ class ApiServer:
         try:
             own = self._token.read_text().strip()
             headers = {"Authorization": f"Bearer {own}"}
-            async with self._session.post(self._url, json=question, headers=headers, allow_redirects=False) as answer:
+            context = self._context.get()
+            async with self._session.post(
+                self._url, json=question, headers=headers, allow_redirects=False, ssl=context
+            ) as answer:
                 if answer.status not in (200, 201):
                     raise Unanswered(f"HTTP {answer.status}")
                 body = bytearray()

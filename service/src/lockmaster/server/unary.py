@@ -301,7 +301,7 @@ class Unary:
         if RELAYED_KEY not in metadata:
             return Origin(caller.principal)
         relayed = metadata[RELAYED_KEY]
-        claimed = relayed.decode() if isinstance(relayed, bytes) else str(relayed)
+        claimed = relayed.decode("utf-8", "replace") if isinstance(relayed, bytes) else str(relayed)
         if claimed == caller.principal or self._callers.is_member(caller):
             return Origin(claimed)
         raise PermissionDenied("only a member of this cluster may relay calls of others")

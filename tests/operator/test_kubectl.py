@@ -301,3 +301,20 @@ async def test_backup_wants_one_place(home: Path) -> None:
     code, _, err = await run(home, "backup", "locks")
     assert code == 2
     assert "--file" in err
+
+
+@pytest.mark.parametrize("verb", ["backup", "report"])
+async def test_a_file_that_cannot_be_is_refused_before_anything_is_asked(home: Path, api: Api, verb: str) -> None:
+    asked = len(api.requests)
+    code, _, err = await run(home, verb, "locks", "--file", "missing/file")
+    assert (code, len(api.requests)) == (2, asked)
+    assert "'--file': there is no folder missing" in err
+    code, _, err = await run(home, verb, "locks", "--file", ".")
+    assert code == 2
+    assert "'--file'" in err
+
+
+async def test_a_report_for_which_there_is_no_room_is_one_line_with_the_files_name(home: Path, api: Api) -> None:
+    code, _, err = await run(home, "report", "locks", "--file", "/dev/full")
+    assert (code, err.count("\n")) == (74, 1)
+    assert "No space left" in err

@@ -17,6 +17,7 @@ from lockmaster import archive
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, CORRUPT, STORAGE_FAILED, WRONG_DIRECTORY
+from lockmaster.cli.files import NewFile
 from lockmaster.cli.numbers import POSITION, Seconds
 from lockmaster.cli.output import Row, complain, output_option, print_json, print_rows
 from lockmaster.cli.refusals import Refused
@@ -132,7 +133,7 @@ def verify_command(target: Target, output: str, timeout: float) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), metavar="ARCHIVE")
+@click.argument("file", type=NewFile(), metavar="ARCHIVE")
 @click.option("--timeout", type=Seconds(1, 86_400), default=3600.0, show_default=True, metavar="SECONDS")
 @click.option("--progress/--no-progress", default=None, help=PROGRESS_HELP)
 @output_option

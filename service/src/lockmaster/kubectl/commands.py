@@ -12,8 +12,10 @@ from typing import Any, Final
 import click
 
 from lockmaster.cli import application, exit_codes
+from lockmaster.cli.backups import archive_explained
 from lockmaster.cli.cluster import list_members, status_rows
 from lockmaster.cli.connection import Target
+from lockmaster.cli.files import NewFile
 from lockmaster.cli.output import print_json, print_rows, stdout
 from lockmaster.cli.refusals import Refused
 from lockmaster.kubectl import report as bundles
@@ -273,9 +275,7 @@ def gate(
 
 @plugin.command()
 @click.argument("cluster")
-@click.option(
-    "--file", "file", type=click.Path(dir_okay=False, path_type=Path), help="Stream the archive to this file."
-)
+@click.option("--file", type=NewFile(), help="Stream the archive to this file.")
 @click.option("--claim", help="Let the operator write it: PersistentVolumeClaim of a new LockBackup.")
 @click.option("--name", help="Of the LockBackup; default: CLUSTER and the time.")
 @format_option
@@ -327,9 +327,7 @@ def logs(api: Api, timeout: float, cluster: str, tail: int, since: int | None, p
 
 @plugin.command()
 @click.argument("cluster")
-@click.option(
-    "--file", type=click.Path(dir_okay=False, path_type=Path), help="Default: CLUSTER-report-TIME.tar.gz here."
-)
+@click.option("--file", type=NewFile(), help="Default: CLUSTER-report-TIME.tar.gz here.")
 @format_option
 @access_options
 def report(api: Api, timeout: float, output: str, cluster: str, file: Path | None) -> None:
@@ -339,7 +337,8 @@ def report(api: Api, timeout: float, output: str, cluster: str, file: Path | Non
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     path = file or Path(f"{cluster}-report-{now}.tar.gz")
     states, why = _members_of(api, stored, timeout)
-    missing = bundles.write(path, api, stored, states or [{"error": why}])
+    with archive_explained():
+        missing = bundles.write(path, api, stored, states or [{"error": why}])
     for line in missing:
         click.echo(f"kubectl-lockmaster: left out: {line}", err=True)
     _say(output, {"file": str(path), "left_out": missing}, f"{path}: {path.stat().st_size} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -202,3 +203,45 @@ def test_laws(
         assert archive_name("nightly", stamp) in running
         assert made[0].body["metadata"]["name"] not in {one.name for one in jobs}
     assert planned.requeue_after_s >= 1
+
+
+def missed(planned: Plan) -> list[str]:
+    return [event.message for event in planned.events if event.reason == "BackupMissed"]
+
+
+def announced(at: int, *archives: Archive) -> Observed:
+    look = seen(*archives)
+    return replace(look, status=look.status.model_copy(update={"next": timestamp_of(at)}))
+
+
+def test_a_due_time_that_passed_unused_is_told_once_with_the_next_one() -> None:
+    own = backup(startingDeadline="30s")
+    planned = run(own, announced(MIDNIGHT, archive(1)))
+    assert missed(planned) == [
+        "the backup due at 2027-01-16T00:00:00Z was not begun within startingDeadline (30s): the operator was away, "
+        "there was no LockCluster, or an earlier one took so long; the next is due at 2027-01-17T00:00:00Z"
+    ]
+    assert planned.status.missed == timestamp_of(MIDNIGHT)
+    again = run(own, replace(announced(0), status=planned.status), NOW + 5)
+    assert (missed(again), again.status.missed) == ([], timestamp_of(MIDNIGHT))
+
+
+def test_many_missed_ones_are_one_event() -> None:
+    own = backup(startingDeadline="30s")
+    (words,) = missed(run(own, announced(MIDNIGHT - 1000 * DAY, archive(1001))))
+    assert "due at 2024-04-21T00:00:00Z and those after it until 2027-01-16T00:00:00Z was" in words
+
+
+@pytest.mark.parametrize(
+    ("own", "look"),
+    [
+        (backup(), announced(MIDNIGHT, archive(1))),  # it is made now
+        (backup(startingDeadline="30s"), announced(MIDNIGHT + DAY, archive(1))),  # nothing was announced for then
+        (backup(startingDeadline="30s"), seen(archive(1))),
+        (backup(startingDeadline="30s", suspend=True), announced(MIDNIGHT, archive(1))),
+        (backup(startingDeadline="30s"), announced(MIDNIGHT, archive(0))),  # it was made
+    ],
+)
+def test_what_was_made_suspended_or_not_announced_was_not_missed(own: Backup, look: Observed) -> None:
+    planned = run(own, look)
+    assert (missed(planned), planned.status.missed) == ([], None)

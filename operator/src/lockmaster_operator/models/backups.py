@@ -142,6 +142,8 @@ class LockBackupStatus(Part):
     """Its name."""
     next: Timestamp | None = None
     """When the next one is due."""
+    missed: Timestamp | None = None
+    """The last due time for which none was begun within spec.startingDeadline."""
     archives: Annotated[
         tuple[Archive, ...],
         Field(

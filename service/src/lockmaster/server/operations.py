@@ -261,7 +261,7 @@ class Operations:
                 return
             try:
                 over = frozenset(each for each in unknown if not self.own_session(origin, each))
-            except PermissionDenied as refused:
+            except LockmasterError as refused:
                 found(refused)
                 return
             found(over if self._engine.is_leader else frozenset())

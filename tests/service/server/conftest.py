@@ -126,3 +126,14 @@ async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def open_request() -> Callable[[], session_pb2.OpenSessionRequest]:
     return lambda: session_pb2.OpenSessionRequest(nonce=os.urandom(16), ttl_ms=15_000, label="test")
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Any]:
+    """A Place (test_login) that admits writes."""
+    from tests.service.server.test_login import Place
+
+    made = Place(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -472,14 +472,6 @@ class Place:
         path = self.path / "token"
         path.write_text(token + "\n")
         return TLS(ca=self.authority.path, token=path)
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    made = Place(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def outcome(channel: grpc.aio.Channel, method: Any, token: str) -> grpc.StatusCode:

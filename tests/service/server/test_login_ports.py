@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from lockmaster.server.token_review import ApiServer, Unanswered
 from tests.service.server.test_tls import Authority
 
 from .test_login import WAIT, Place, fake_api_server, token_of
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    made = Place(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def port() -> DirectPort:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -32,14 +30,6 @@ class ApiServer:
 
     async def review(self, _: Any) -> Any:
         return review_of() if self.good else {"status": {"authenticated": False}}
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    made = Place(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

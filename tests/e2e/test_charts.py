@@ -62,7 +62,7 @@ def test_an_upgrade_from_the_last_charts_keeps_clusters_and_pods(product: Produc
     assert (seen.lost, seen.failures, seen.held) == ((), (), True)
 
 
-def test_helm_3_installs_and_helm_4_takes_over(product: Product, kubernetes: Kubernetes) -> None:
+def test_91_helm_3_installs_and_helm_4_takes_over(product: Product, kubernetes: Kubernetes) -> None:
     """Both charts by the Helm before; then the one of now upgrades what that made, and no pod restarts."""
     if not isinstance(kubernetes, OnBed):
         pytest.skip("a second Helm is the bed's alone")

@@ -7,6 +7,7 @@ the stand-in is held to the real one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +54,11 @@ def answer(product: Product, kind: str, body: Json, *options: str) -> str:
 def wanted(fault: str) -> list[str]:
     """What the real answer must hold of a line of the stand-in: the field, and a rule's own message."""
     path, _, said = fault.partition(": ")
-    schema_words = ("does not match", "is not", "is a required", "is less than", "is greater than", "Duplicate value")
+    schema_words = (
+        *("does not match", "is not", "is a required", "is less than", "is greater than", "should be non-empty"),
+        "Duplicate value",
+    )
+    path = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
     return [path.lstrip("."), *([] if any(word in said for word in schema_words) else [said])]
 
 

@@ -22,6 +22,7 @@ from lockmaster_operator.host.app import Operator, connect
 from lockmaster_operator.host.engine import Answers
 from lockmaster_operator.host.issuing import Pems
 from lockmaster_operator.host.kube import Kube
+from lockmaster_operator.host.passes import Passes
 from lockmaster_operator.host.queue import Key
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.plan import steps
@@ -87,16 +88,16 @@ async def measure(namespace: str, clusters: int, members: Path, idle_s: float) -
     settings = HostSettings(namespace=namespace, namespaces=(namespace,), lease="many", listen="127.0.0.1:0")
     operator = Operator(settings, kube, engine)
     looked: set[Key] = set()
-    all_looked, make = asyncio.Event(), operator.passes.make
+    all_looked, make = asyncio.Event(), Passes.make
 
-    async def counted(key: Key) -> float | None:
-        again = await make(key)
+    async def counted(passes: Passes, key: Key) -> float | None:
+        again = await make(passes, key)
         looked.add(key)
         if len(looked) >= clusters:
             all_looked.set()
         return again
 
-    operator.passes.make = counted  # type: ignore[method-assign]
+    Passes.make = counted  # type: ignore[method-assign]  # of this process, which is for nothing else
     stop = asyncio.Event()
     running = asyncio.create_task(operator.run(stop))
     await asyncio.wait({running, asyncio.create_task(all_looked.wait())}, return_when=asyncio.FIRST_COMPLETED)

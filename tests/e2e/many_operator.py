@@ -97,7 +97,7 @@ async def measure(namespace: str, clusters: int, members: Path, idle_s: float) -
             all_looked.set()
         return again
 
-    Passes.make = counted  # type: ignore[method-assign]  # of this process, which is for nothing else
+    Passes.make = counted  # type: ignore[method-assign,assignment]  # this process is for nothing else
     stop = asyncio.Event()
     running = asyncio.create_task(operator.run(stop))
     await asyncio.wait({running, asyncio.create_task(all_looked.wait())}, return_when=asyncio.FIRST_COMPLETED)

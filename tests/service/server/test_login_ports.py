@@ -1,16 +1,13 @@
-"""What else stands around a login: tickets, relayed names, the API server's authority, ending others' sessions."""
+"""What else stands around a login: tickets, relayed names, the API server's authority."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from lockmaster import TLS, AsyncClient
 from lockmaster.api import config_pb2
-from lockmaster.errors import InvalidRequest
 from lockmaster.server.callers import Caller
 from lockmaster.server.direct_port import TICKETS_MAX, TICKETS_OF_ONE_MAX, DirectPort
 from lockmaster.server.relay import RELAYED_KEY
@@ -54,19 +51,6 @@ async def test_a_relayed_name_that_is_no_text_is_refused_like_any_other(place: P
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await get(config_pb2.GetRequest(namespace="n", key="k"), metadata=((RELAYED_KEY, name),), timeout=WAIT)
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
-
-
-async def test_a_session_that_no_pod_opened_is_not_ended_by_an_empty_uid(place: Place) -> None:
-    files = {name: TLS(place.authority.path, *place.files[name]) for name in ("admin", "client")}
-    async with (
-        asyncio.timeout(WAIT),
-        AsyncClient(place.server.bound_address, tls=files["admin"]) as admin,
-        AsyncClient(place.server.bound_address, tls=files["client"]) as client,
-        client.lock("orders") as held,
-    ):
-        with pytest.raises(InvalidRequest, match="pod_uid: is empty"):
-            await admin.admin.end_session(client.session_id, "", "by mistake")
-        held.ensure()
 
 
 async def test_the_api_servers_authority_is_read_again_when_it_changes(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from lockmaster_raft.gates import GateOperation
 from lockmaster_raft.membership import MemberRole
 
 from lockmaster.api import admin_pb2
-from lockmaster.errors import InvalidRequest
 from lockmaster.server.backups import Backups
 from lockmaster.server.ending import end_session
 from lockmaster.server.repeats import Repeats
@@ -202,9 +201,7 @@ class AdminCalls:
                 yield admin_pb2.BackupPiece(data=data, bytes_total=total)
 
     async def end_session(self, request: admin_pb2.EndSessionRequest, principal: str) -> admin_pb2.EndSessionResponse:
-        """Returns once the session is over; `principal` asked for it. Raises InvalidRequest."""
-        if not request.pod_uid:  # it would be the UID of every session that no pod opened
-            raise InvalidRequest("pod_uid", "is empty; only a pod's session is ended, by the UID of that pod")
+        """Returns once the session is over; `principal` asked for it."""
         operation = EndSession(request.session_id, request.pod_uid, request.reason, principal)
         return admin_pb2.EndSessionResponse(ended=await end_session(self._engine, operation))
 

@@ -55,7 +55,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """The whole report; [] where nothing was measured."""
-        return [*self._scenarios(), *(line for title, rows in self.tables.items() for line in ("", f"{title}:", *rows))]
+        figures = self._goals() if self.results or self.figures else []
+        return [
+            *self._scenarios(),
+            *figures,
+            *(line for title, rows in self.tables.items() for line in ("", f"{title}:", *rows)),
+        ]
 
     def _scenarios(self) -> list[str]:
         if not self.results:
@@ -65,8 +70,10 @@ class Report:
         for name, (result, seconds) in self.results.items():
             found.append(f"{name:<{wide}}  {result:<7}  {seconds:7.1f}  {'; '.join(self.notes.get(name, []))}".rstrip())
         total = sum(seconds for _, seconds in self.results.values())
-        found += [f"{'all':<{wide}}           {total:7.1f}", ""]
+        return [*found, f"{'all':<{wide}}           {total:7.1f}", ""]
+
+    def _goals(self) -> list[str]:
         wide = max(len(name) for name in GOALS)
-        for name, goal in GOALS.items():
-            found.append(f"{name:<{wide}}  {self.figures.get(name, 'not measured'):<14}  goal {goal}")
-        return found
+        return [
+            f"{name:<{wide}}  {self.figures.get(name, 'not measured'):<14}  goal {goal}" for name, goal in GOALS.items()
+        ]

@@ -50,6 +50,9 @@ def space(bed: Bed) -> Iterator[str]:
     bed.kubectl("create", "namespace", SPACE)
     yield SPACE
     bed.kubectl("delete", "namespace", SPACE, "--timeout=300s", seconds=310)
+    # Else Helm finds fields that kubectl owns.
+    crds = [name for name in bed.kubectl("get", "crds", "-o", "name").split() if name.endswith(".lockmaster.dev")]
+    bed.kubectl("delete", *crds, "--timeout=100s", seconds=110)
 
 
 def bodies() -> str:

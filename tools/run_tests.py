@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-COMMAND_SECONDS_MAX = 900
+COMMAND_SECONDS_MAX = 1500
 """A command that hangs is ended and counts as failed: no part takes a third of this."""
 
 

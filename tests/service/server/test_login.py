@@ -146,6 +146,8 @@ def test_whatever_is_missing_or_malformed_means_no(review: Mapping[str, Any], re
         (token_of(aud=f"{AUDIENCE}2"), Reason.AUDIENCE),
         (token_of(aud=None), Reason.AUDIENCE),
         (token_of(exp=939.0), Reason.REFUSED),
+        (token_of(exp=10**400), None),  # for the API server to refuse
+        (token_of(exp=float("nan")), None),
         (token_of(exp=941.0), None),  # by another clock it may be good yet
         (token_of(), None),
         (token_of(aud=AUDIENCE), None),

@@ -25,6 +25,8 @@ KEPT_SECONDS_MAX: Final = 60.0
 """How long an answer may be used again."""
 SKEW_SECONDS_MAX: Final = 60.0
 """So much a member's clock may differ from the API server's: a token is called expired without asking only after it."""
+SECONDS_MAX: Final = 1e12
+"""A token's end beyond this is none: a number of a stranger's, of any length, or no number at all."""
 PRINCIPAL_BYTES_MAX: Final = LIMITS.principal_bytes_max
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
@@ -107,9 +109,11 @@ def policy(review: Mapping[str, Any], token: str, audience: str, now: float) -> 
 
 
 def _expiry(said: Mapping[str, Any]) -> float | None:
-    """When a token says that it ends, in seconds of the wall clock."""
+    """When a token says that it ends, in seconds of the wall clock; None: it says nothing that is a time."""
     expires = said.get("exp")
-    return float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or not abs(expires) <= SECONDS_MAX:
+        return None
+    return float(expires)
 
 
 def _only(extra: object, key: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS_MAX = 1500
-"""A command that hangs is ended and counts as failed: no part takes a third of this."""
+"""A command that hangs is ended and counts as failed: the longest (500 seeds) has taken half of this at most."""
 
 
 @dataclass(frozen=True, slots=True)

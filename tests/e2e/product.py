@@ -12,6 +12,7 @@ from typing import Any
 
 from . import load
 from .bed import host
+from .bed.cluster import Bed
 from .kubernetes import Kubernetes
 
 Json = dict[str, Any]
@@ -210,6 +211,14 @@ class Product:
         """Where the operator's pod runs."""
         path = "jsonpath={.items[0].spec.nodeName}"
         return self.kubernetes.kubectl("-n", SYSTEM, "get", "pods", "-o", path)
+
+
+def remove_definitions(bed: Bed) -> None:
+    """Our custom resource definitions, which the chart keeps, and with them every object of theirs."""
+    names = bed.kubectl("get", "crds", "-o", "name").split()
+    ours = [name for name in names if name.endswith(".lockmaster.dev")]
+    if ours:
+        bed.kubectl("delete", *ours, "--timeout=100s", seconds=110)
 
 
 def roles(status: Json) -> list[str]:

@@ -28,7 +28,7 @@ from lockmaster_operator.host.telling import Teller
 from .bed import host
 from .bed.cluster import Bed
 from .many_operator import ManyMembers
-from .product import OPERATOR_CHART
+from .product import OPERATOR_CHART, remove_definitions
 from .report import Report
 from .test_host_api import ready, say_for_the_kubelet
 
@@ -50,9 +50,7 @@ def space(bed: Bed) -> Iterator[str]:
     bed.kubectl("create", "namespace", SPACE)
     yield SPACE
     bed.kubectl("delete", "namespace", SPACE, "--timeout=300s", seconds=310)
-    # Else Helm finds fields that kubectl owns.
-    crds = [name for name in bed.kubectl("get", "crds", "-o", "name").split() if name.endswith(".lockmaster.dev")]
-    bed.kubectl("delete", *crds, "--timeout=100s", seconds=110)
+    remove_definitions(bed)  # else Helm finds fields that kubectl owns
 
 
 def bodies() -> str:

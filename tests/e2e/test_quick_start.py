@@ -12,7 +12,7 @@ import pytest
 
 from .bed import host
 from .bed.cluster import Bed
-from .product import ROOT, Product
+from .product import ROOT, Product, remove_definitions
 from .product_images import name_as
 from .quick_start import RECORD, Shell, commands_of, page_of
 
@@ -28,10 +28,7 @@ def untouched(bed: Bed, operator: Product) -> Iterator[Bed]:
         bed.kubectl("uncordon", *(node.name for node in bed.layout.nodes))
         for space in SPACES:
             bed.kubectl("delete", "namespace", space, "--ignore-not-found", "--timeout=100s")
-        crds = bed.kubectl("get", "crds", "-o", "name").split()
-        ours = [name for name in crds if name.endswith(".lockmaster.dev")]
-        if ours:
-            bed.kubectl("delete", *ours, "--timeout=100s")
+        remove_definitions(bed)
 
     operator.uninstall()
     clear()

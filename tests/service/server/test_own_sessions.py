@@ -34,25 +34,31 @@ UNKNOWN = {"keep alive": S.STATUS_OK, "close": S.STATUS_OK}
 """How what names a session that is over ends, where not by SESSION_EXPIRED."""
 
 
-async def asked(engine: Any) -> None:
-    """Until the member waits for a read index."""
+async def ask_early(client: Client, name: str) -> int:
+    """Asks for the session that will be opened next, and returns its id once the member waits for a read index."""
+    engine = client.engine
+    client.session_id = engine.revision + 1
+    engine.held = []
+    client.send(requests(client.session_id)[name])
     async with asyncio.timeout(5):
         while not engine.indexes_read:
             await asyncio.sleep(0)
+    return client.session_id
+
+
+async def once_confirmed(client: Client) -> list[int]:
+    """The statuses of what is answered after the read index."""
+    (confirmed,), client.engine.held = client.engine.held, None
+    confirmed()
+    return [answer.status for answer in (await client.frame()).responses]
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_session_on_its_way_to_its_owner_is_not_a_strangers(engine: Any, name: str) -> None:
     stranger = Client(engine, "stranger")
-    stranger.session_id = engine.revision + 1
-    engine.held = []
-    stranger.send(requests(stranger.session_id)[name])
-    await asked(engine)
-    guessed = stranger.session_id
+    guessed = await ask_early(stranger, name)
     assert stranger.open("owner") == guessed
-    engine.held.pop()()
-    engine.held = None
-    assert [answer.status for answer in (await stranger.frame()).responses] == [S.STATUS_PERMISSION_DENIED]
+    assert await once_confirmed(stranger) == [S.STATUS_PERMISSION_DENIED]
     assert engine.proposed == []
     assert engine.machine.session(stranger.session_id).principal == "owner"
     await stranger.end()
@@ -74,14 +80,9 @@ async def test_a_session_that_nobody_has_is_over(engine: Any, name: str) -> None
 async def test_its_own_session_is_found_once_the_state_is_confirmed(engine: Any, name: str) -> None:
     """A new leader that hasn't applied the opening yet: the owner waits a moment and is served."""
     owner = Client(engine, "owner")
-    owner.session_id = engine.revision + 1
-    engine.held = []
-    owner.send(requests(owner.session_id)[name])
-    await asked(engine)
+    await ask_early(owner, name)
     owner.open("owner")
-    confirmed, engine.held = engine.held.pop(), None
-    confirmed()
-    assert [answer.status for answer in (await owner.frame()).responses] == [S.STATUS_OK]
+    assert await once_confirmed(owner) == [S.STATUS_OK]
     await owner.end()
 
 

@@ -119,11 +119,19 @@ def _due(own: Backup, status: LockBackupStatus, now: int) -> int | None:
     """When the archive that is to be made now was due; None: none is."""
     if own.spec.schedule is None:
         return own.created if not status.archives else None
-    due = last_before(own.spec.schedule, now)
-    begun = max((seconds_at(one.started) for one in status.archives), default=own.created)
-    if due is None or due <= begun or now - due > seconds_of(own.spec.starting_deadline):
-        return None
-    return due
+    due = _unbegun(own, status.archives, now)
+    return due if due is not None and not _is_late(own, due, now) else None
+
+
+def _unbegun(own: Backup, archives: tuple[Archive, ...], now: int) -> int | None:
+    """The latest due time, where none was begun since; None: there is none."""
+    due = last_before(own.spec.schedule, now) if own.spec.schedule is not None else None
+    begun = max((seconds_at(one.started) for one in archives), default=own.created)
+    return due if due is not None and due > begun else None
+
+
+def _is_late(own: Backup, due: int, now: int) -> bool:
+    return now - due > seconds_of(own.spec.starting_deadline)
 
 
 # ---- an archive that is being made -----------------------------------------------------------------------------------
@@ -273,41 +281,32 @@ def _told(
     upcoming = None
     if own.spec.schedule is not None and not own.spec.suspend:
         upcoming = next_after(own.spec.schedule, now)
-    missed = _missed(own, before, rows, now) if upcoming is not None else None
+    said = events(before.conditions, told)
+    missed = before.missed
+    # Only what was announced counts: while it was suspended nothing was due.
+    if upcoming is not None and before.next is not None:
+        due = _unbegun(own, rows, now)
+        if due is not None and seconds_at(before.next) <= due and _is_late(own, due, now):
+            missed = timestamp_of(due)
+            said = (*said, _missed_event(own, before.next, missed, timestamp_of(upcoming)))
     status = before.model_copy(
         update={
             "observed_generation": own.generation,
             "conditions": conditions(before.conditions, told, own.generation, now),
             "archives": rows,
-            "missed": timestamp_of(missed) if missed is not None else before.missed,
+            "missed": missed,
             "last": good.started if good is not None else before.last,
             "last_archive": good.name if good is not None else before.last_archive,
             "next": timestamp_of(upcoming) if upcoming is not None else None,
         }
     )
     wait = requeue_after_s if upcoming is None else max(1, min(requeue_after_s, upcoming - now))
-    said = events(before.conditions, told)
-    if missed is not None and upcoming is not None:
-        said = (*said, _missed_event(own, before, missed, upcoming))
     return Plan(steps, status, said, wait)
 
 
-def _missed(own: Backup, before: LockBackupStatus, rows: tuple[Archive, ...], now: int) -> int | None:
-    """The latest due time that has passed unused since the last look; None: none has.
-
-    Only what was announced (`next`) counts: while it was suspended nothing was due.
-    """
-    due = last_before(own.spec.schedule, now) if own.spec.schedule is not None else None
-    if due is None or before.next is None or seconds_at(before.next) > due:
-        return None
-    begun = max((seconds_at(one.started) for one in rows), default=own.created)
-    return due if due > begun and now - due > seconds_of(own.spec.starting_deadline) else None
-
-
-def _missed_event(own: Backup, before: LockBackupStatus, missed: int, upcoming: int) -> Event:
-    announced = before.next if before.next is not None else timestamp_of(missed)
-    until = "" if seconds_at(announced) == missed else f" and those after it until {timestamp_of(missed)}"
+def _missed_event(own: Backup, announced: str, missed: str, upcoming: str) -> Event:
+    until = "" if announced == missed else f" and those after it until {missed}"
     late = f"not begun within startingDeadline ({own.spec.starting_deadline})"
     why = "the operator was away, there was no LockCluster, or an earlier one took so long"
-    words = f"the backup due at {announced}{until} was {late}: {why}; the next is due at {timestamp_of(upcoming)}"
+    words = f"the backup due at {announced}{until} was {late}: {why}; the next is due at {upcoming}"
     return Event(True, "BackupMissed", words)

@@ -154,7 +154,7 @@ def test_a_backup_that_has_nowhere_to_go(old: LocalCluster, archive: Path, tmp_p
     before = archive.read_bytes()
     refused(run("backup", archive, "-e", old.endpoints), CONFLICT, "never replaces a file")
     assert archive.read_bytes() == before
-    refused(run("backup", tmp_path / "no" / "x", "-e", old.endpoints), STORAGE_FAILED, "No such file")
+    refused(run("backup", tmp_path / "no" / "x", "-e", old.endpoints), USAGE, "there is no folder")
     refused(run("backup", tmp_path / "x", "-e", "127.0.0.1:1"), UNAVAILABLE, "127.0.0.1:1")
     assert list(tmp_path.iterdir()) == []
 

@@ -76,7 +76,7 @@ def test_a_token_that_ends_sooner_is_believed_for_less() -> None:
     assert policy(review_of(), token_of(exp=1010), AUDIENCE, 1000.0) == Principal(BOUND, 1010.0)
 
 
-@pytest.mark.parametrize("extra", [None, {}, {"authentication.kubernetes.io/pod-name": ["worker-1"]}, {"x": 1}])
+@pytest.mark.parametrize("extra", [None, {}, {"authentication.kubernetes.io/node-name": ["node-1"]}, {"x": 1}])
 def test_a_token_without_a_pod_is_the_account_alone(extra: Any) -> None:
     review = review_of(user={"username": ACCOUNT, "extra": extra})
     assert policy(review, token_of(), AUDIENCE, 0.0) == Principal(ACCOUNT, KEPT_SECONDS_MAX)
@@ -92,6 +92,17 @@ def test_a_pod_that_is_no_name_is_refused_and_not_taken_for_the_account(pod: str
     answer = policy(of_pod(pod, uid), token_of(), AUDIENCE, 0.0)
     assert isinstance(answer, Refusal)
     assert answer.reason is Reason.REFUSED
+
+
+@pytest.mark.parametrize("pod", [None, [], "worker-1", [7], ["worker-1", "worker-2"]])
+@pytest.mark.parametrize("uid", [None, [], UID, [UID]])
+def test_half_a_pod_is_refused_and_not_taken_for_the_account(pod: Any, uid: Any) -> None:
+    said = {"authentication.kubernetes.io/pod-name": pod, "authentication.kubernetes.io/pod-uid": uid}
+    review = review_of(
+        user={"username": ACCOUNT, "extra": {key: value for key, value in said.items() if value is not None}}
+    )
+    answer = policy(review, token_of(), AUDIENCE, 0.0)
+    assert isinstance(answer, Refusal) == (pod is not None or uid is not None)
 
 
 def test_a_principal_that_no_session_could_have_is_refused_with_the_limit() -> None:

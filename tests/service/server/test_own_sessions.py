@@ -106,3 +106,57 @@ async def test_an_unconfirmed_state_decides_nothing(engine: Any) -> None:
         assert answer.status == S.STATUS_UNAVAILABLE, name
     assert engine.proposed == []
     await client.end()
+
+
+def put(id: int, **fields: Any) -> Request:
+    return Request(id=id, put=config_pb2.PutRequest(namespace="n", key="k", value=b"%d" % id), **fields)
+
+
+async def test_a_stream_is_proposed_in_its_order_while_a_request_waits_to_find_its_session(engine: Any) -> None:
+    """With a number or without one, of this frame or a later one, after the state moved on: nothing overtakes."""
+    owner = Client(engine, "owner")
+    await ask_early(owner, "put")
+    owner.send(put(2))
+    owner.open("owner")  # from here on it is known
+    owner.send(put(3, seq=3), requests(owner.session_id)["close"])
+    await asyncio.sleep(0.01)
+    assert engine.proposed == []
+    (confirmed,), engine.held = engine.held, None
+    confirmed()
+    answers = (await owner.frame()).responses
+    assert [answer.status for answer in answers] == [S.STATUS_OK] * 4
+    assert [getattr(each.operation, "value", b"closed") for each in engine.proposed] == [b"v", b"2", b"3", b"closed"]
+    await owner.end()
+
+
+async def test_what_waited_behind_is_refused_by_itself(engine: Any) -> None:
+    """Sessions of others, and one that must be looked for anew, which keeps the rest behind it."""
+    client = Client(engine, "owner")
+    other = client.open("other")
+    guessed = await ask_early(client, "put")
+    client.send(put(2, seq=2), session_id=other)
+    client.send(put(3, seq=3), session_id=guessed + 1000)
+    client.send(put(4))
+    await asyncio.sleep(0.01)
+    (first,), engine.held = engine.held, []
+    client.open("owner")
+    first()
+    assert [each.operation.value for each in engine.proposed] == [b"v"]
+    waiting, engine.held = engine.held, None
+    for answer in waiting:  # the first one's, and the second look
+        answer()
+    answers: dict[int, int] = {}
+    while len(answers) < 4:
+        answers |= {each.id: each.status for each in (await client.frame()).responses}
+    assert answers == {1: S.STATUS_OK, 2: S.STATUS_PERMISSION_DENIED, 3: S.STATUS_SESSION_EXPIRED, 4: S.STATUS_OK}
+    assert [each.operation.value for each in engine.proposed] == [b"v", b"4"]
+    await client.end()
+
+
+async def test_who_leads_no_more_while_it_is_found_names_the_leader(engine: Any) -> None:
+    client = Client(engine, "owner")
+    engine.unconfirmed = Unavailable("stepped down")
+    await ask_early(client, "acquire")
+    engine.is_leader, engine.refusal = False, NotLeader("leader.example:7420")
+    assert await once_confirmed(client) == [S.STATUS_NOT_LEADER]
+    await client.end()

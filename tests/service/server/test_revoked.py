@@ -10,10 +10,10 @@ import grpc
 import pytest
 from lockmaster.api import config_pb2, session_pb2, status_pb2
 from lockmaster.server import callers
-from lockmaster.server.login_policy import KEPT_SECONDS_MAX
-from lockmaster.server.token_review import Unanswered
+from lockmaster.server.login_policy import KEPT_SECONDS_MAX, Reason, Refusal
+from lockmaster.server.token_review import REVIEWS_MAX, WAITERS_MAX, WAITING_MAX, Logins, Unanswered
 
-from .test_login import CREDENTIALS, Place, review_of, token_of
+from .test_login import AUDIENCE, CREDENTIALS, Place, review_of, token_of
 
 SOON = 0.2
 WAIT = 20.0
@@ -102,6 +102,53 @@ async def test_the_hour_of_an_outage_begins_with_the_last_good_answer(
             await callers.keep_watch(logins, callers.Caller("a", (), token_of()), over.set)
         assert over.is_set()
         assert time.monotonic() - began >= 0.8 * seconds
+
+
+async def test_an_outage_ends_when_it_should_and_not_a_round_later(
+    place: Place, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def away(_: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise Unanswered("connection refused")
+
+    logins = place.server.callers.logins
+    assert logins is not None
+    monkeypatch.setattr(logins, "_review", away)
+    monkeypatch.setattr(callers, "RENEW_SECONDS", 3600.0)
+    monkeypatch.setattr(callers, "OUTAGE_SECONDS", OLDEST + SOON)
+    async with asyncio.timeout(WAIT):
+        await callers.keep_watch(logins, callers.Caller("a", (), token_of()), lambda: None)
+    assert asked == 1
+
+
+async def test_nobody_keeps_a_stream_from_hearing_that_its_token_is_revoked() -> None:
+    """The owner of a revoked token fills what strangers may ask, and what one answer may be waited for by."""
+    hold, flooded = asyncio.Event(), asyncio.Event()
+    questions = REVIEWS_MAX + WAITING_MAX
+
+    async def review(_: Any) -> Any:
+        flooded.set()
+        await hold.wait()
+        return review_of(authenticated=False)
+
+    logins = Logins(review, AUDIENCE, lambda: 0.0, lambda: 0.0)
+    flood = [asyncio.create_task(logins.login(token_of(f"junk {n}"))) for n in range(questions - 1)]
+    flood += [asyncio.create_task(logins.login(token_of("in flight"))) for _ in range(WAITERS_MAX)]
+    async with asyncio.timeout(WAIT):
+        await flooded.wait()
+        streams = [asyncio.create_task(logins.login(token_of(mark), anew=True)) for mark in ("in flight", "revoked")]
+        await asyncio.sleep(0)
+        assert not any(stream.done() for stream in streams)
+        hold.set()
+        refusals = await asyncio.gather(*streams)
+        assert [answer.reason for answer in refusals if isinstance(answer, Refusal)] == [Reason.REFUSED] * 2
+        await asyncio.gather(*flood)
+        before = logins.reviews
+        assert isinstance(await logins.login(token_of("revoked"), anew=True), Refusal)
+        assert logins.reviews == before  # a refusal that is still kept is enough
 
 
 async def test_no_name_of_a_certificate_is_a_service_accounts(place: Place) -> None:

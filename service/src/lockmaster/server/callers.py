@@ -127,12 +127,13 @@ async def keep_watch(logins: Logins, caller: Caller, over: Callable[[], None]) -
     loop = asyncio.get_running_loop()
     confirmed = loop.time() - KEPT_SECONDS_MAX - TICKET_SECONDS  # it may have been let in by an answer that old
     while True:
-        await asyncio.sleep(RENEW_SECONDS * (0.8 + 0.2 * random.random()))
+        pause, left = RENEW_SECONDS * (0.8 + 0.2 * random.random()), confirmed + OUTAGE_SECONDS - loop.time()
+        await asyncio.sleep(min(pause, left) if left > 0 else pause)
         answer = await logins.login(caller.token, anew=True)
         unknown = isinstance(answer, Refusal) and answer.reason in (Reason.UNANSWERED, Reason.BUSY)
         if isinstance(answer, Principal) and answer.name == caller.principal:
             confirmed = loop.time()
-        elif not unknown or loop.time() - confirmed > OUTAGE_SECONDS:
+        elif not unknown or loop.time() - confirmed >= OUTAGE_SECONDS:
             break
     over()
 

@@ -96,8 +96,8 @@ def policy(review: Mapping[str, Any], token: str, audience: str, now: float) -> 
     if not isinstance(user, dict) or not isinstance(name, str) or _ACCOUNT.fullmatch(name) is None:
         return Refusal(Reason.NOT_A_SERVICE_ACCOUNT, "the token is not a ServiceAccount's")
     extra = user.get("extra")
-    pod, uid = _only(extra, POD_NAME), _only(extra, POD_UID)
-    principal = bound(name, pod, uid) if pod and uid else name
+    of_a_pod = isinstance(extra, dict) and (POD_NAME in extra or POD_UID in extra)
+    principal = bound(name, _only(extra, POD_NAME), _only(extra, POD_UID)) if of_a_pod else name
     if principal is None:
         # As the account alone it would be served to every pod of that.
         return Refusal(Reason.REFUSED, "the API server's names of the token's pod are no names of Kubernetes")

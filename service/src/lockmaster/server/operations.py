@@ -49,12 +49,14 @@ DEFERRED_MAX: Final = 65_536
 """Most reads that wait for a later turn."""
 Writer = Callable[[Response, Result], None]
 Query = Callable[[Reply], None]
+Found = Callable[[frozenset[int] | LockmasterError], None]
+"""Told which of a request's sessions are over."""
 
 
 class Origin:
     """Who asks, and under which session; one per stream (changed frame by frame) or unary call."""
 
-    __slots__ = ("first_incomplete", "known", "principal", "session_id")
+    __slots__ = ("behind", "first_incomplete", "known", "principal", "session_id")
 
     def __init__(self, principal: str, session_id: int = 0, first_incomplete: int = 0) -> None:
         self.principal = principal
@@ -62,6 +64,9 @@ class Origin:
         self.first_incomplete = first_incomplete
         self.known: set[int] = set()
         """Sessions that were found to be this principal's; at most KNOWN_SESSIONS_MAX."""
+        self.behind: deque[tuple[Sequence[int], Found]] | None = None
+        """What came after a request that waits to find its session and must not overtake it; None: nothing waits. As
+        many as the stream may have unanswered."""
 
 
 Handler = Callable[[Any, Origin, int, Reply], None]
@@ -222,7 +227,7 @@ class Operations:
                 translate.write_close_session(answer, result)
 
         # Ending a session frees what it holds, so it must get through an overload like a release does.
-        self._propose_owned(command, origin, request.session_id, done, reserved=True)
+        self._propose_owned(command, origin, (request.session_id,), done, reserved=True)
 
     # -- what they have in common
 
@@ -241,43 +246,56 @@ class Operations:
         origin.known.add(session_id)
         return True
 
-    def _find(
-        self, origin: Origin, session_ids: Sequence[int], found: Callable[[frozenset[int] | LockmasterError], None]
-    ) -> None:
-        """found(which of these are over) once this member knows; raises what own_session does.
+    def _find(self, origin: Origin, session_ids: Sequence[int], found: Found) -> None:
+        """found(which of these are over) once this member knows; raises what own_session does, unless it waits.
 
         A session that isn't known here may be on its way into the state, for somebody else: ids can be guessed, and
         `apply` asks for no principal. So a leader first applies all that was acknowledged (its own term's first entry
         included): whoever was told the id is found then. Nobody else proposes, so nobody else has to know.
+        What one stream sends is proposed in its order: what comes meanwhile waits behind.
         """
+        if origin.behind is not None:
+            origin.behind.append((session_ids, found))
+            return
         unknown = [each for each in session_ids if not self.own_session(origin, each)]
         if not unknown or not self._engine.is_leader:
             found(frozenset())
             return
+        origin.behind = deque()
 
         def ready(error: LockmasterError | None) -> None:
-            if error is not None:
+            behind, origin.behind = origin.behind or (), None
+            if error is None or not self._engine.is_leader:
+                self._find_again(origin, unknown, found)
+            else:
                 found(error)
-                return
-            try:
-                over = frozenset(each for each in unknown if not self.own_session(origin, each))
-            except LockmasterError as refused:
-                found(refused)
-                return
-            found(over if self._engine.is_leader else frozenset())
+            for later, told in behind:  # of these one may wait again, and keeps the rest behind it
+                try:
+                    self._find(origin, later, told)
+                except LockmasterError as refused:
+                    told(refused)
 
         self._engine.read_index(ready)
+
+    def _find_again(self, origin: Origin, unknown: Sequence[int], found: Found) -> None:
+        """The state is confirmed: what still isn't known is over. Or this member leads no more and will say so."""
+        try:
+            over = frozenset(each for each in unknown if not self.own_session(origin, each))
+        except LockmasterError as refused:
+            found(refused)
+            return
+        found(over if self._engine.is_leader else frozenset())
 
     def _propose_owned(
         self,
         command: Command,
         origin: Origin,
-        session_id: int,
+        session_ids: Sequence[int],
         told: Callable[[Result | LockmasterError], None],
         *,
         reserved: bool,
     ) -> None:
-        """Propose what acts for this session, once it is known to be this principal's."""
+        """Propose what acts for these sessions, once they are known to be this principal's."""
 
         def found(over: frozenset[int] | LockmasterError) -> None:
             if isinstance(over, LockmasterError):
@@ -287,7 +305,7 @@ class Operations:
             else:
                 self._engine.propose(command, told, reserved=reserved)
 
-        self._find(origin, (session_id,), found)
+        self._find(origin, session_ids, found)
 
     def _propose(
         self,
@@ -312,16 +330,16 @@ class Operations:
         tracing = self.tracing
         told = done if tracing is None or tracing.here is None else tracing.here.bound(done)
         session_id = origin.session_id
-        known = session_id in origin.known or not (owned or seq)
-        if not known:
+        acts_for = (session_id,) if (owned or seq) and session_id not in origin.known else ()
+        if acts_for:
             need_session(session_id)
         # Nothing is known to be received: every answer from the first on is kept.
         dedup = Dedup(session_id, seq, origin.first_incomplete or 1, command_digest(operation)) if seq else None
         command = Command(operation, dedup)
-        if known:
-            self._engine.propose(command, told, reserved=reserved)
+        if acts_for or origin.behind is not None:
+            self._propose_owned(command, origin, acts_for, told, reserved=reserved)
         else:
-            self._propose_owned(command, origin, session_id, told, reserved=reserved)
+            self._engine.propose(command, told, reserved=reserved)
 
     def _read(self, options: status_pb2.ReadOptions, reply: Reply, query: Query, at_revision: int = 0) -> None:
         def ready(error: LockmasterError | None) -> None:

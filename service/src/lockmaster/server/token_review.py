@@ -2,9 +2,10 @@
 
 Laws.
 1. Fails closed: no answer, an answer that can't be read or one that is late lets nobody in, and is not remembered.
-2. Tokens that were good before have a lane of their own (Lane), so that strangers' can't keep their owners out. In each
-   at most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time, and at most
-   WAITERS_MAX callers wait for one answer.
+2. Tokens that were good before have a lane of their own (Lane), so that strangers' can't keep their owners out, and so
+   have those of open streams, so that no caller can keep a stream from hearing that its token is revoked. In each at
+   most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time, and at most WAITERS_MAX
+   callers (and the streams that are open with it) wait for one answer.
 3. At most KEPT_MAX tokens are remembered as good and REFUSALS_KEPT_MAX as refused; those least recently used go first,
    and a refusal never drives out a good one. Tokens are kept and compared by hash, and never logged.
 """
@@ -31,6 +32,7 @@ from lockmaster.server.tls import Reloaded
 _log = logging.getLogger(__name__)
 REVIEW_SECONDS: Final = 5.0
 REVIEWS_MAX: Final = 8
+LANES: Final = 3
 WAITING_MAX: Final = 256
 WAITERS_MAX: Final = 128
 KEPT_MAX: Final = 10_000
@@ -58,7 +60,7 @@ class ApiServer:
         self._token, authority = account / "token", account / "ca.crt"
         self._context = Reloaded((authority,), lambda: ssl.create_default_context(cafile=str(authority)))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=2 * REVIEWS_MAX),
+            connector=aiohttp.TCPConnector(limit=LANES * REVIEWS_MAX),
             timeout=aiohttp.ClientTimeout(total=REVIEW_SECONDS),
         )
 
@@ -156,13 +158,13 @@ class Logins:
         """Questions put to the API server."""
         self._review = review
         self._clock, self._steady = clock, steady
-        self._known, self._strangers = Lane(), Lane()
+        self._known, self._strangers, self._streams = (Lane() for _ in range(LANES))
         self._good, self._refused = Kept(KEPT_MAX), Kept(REFUSALS_KEPT_MAX)
         self._running: dict[bytes, Question] = {}
         self._told_at, self._untold = -SILENCE_SECONDS, 0
 
     async def login(self, token: str, *, anew: bool = False) -> Principal | Refusal:
-        """Who it is, or why not. `anew`: asks again, whatever was answered before."""
+        """Who it is, or why not. `anew`: for an open stream; asks again, unless the answer was no just now."""
         answer = looks_wrong(token, self.audience, self._clock()) or await self._answer(token, anew)
         if isinstance(answer, Refusal):
             self.refused[answer.reason.value] += 1
@@ -170,20 +172,19 @@ class Logins:
 
     async def _answer(self, token: str, anew: bool) -> Principal | Refusal:
         key = hashlib.sha256(token.encode()).digest()
-        if not anew:
-            now = self._clock(), self._steady()
-            kept = self._good.get(key, *now) or self._refused.get(key, *now)
-            if kept is not None:
-                return kept
+        now = self._clock(), self._steady()
+        kept = (None if anew else self._good.get(key, *now)) or self._refused.get(key, *now)
+        if kept is not None:
+            return kept
         question = self._running.get(key)
         if question is None:
-            lane = self._known if key in self._good else self._strangers
+            lane = self._streams if anew else self._known if key in self._good else self._strangers
             if lane.running >= REVIEWS_MAX + WAITING_MAX:
                 return _BUSY
             lane.running += 1
             question = Question(asyncio.create_task(self._ask(key, token, lane), name="token-review"))
             self._running[key] = question
-        if question.waiters >= WAITERS_MAX:
+        if question.waiters >= WAITERS_MAX and not anew:
             return _BUSY
         question.waiters += 1
         try:

@@ -21,6 +21,7 @@ from lockmaster_operator.kinds.jobs import (
     JobState,
     new_cluster_id,
 )
+from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.kinds.recoveries import plan_recovery
 from lockmaster_operator.kinds.restores import SourceSeen, plan_restore
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
@@ -51,11 +52,11 @@ RESTORING = replace(
 )
 
 
-def restore(seen: restores.Observed) -> restores.Plan:
+def restore(seen: restores.Observed) -> Plan[LockRestoreStatus]:
     return plan_restore(RESTORE, seen, NOW, Settings())
 
 
-def ready(planned: restores.Plan | recoveries.Plan) -> tuple[str, str]:
+def ready(planned: Plan[LockRestoreStatus] | Plan[QuorumRecoveryStatus]) -> tuple[str, str]:
     found = condition_of(planned.status.conditions, "Ready")
     assert found is not None
     return found.reason, found.message
@@ -152,7 +153,7 @@ FOUNDING = replace(
 DONE = JobSeen(job_name(Q_OWNER, "recover"), "u", JobState.DONE, {"last_index": 40})
 
 
-def recover(seen: recoveries.Observed, ordinal: int = 1, member_id: int = 2) -> recoveries.Plan:
+def recover(seen: recoveries.Observed, ordinal: int = 1, member_id: int = 2) -> Plan[QuorumRecoveryStatus]:
     spec = QuorumRecoverySpec.model_validate(
         {
             "clusterRef": {"name": "locks"},

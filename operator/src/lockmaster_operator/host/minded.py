@@ -21,6 +21,7 @@ from lockmaster_operator.host.observe import look, status_of
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds import backups, recoveries, restores
+from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.models.backups import (
     LockBackupSpec,
     LockBackupStatus,
@@ -37,7 +38,7 @@ from lockmaster_operator.plan import read_cluster
 M = TypeVar("M", bound=BaseModel)
 
 
-Decided = backups.Plan | restores.Plan | recoveries.Plan
+Decided = Plan[LockBackupStatus] | Plan[LockRestoreStatus] | Plan[QuorumRecoveryStatus]
 
 
 def _read(model: type[M], stored: Json, part: str) -> M | None:

@@ -11,7 +11,6 @@ an id is never touched; after a Job that failed the LockCluster stays held, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,12 +27,11 @@ from lockmaster_operator.kinds.jobs import (
     new_cluster_id,
     number,
 )
-from lockmaster_operator.kinds.telling import Told, conditions, events, refusal
+from lockmaster_operator.kinds.planned import Plan, planned
+from lockmaster_operator.kinds.telling import Told, refusal
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
 from lockmaster_operator.models.timestamps import timestamp_of
-from lockmaster_operator.plan.transitions import Event
 
-RESYNC_S: Final = 300
 WAITING: Final = "WaitingForRestore"
 """Reason of the LockCluster's condition Ready while it is held for a restore."""
 
@@ -80,17 +78,7 @@ class Observed:
     job: JobSeen | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do. The host writes `status`, if it differs, and then takes the steps in order."""
-
-    steps: tuple[Step, ...]
-    status: LockRestoreStatus
-    events: tuple[Event, ...] = ()
-    requeue_after_s: int = RESYNC_S
-
-
-def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:
     """What to do about one LockRestore, now (seconds since 1970)."""
     if own.deleting:
         return Plan((), seen.status)
@@ -106,7 +94,7 @@ def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> 
             return _joining(own, seen, now)
 
 
-def _pending(own: Restore, seen: Observed, now: int) -> Plan:
+def _pending(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
     name = own.spec.cluster_ref.name
     if seen.cluster_id:
         why = (
@@ -129,32 +117,32 @@ def _pending(own: Restore, seen: Observed, now: int) -> Plan:
         "cluster_id": new_cluster_id(own.owner.uid),
         "started": timestamp_of(now),
     }
-    return _told(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
+    return planned(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
 
 
-def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:
     name, archive = own.spec.cluster_ref.name, seen.status.archive
     job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "restore") else None
     if job is not None and job.state is JobState.DONE:
         told = _busy("Joining", f"the first member of {name} stands; its pods begin")
         first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "old_revision")}
-        return _told(own, seen, now, (), first, told, POLL_S)
+        return planned(own, seen, now, (), first, told, POLL_S)
     if job is not None and job.state is JobState.FAILED:
         hold = f"LockCluster {name} stays empty and waits until this LockRestore is deleted"
         return _refused(own, seen, now, "RestoreFailed", f"{archive}: {job.words or 'no word'}; {hold}")
     if job is not None:
         words = f": {job.words}" if job.words else ""
-        return _told(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
+        return planned(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
     if seen.cluster is None or seen.source.store is None or seen.pods:
         why = seen.source.problem or f"LockCluster {name} is gone, or has pods"
-        return _told(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
+        return planned(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
     steps: list[Step] = [] if seen.claim_there else [CreateClaim(data_claim(seen.cluster, 0))]
     jump, chosen = own.spec.revision_jump, seen.status.cluster_id
     steps.append(CreateJob(restore_job(own.owner, seen.cluster, settings, seen.source.store, archive, chosen, jump)))
-    return _told(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
+    return planned(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
 
 
-def _joining(own: Restore, seen: Observed, now: int) -> Plan:
+def _joining(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
     name = own.spec.cluster_ref.name
     steps = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
     if seen.cluster_ready and seen.cluster_id == seen.status.cluster_id:
@@ -162,36 +150,18 @@ def _joining(own: Restore, seen: Observed, now: int) -> Plan:
             Told("Ready", True, "Restored", f"LockCluster {name} is {seen.cluster_id}, from {seen.status.archive}"),
             Told("Progressing", False, "Restored"),
         )
-        return _told(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
-    return _told(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
+        return planned(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
+    return planned(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
 
 
 def _busy(reason: str, message: str) -> tuple[Told, ...]:
     return Told("Ready", False, reason, message), Told("Progressing", True, reason, message)
 
 
-def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan:
-    return _told(own, seen, now, (), {}, _busy(reason, why), requeue)
+def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan[LockRestoreStatus]:
+    return planned(own, seen, now, (), {}, _busy(reason, why), requeue)
 
 
-def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan:
+def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan[LockRestoreStatus]:
     ended = {"phase": RestorePhase.REFUSED, "finished": timestamp_of(now)}
-    return _told(own, seen, now, (), ended, refusal(reason, why))
-
-
-def _told(
-    own: Restore,
-    seen: Observed,
-    now: int,
-    steps: tuple[Step, ...],
-    changed: Mapping[str, object],
-    told: tuple[Told, ...],
-    requeue: int = RESYNC_S,
-) -> Plan:
-    before = seen.status
-    update = {
-        **changed,
-        "observed_generation": own.generation,
-        "conditions": conditions(before.conditions, told, own.generation, now),
-    }
-    return Plan(steps, before.model_copy(update=update), events(before.conditions, told), requeue)
+    return planned(own, seen, now, (), ended, refusal(reason, why))

@@ -144,7 +144,23 @@ def _unfit(own: Recovery, seen: Observed) -> tuple[str, str] | None:
             f"{len(alive)} of {len(status.members)} members are there, {needed} are the majority: {rows}; repair the "
             "others instead, nothing has to be lost",
         )
-    return None
+    room = _no_room(own, seen)
+    return ("NoRoom", room) if room else None
+
+
+def _no_room(own: Recovery, seen: Observed) -> str:
+    """By the survivor's own word, while it runs; the Job asks again before it writes. "": there is, or nobody knows."""
+    survivor = own.spec.survivor
+    pod = next((pod for pod in seen.pods if pod.ordinal == survivor.ordinal), None)
+    said = pod.report if pod is not None else None
+    if said is None or said.member_id != survivor.member_id or said.free_bytes >= said.copy_bytes:
+        return ""
+    return (
+        f"the volume of {own.spec.cluster_ref.name}-{survivor.ordinal} must hold a second copy of the data: "
+        f"{said.copy_bytes >> 20} MiB must be free and {said.free_bytes >> 20} are, "
+        f"{-(-(said.copy_bytes - said.free_bytes) >> 20)} MiB are missing; raise spec.storage.size, then make another "
+        "QuorumRecovery"
+    )
 
 
 def pod_name_of(cluster: str, member: MemberStatus) -> str:

@@ -220,6 +220,8 @@ def test_the_job_of_a_running_one_is_made_again_if_it_is_not_there() -> None:
     assert [type(step) for step in run(backup(), seen(running)).steps] == [CreateJob]
     late = run(backup(deadline="30m"), seen(running), NOW + 1801)
     assert late.status.archives[0].phase is ArchivePhase.FAILED
+    assert "none could be made" in late.status.archives[0].message
+    assert [event.reason for event in late.events] == ["ReadyBackupFailed"]
 
 
 def test_what_a_job_reported_is_in_status_before_the_job_goes() -> None:

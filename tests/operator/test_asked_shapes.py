@@ -1,4 +1,4 @@
-"""operator.md §5: hysteresis and cool-down are for failures. What a person asks for by spec.members waits for neither."""
+"""operator.md §5: hysteresis and cool-down are for failures; a person that asks by spec.members waits for neither."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, Json]] = {
                 "prometheusRule": True,
                 "dashboard": True,
                 "labels": {"release": "prometheus"},
+                "runbooks": "https://docs.example.com/runbooks",
             },
             "test": {"enabled": False},
         },
@@ -109,6 +110,8 @@ def test_helm_3_renders_the_same(case: str) -> None:
         ("lockmaster-operator", {"workers": 0}, "workers"),
         ("lockmaster-operator", {"metrics": {"rules": True}}, "rules"),
         ("lockmaster-operator", {"test": {"timeout": 1}}, "timeout"),
+        ("lockmaster-operator", {"metrics": {"runbooks": "docs/operations/runbooks.md"}}, "runbooks"),
+        ("lockmaster-operator", {"metrics": {"runbooks": "https://example.com/a#b"}}, "runbooks"),
         ("lockmaster-operator", {"namespaces": ["UPPER"]}, "namespaces"),
         ("lockmaster-operator", {"image": {"repository": "x", "digest": "sha256:short"}}, "digest"),
         ("lockmaster-cluster", {"spec": {"version": "1.0.0"}}, "spec"),
@@ -121,6 +124,22 @@ def test_a_wrong_value_is_refused_and_named(chart: str, values: Json, named: str
     done = run("template", "release", str(CHARTS / chart), *KUBE, values=values, program=program)
     assert done.returncode != 0
     assert named in done.stderr
+
+
+def runbook_urls(**metrics: Any) -> dict[str, str | None]:
+    """Alert: its runbook_url, as rendered with these values."""
+    objects = rendered("lockmaster-operator", {"metrics": {"prometheusRule": True, **metrics}})
+    (rule,) = [one for one in objects if one["kind"] == "PrometheusRule"]
+    rows = [row for group in rule["spec"]["groups"] for row in group["rules"]]
+    return {row["alert"]: row["annotations"].get("runbook_url") for row in rows}
+
+
+def test_an_alerts_runbook_url_is_absolute_or_not_there() -> None:
+    """A relative one is a path of Alertmanager's own."""
+    assert set(runbook_urls().values()) == {None}
+    for page in ("https://docs.example.com/runbooks", "http://wiki"):
+        found = runbook_urls(runbooks=page)
+        assert found == {alert: f"{page}#{alert.lower()}" for alert in found}
 
 
 def test_the_operator_can_neither_list_secrets_nor_touch_what_it_does_not_own() -> None:

@@ -16,7 +16,7 @@ OPERATOR = ROOT / "operator/src/lockmaster_operator"
 WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
 CONDITIONS = (
     "Ready", "Progressing", "Degraded", "QuorumAvailable", "WitnessGate", "UpgradeBlocked", "Paused", "Stalled",
-    "InSync",
+    "InSync", "Missed",
 )  # fmt: skip
 NO_REASONS = {
     *CONDITIONS,

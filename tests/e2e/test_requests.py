@@ -142,7 +142,7 @@ def test_a_scale_in_without_margin_waits_until_members_are_back(product: Product
         assert len(product.status("locks")["members"]) == 5
     finally:
         kubernetes.kubectl("uncordon", *nodes)
-    product.ready(witness=QUICK, seconds=240)  # a full member becomes a witness only after promoteAfter, too
+    product.ready(witness=QUICK, seconds=240)
     assert roles(product.status("locks")) == SHAPE
 
 

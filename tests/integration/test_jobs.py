@@ -13,7 +13,7 @@ from lockmaster.cli.exit_codes import CONFLICT, CORRUPT
 from lockmaster.cli.jobs import expired
 from lockmaster.cli.local_cluster import LocalCluster
 from lockmaster.storage.files import RealFiles
-from lockmaster.storage.founding import member_of
+from lockmaster.storage.founding import member_of, room_for
 
 from .founding import contents, done, refused, run
 
@@ -109,6 +109,50 @@ def test_a_recovery_may_be_killed_between_any_two_steps(old: LocalCluster, tmp_p
     assert json.loads(report.read_text()) == first
     done(run(*whole))
     assert member_of(RealFiles(), str(data)) == (bytes.fromhex(goes_on), 1)
+
+
+def test_a_member_says_what_room_a_second_copy_of_its_state_needs(old: LocalCluster) -> None:
+    done(run("snapshot", "make", "-e", old.endpoints))
+    (row,) = json.loads(done(run("status", "-o", "json", "-e", old.endpoints)).stdout)
+    assert row["copy_bytes"] >= room_for(0)
+
+
+def test_a_look_tells_a_blank_volume_from_anothers_and_changes_nothing(old: LocalCluster, tmp_path: Path) -> None:
+    told = backup(old, tmp_path / "a", "20260101T000000Z")
+    archive, data, report = tmp_path / "a" / "nightly-20260101T000000Z.lma", tmp_path / "data", tmp_path / "report"
+    look = ("job", "look", "--data-dir", data, "--report", report, "--cluster-id")
+    done(run(*look, NEW))
+    assert json.loads(report.read_text()) == {"blank": True}
+    assert not data.exists()
+    done(run("job", "restore", archive, "--data-dir", data, *PLACE, "--report", report, "--cluster-id", NEW))
+    before = contents(data)
+    done(run(*look, NEW))
+    assert json.loads(report.read_text()) == {"blank": False}
+    refused(run(*look, told["cluster_id"]), CONFLICT, f"is not blank: it is member 1 of cluster {NEW}")
+    assert contents(data) == before
+
+
+def test_a_recovery_without_room_for_a_second_copy_says_how_much_is_missing(old: LocalCluster, tmp_path: Path) -> None:
+    """A file in the state's folder that is larger than any disk, without its blocks, stands for a large state."""
+    backup(old, tmp_path / "a", "20260101T000000Z")
+    data, report = tmp_path / "data", tmp_path / "report"
+    archive = tmp_path / "a" / "nightly-20260101T000000Z.lma"
+    done(run("job", "restore", archive, "--data-dir", data, *PLACE, "--report", report, "--cluster-id", NEW))
+    state = next(data.rglob("CURRENT")).parent
+    with (state / "large").open("wb") as file:
+        file.truncate(1 << 42)
+    goes_on = "cd" * 16
+    job = ("job", "recover", "--data-dir", data, *PLACE, "--report", report, "--cluster-id", goes_on)
+    refused(
+        run(*job, "--old-cluster-id", NEW, "--member-id", "1"),
+        CONFLICT,
+        "no room for a second copy",
+        "MiB are missing: nothing was written",
+    )
+    assert member_of(RealFiles(), str(data)) == (bytes.fromhex(NEW), 1)
+    assert not list(tmp_path.glob("data.*"))
+    (state / "large").unlink()
+    done(run(*job, "--old-cluster-id", NEW, "--member-id", "1"))
 
 
 def test_what_expires() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockmaster_operator.desired.jobs import Owner, job_name
 from lockmaster_operator.desired.names import Cluster, Settings
-from lockmaster_operator.kinds.backups import Backup, Observed, Plan, archive_name, plan_backup, stamp_of
+from lockmaster_operator.kinds.backups import Backup, Observed, archive_name, plan_backup, stamp_of
 from lockmaster_operator.kinds.jobs import CreateJob, DeleteJob, JobSeen, JobState
+from lockmaster_operator.kinds.missed import RUNS_MAX, missed
+from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.kinds.schedules import last_before, next_after, problem_of
 from lockmaster_operator.models.backups import ARCHIVES_MAX, Archive, ArchivePhase, LockBackupSpec, LockBackupStatus
 from lockmaster_operator.models.conditions import condition_of
@@ -49,11 +50,11 @@ def seen(*archives: Archive, jobs: tuple[JobSeen, ...] = (), **more: Any) -> Obs
     return Observed(LockBackupStatus(archives=archives), jobs=jobs, **given)
 
 
-def run(own: Backup, look: Observed, now: int = NOW) -> Plan:
+def run(own: Backup, look: Observed, now: int = NOW) -> Plan[LockBackupStatus]:
     return plan_backup(own, look, now, Settings())
 
 
-def ready(planned: Plan) -> tuple[str, str, str]:
+def ready(planned: Plan[LockBackupStatus]) -> tuple[str, str, str]:
     found = condition_of(planned.status.conditions, "Ready")
     assert found is not None
     return found.status.value, found.reason, found.message
@@ -101,9 +102,117 @@ def test_nothing_begins(own: Backup, look: Observed, now: int) -> None:
     assert all(one.phase is not ArchivePhase.RUNNING for one in planned.status.archives)
 
 
-def test_a_missed_one_waits_for_the_next() -> None:
-    planned = run(backup(startingDeadline="30s"), seen(archive(1)))
+def late(planned: Plan[LockBackupStatus]) -> tuple[str, str]:
+    found = condition_of(planned.status.conditions, "Missed")
+    assert found is not None
+    return found.status.value, found.message
+
+
+def told(planned: Plan[LockBackupStatus]) -> list[str]:
+    return [event.message for event in planned.events if event.reason == "BackupMissed"]
+
+
+def follow(planned: Plan[LockBackupStatus], own: Backup, now: int, **more: Any) -> Plan[LockBackupStatus]:
+    """The next pass, from the status that this one has written."""
+    given: dict[str, Any] = {"cluster": CLUSTER, "founded": True, **more}
+    return run(own, Observed(planned.status, **given), now)
+
+
+HOURLY: dict[str, Any] = {"schedule": "@hourly", "startingDeadline": "10m"}
+
+
+def test_a_missed_one_is_told_once_with_its_time_and_the_next() -> None:
+    own = backup(startingDeadline="30s")
+    planned = run(own, seen(archive(1)))
+    assert planned.status.missed == timestamp_of(MIDNIGHT)
     assert planned.status.next == timestamp_of(MIDNIGHT + DAY)
+    assert late(planned)[0] == "True"
+    assert planned.events[0].warning
+    for words in (late(planned)[1], *told(planned)):
+        assert f"due at {timestamp_of(MIDNIGHT)}" in words
+        assert "startingDeadline (30s)" in words
+        assert f"the next one is due at {timestamp_of(MIDNIGHT + DAY)}" in words
+    settled = follow(planned, own, NOW + 300)
+    assert settled == Plan((), planned.status, (), 300)
+
+
+def test_a_second_one_missed_in_a_row_is_told_too() -> None:
+    own = backup(startingDeadline="30s")
+    again = follow(run(own, seen(archive(1))), own, NOW + DAY)
+    assert len(told(again)) == 1
+    assert timestamp_of(MIDNIGHT + DAY) in told(again)[0]
+
+
+def test_an_operator_that_was_away_tells_those_it_can_not_make_and_makes_the_last() -> None:
+    """Away from 22:30 to 02:05: those of 23:00, 00:00 and 01:00 are missed, that of 02:00 is made."""
+    own, before = backup(**HOURLY), MIDNIGHT - 5400
+    first = run(own, seen(archive(1)), before)
+    first_status = first.status.model_copy(update={"archives": (archive(0).model_copy(
+        update={"started": timestamp_of(MIDNIGHT - 7190)}),)})  # fmt: skip
+    planned = run(own, Observed(first_status, CLUSTER, True), MIDNIGHT + 7200 + 300)
+    assert [type(step) for step in planned.steps] == [CreateJob]
+    assert told(planned)[0].startswith(f"3 archives were missed, the last one due at {timestamp_of(MIDNIGHT + 3600)}")
+    assert late(planned)[0] == "False"  # one has begun
+    assert planned.status.missed == timestamp_of(MIDNIGHT + 3600)
+
+
+def test_what_stood_in_the_way_is_named_when_it_is_missed() -> None:
+    own = backup(**HOURLY)
+    waits = run(own, seen(archive(1), cluster=None), MIDNIGHT + 60)
+    assert ready(waits)[1] == "ClusterNotFound"
+    gone = follow(waits, own, MIDNIGHT + 601, cluster=None)
+    assert "there is no LockCluster locks in ns" in told(gone)[0]
+
+
+def test_an_archive_that_begins_ends_the_condition_and_the_time_stays() -> None:
+    own = backup(startingDeadline="30s")
+    planned = follow(run(own, seen(archive(1))), own, MIDNIGHT + DAY)
+    assert [type(step) for step in planned.steps] == [CreateJob]
+    assert late(planned) == ("False", f"the last one that was missed was due at {timestamp_of(MIDNIGHT)}")
+    assert planned.events == ()
+
+
+def test_what_went_by_while_it_was_suspended_or_by_another_schedule_was_not_missed() -> None:
+    own = backup(startingDeadline="30s")
+    rests = run(backup(startingDeadline="30s", suspend=True), seen(archive(2)), MIDNIGHT - DAY + 60)
+    assert rests.status.following is None
+    resumed = follow(rests, own, NOW)
+    assert (told(resumed), resumed.status.missed) == ([], None)
+    changed = follow(resumed, backup(schedule="0 6 * * *", startingDeadline="30s"), MIDNIGHT + 7 * 3600)
+    assert (told(changed), changed.status.missed) == ([], None)
+    old = Observed(LockBackupStatus(observed_generation=1, archives=(archive(2),)), CLUSTER, True)
+    assert told(run(own, old)) == []  # status of an operator that did not know
+
+
+def test_a_single_one_has_no_schedule_to_miss() -> None:
+    assert condition_of(run(backup(schedule=None), seen()).status.conditions, "Missed") is None
+
+
+def test_years_of_missed_ones_are_not_walked() -> None:
+    found = missed("* * * * *", 0, NOW, 0.0)
+    assert found is not None
+    assert (found.last, found.count) == (NOW - 60, RUNS_MAX)
+    own = Backup(OWNER, 1, MIDNIGHT - 3650 * DAY, backup(**HOURLY).spec)
+    assert told(run(own, seen()))[0].startswith("at least 100 archives were missed")
+
+
+@given(
+    st.integers(0, 4_000_000_000),
+    st.integers(0, 400_000),
+    st.integers(0, 7200),
+    st.sampled_from(["@hourly", "@daily", "0 0 29 2 *", "0 0 30 2 *", "*/7 3 * * 1-5", "nonsense"]),
+)
+def test_missed_ones_lie_between(after: int, more: int, deadline: int, schedule: str) -> None:
+    """Total; the last one is due, later than `after`, and past its deadline or followed by another that is due."""
+    now = after + more
+    found = missed(schedule, after, now, deadline)
+    if found is not None:
+        assert after < found.last <= now
+        assert 1 <= found.count <= RUNS_MAX
+        assert last_before(schedule, found.last) == found.last
+        latest = last_before(schedule, now)
+        assert latest is not None
+        assert found.last < latest or now - found.last > deadline
 
 
 def test_the_job_of_a_running_one_is_made_again_if_it_is_not_there() -> None:
@@ -111,6 +220,8 @@ def test_the_job_of_a_running_one_is_made_again_if_it_is_not_there() -> None:
     assert [type(step) for step in run(backup(), seen(running)).steps] == [CreateJob]
     late = run(backup(deadline="30m"), seen(running), NOW + 1801)
     assert late.status.archives[0].phase is ArchivePhase.FAILED
+    assert "none could be made" in late.status.archives[0].message
+    assert [event.reason for event in late.events] == ["ReadyBackupFailed"]
 
 
 def test_what_a_job_reported_is_in_status_before_the_job_goes() -> None:
@@ -203,45 +314,5 @@ def test_laws(
         assert archive_name("nightly", stamp) in running
         assert made[0].body["metadata"]["name"] not in {one.name for one in jobs}
     assert planned.requeue_after_s >= 1
-
-
-def missed(planned: Plan) -> list[str]:
-    return [event.message for event in planned.events if event.reason == "BackupMissed"]
-
-
-def announced(at: int, *archives: Archive) -> Observed:
-    look = seen(*archives)
-    return replace(look, status=look.status.model_copy(update={"next": timestamp_of(at)}))
-
-
-def test_a_due_time_that_passed_unused_is_told_once_with_the_next_one() -> None:
-    own = backup(startingDeadline="30s")
-    planned = run(own, announced(MIDNIGHT, archive(1)))
-    assert missed(planned) == [
-        "the backup due at 2027-01-16T00:00:00Z was not begun within startingDeadline (30s): the operator was away, "
-        "there was no LockCluster, or an earlier one took so long; the next is due at 2027-01-17T00:00:00Z"
-    ]
-    assert planned.status.missed == timestamp_of(MIDNIGHT)
-    again = run(own, replace(announced(0), status=planned.status), NOW + 5)
-    assert (missed(again), again.status.missed) == ([], timestamp_of(MIDNIGHT))
-
-
-def test_many_missed_ones_are_one_event() -> None:
-    own = backup(startingDeadline="30s")
-    (words,) = missed(run(own, announced(MIDNIGHT - 1000 * DAY, archive(1001))))
-    assert "due at 2024-04-21T00:00:00Z and those after it until 2027-01-16T00:00:00Z was" in words
-
-
-@pytest.mark.parametrize(
-    ("own", "look"),
-    [
-        (backup(), announced(MIDNIGHT, archive(1))),  # it is made now
-        (backup(startingDeadline="30s"), announced(MIDNIGHT + DAY, archive(1))),  # nothing was announced for then
-        (backup(startingDeadline="30s"), seen(archive(1))),
-        (backup(startingDeadline="30s", suspend=True), announced(MIDNIGHT, archive(1))),
-        (backup(startingDeadline="30s"), announced(MIDNIGHT, archive(0))),  # it was made
-    ],
-)
-def test_what_was_made_suspended_or_not_announced_was_not_missed(own: Backup, look: Observed) -> None:
-    planned = run(own, look)
-    assert (missed(planned), planned.status.missed) == ([], None)
+    if suspend or schedule is None:
+        assert planned.status.missed is None

@@ -290,6 +290,11 @@ def test_a_members_alarms_are_taken_by_code_without_the_numbers_that_change() ->
     assert report_of(said).alarms == ("disk_behind", "disk_nearly_full")
 
 
+def test_a_member_says_its_room_and_what_a_second_copy_needs() -> None:
+    said = report_of(admin_pb2.StatusResponse(free_bytes=3, copy_bytes=5))
+    assert (said.free_bytes, said.copy_bytes) == (3, 5)
+
+
 @pytest.mark.parametrize("error", [PassFailed("503", 5.0), TimeoutError(), RuntimeError("a bug")])
 async def test_other_kinds_are_minded_in_a_queue_of_their_own_with_the_same_back_off(error: Exception) -> None:
     kube: Any = None

@@ -121,6 +121,29 @@ async def test_a_restore_from_a_backups_last_archive(world: World) -> None:
     assert (await world.make("LockRestore", "back"))["phase"] == "Joining"
 
 
+async def test_a_restore_looks_at_the_volumes_that_are_there_and_names_one_that_is_not_blank(world: World) -> None:
+    """By their names alone: a claim that somebody made by hand has no labels of ours."""
+    waiting = {
+        "type": "Ready", "status": "False", "reason": "WaitingForRestore", "lastTransitionTime": "2027-01-16T00:01:00Z"
+    }  # fmt: skip
+    world.api.put({**CLUSTER, "status": {"conditions": [waiting]}})
+    for ordinal, spec in ((1, {"volumeName": "pv-1"}), (2, {})):
+        metadata = {"name": f"data-locks-{ordinal}", "namespace": "ns"}
+        world.api.put({"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    source = {"store": {"pvc": {"claimName": "backups"}}, "archive": "once-20270116T000100Z.lma"}
+    world.put("LockRestore", "back", {"clusterRef": {"name": "locks"}, "source": source})
+    await world.make("LockRestore", "back")
+    await world.make("LockRestore", "back")
+    (job,) = world.all("Job")
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][:2] == ["job", "look"]
+    world.end(job, "lockmaster: /data: is not blank: it is member 2 of cluster abcd", 4)
+    status = await world.make("LockRestore", "back")
+    assert status["phase"] == "Refused"
+    assert "data-locks-1: lockmaster: /data: is not blank: it is member 2" in status["conditions"][0]["message"]
+    await world.make("LockRestore", "back")
+    assert world.all("Job") == []
+
+
 async def test_a_recovery_of_a_cluster_without_members_is_refused(world: World) -> None:
     world.api.put({**CLUSTER, "status": {}})
     spec = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lockmaster_operator.desired.jobs import Owner, job_name
+from lockmaster_operator.desired.jobs import Owner, job_name, look_of
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.host.observe import after_recovery
 from lockmaster_operator.kinds import recoveries, restores
@@ -21,6 +21,7 @@ from lockmaster_operator.kinds.jobs import (
     JobState,
     new_cluster_id,
 )
+from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.kinds.recoveries import plan_recovery
 from lockmaster_operator.kinds.restores import SourceSeen, plan_restore
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
@@ -51,11 +52,11 @@ RESTORING = replace(
 )
 
 
-def restore(seen: restores.Observed) -> restores.Plan:
+def restore(seen: restores.Observed) -> Plan[LockRestoreStatus]:
     return plan_restore(RESTORE, seen, NOW, Settings())
 
 
-def ready(planned: restores.Plan | recoveries.Plan) -> tuple[str, str]:
+def ready(planned: Plan[LockRestoreStatus] | Plan[QuorumRecoveryStatus]) -> tuple[str, str]:
     found = condition_of(planned.status.conditions, "Ready")
     assert found is not None
     return found.reason, found.message
@@ -96,15 +97,17 @@ def test_the_first_volume_and_then_the_job() -> None:
     args = job.body["spec"]["template"]["spec"]["containers"][0]["args"]
     assert args[:3] == ["job", "restore", f"/archives/lockmaster/{SOURCE.archive}"]
     assert new_cluster_id("uid-r") in args
-    assert [type(step) for step in restore(replace(RESTORING, claim_there=True)).steps] == [CreateJob]
+    assert [type(step) for step in restore(replace(RESTORING, claims=(ClaimSeen(0, "c", bound=False),))).steps] == [
+        CreateJob
+    ]
     assert restore(replace(RESTORING, pods=1)).steps == ()
 
 
 def test_a_restore_joins_and_is_done_when_the_cluster_is_ready() -> None:
     done = JobSeen(job_name(R_OWNER, "restore"), "u", JobState.DONE, {"old_revision": 5})
-    joined = restore(replace(RESTORING, job=done))
+    joined = restore(replace(RESTORING, jobs=(done,)))
     assert (joined.status.phase, joined.status.revision) == (RestorePhase.JOINING, 5)
-    joining = replace(RESTORING, status=joined.status, job=done)
+    joining = replace(RESTORING, status=joined.status, jobs=(done,))
     assert restore(joining).steps == (DeleteJob(done.name, "u"),)
     other = replace(joining, cluster_ready=True, cluster_id=OLD)
     assert restore(other).status.phase is RestorePhase.JOINING
@@ -113,10 +116,66 @@ def test_a_restore_joins_and_is_done_when_the_cluster_is_ready() -> None:
 
 def test_a_restore_that_failed_is_refused_with_the_pods_words() -> None:
     failed = JobSeen(job_name(R_OWNER, "restore"), "u", JobState.FAILED, words="is not blank", exit_code=4)
-    planned = restore(replace(RESTORING, job=failed))
+    planned = restore(replace(RESTORING, jobs=(failed,)))
     assert planned.status.phase is RestorePhase.REFUSED
     assert "is not blank" in ready(planned)[1]
     assert condition_of(planned.status.conditions, "Stalled") is not None
+
+
+def look(ordinal: int, state: JobState, words: str = "", code: int | None = None) -> JobSeen:
+    return JobSeen(job_name(R_OWNER, look_of(ordinal)), f"look-{ordinal}", state, words=words, exit_code=code)
+
+
+THERE = replace(RESTORING, claims=(ClaimSeen(0, "c-0"), ClaimSeen(1, "c-1", bound=False), ClaimSeen(2, "c-2")))
+
+
+def test_every_volume_that_is_there_is_looked_at_before_the_cluster_is_founded() -> None:
+    """One that was never bound has nothing on it, and a look would bind it to a node of the look's choosing."""
+    steps = restore(THERE).steps
+    made = [step.body for step in steps if isinstance(step, CreateJob)]
+    assert len(made) == len(steps)
+    assert [body["metadata"]["name"] for body in made] == [job_name(R_OWNER, look_of(n)) for n in (0, 2)]
+    pod = made[1]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"][:2] == ["job", "look"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "data-locks-2"}} in pod["volumes"]
+    begun = replace(THERE, jobs=(look(0, JobState.DONE), look(2, JobState.RUNNING, "its pod waits: x")))
+    assert restore(begun).steps == ()
+    assert "data-locks-2" in ready(restore(begun))[1]
+    blank = replace(THERE, jobs=(look(0, JobState.DONE), look(2, JobState.DONE)))
+    (job,) = restore(blank).steps
+    assert isinstance(job, CreateJob)
+    assert job.body["metadata"]["name"] == job_name(R_OWNER, "restore")
+
+
+def test_volumes_that_are_not_blank_are_all_named_and_nothing_is_founded() -> None:
+    whose = "is not blank: it is member {} of cluster " + OLD
+    bad = (look(0, JobState.FAILED, whose.format(1), 4), look(2, JobState.FAILED, whose.format(3), 4))
+    planned = restore(replace(THERE, jobs=bad))
+    assert (planned.status.phase, planned.steps) == (RestorePhase.REFUSED, ())
+    reason, words = ready(planned)
+    assert reason == "VolumesNotBlank"
+    assert f"data-locks-0: {whose.format(1)}" in words
+    assert f"data-locks-2: {whose.format(3)}" in words
+    after = restore(replace(THERE, status=planned.status, jobs=bad))
+    assert after.steps == (DeleteJob(bad[0].name, "look-0"), DeleteJob(bad[1].name, "look-2"))
+
+
+def test_one_volume_that_can_not_be_looked_at_is_named() -> None:
+    jobs = (look(0, JobState.DONE), look(2, JobState.FAILED, "it took longer than its deadline; no node fits"))
+    reason, words = ready(restore(replace(THERE, jobs=jobs)))
+    assert (reason, "data-locks-2: it took longer" in words, "data-locks-0" in words) == (
+        "VolumesNotBlank",
+        True,
+        False,
+    )
+
+
+def test_a_claim_that_is_being_removed_is_waited_for_and_one_of_no_member_is_nobodys_business() -> None:
+    going = replace(RESTORING, claims=(ClaimSeen(2, "c-2", deleting=True),))
+    assert restore(going).steps == ()
+    assert "data-locks-2" in ready(restore(going))[1]
+    higher = replace(RESTORING, claims=(ClaimSeen(3, "c-3"),))
+    assert [type(step) for step in restore(higher).steps] == [CreateClaim, CreateJob]
 
 
 def member(ordinal: int, role: MemberRole = MemberRole.FULL) -> MemberStatus:
@@ -152,7 +211,7 @@ FOUNDING = replace(
 DONE = JobSeen(job_name(Q_OWNER, "recover"), "u", JobState.DONE, {"last_index": 40})
 
 
-def recover(seen: recoveries.Observed, ordinal: int = 1, member_id: int = 2) -> recoveries.Plan:
+def recover(seen: recoveries.Observed, ordinal: int = 1, member_id: int = 2) -> Plan[QuorumRecoveryStatus]:
     spec = QuorumRecoverySpec.model_validate(
         {
             "clusterRef": {"name": "locks"},
@@ -197,6 +256,25 @@ def test_a_recovery_that_is_refused(
     assert ready(planned)[0] == reason
     assert words in ready(planned)[1]
     assert planned.steps == ()
+
+
+GIB = 1 << 30
+
+
+def tight(free: int, copy: int) -> recoveries.Observed:
+    said = MemberReport(OLD, 2, "aa", "0.2.0", 2, free_bytes=free, copy_bytes=copy)
+    return replace(LOST, pods=(pod(0, ""), replace(pod(1), report=said), pod(2, None)))
+
+
+def test_a_survivor_without_room_for_a_second_copy_is_refused_before_anything_is_stopped() -> None:
+    planned = recover(tight(GIB, 3 * GIB))
+    assert (planned.status.phase, planned.steps) == (RecoveryPhase.REFUSED, ())
+    reason, words = ready(planned)
+    assert reason == "NoRoom"
+    assert "locks-1" in words
+    assert "3072 MiB must be free and 1024 are, 2048 MiB are missing" in words
+    assert recover(tight(3 * GIB, 3 * GIB)).status.phase is RecoveryPhase.FOUNDING
+    assert recover(tight(0, 0)).status.phase is RecoveryPhase.FOUNDING  # an older binary does not say: the Job asks
 
 
 def test_a_quorum_that_was_lost_just_now_is_waited_for() -> None:

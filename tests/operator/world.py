@@ -355,6 +355,9 @@ class World:
     def reason(self, kind: str) -> str:
         return next((c.reason for c in self.status.conditions if c.type == kind), "")
 
+    def message(self, kind: str) -> str:
+        return next((c.message for c in self.status.conditions if c.type == kind), "")
+
     def shape(self) -> dict[int, str]:
         """Ordinal -> F, W, or what the member is doing."""
         return {

@@ -38,6 +38,10 @@ class MemberReport:
     """Lowest level of a binary that may open its directory; 0: it does not say (then no older binary is tried)."""
     alarms: tuple[str, ...] = ()
     """Codes of what it complains of now (docs/operations.md), sorted."""
+    free_bytes: int = 0
+    """On its volume; means something beside `copy_bytes` alone."""
+    copy_bytes: int = 0
+    """Free bytes that a new cluster founded beside its state asks for; 0: it does not say (older, or without state)."""
 
     @property
     def blank(self) -> bool:
@@ -76,6 +80,8 @@ class ClaimSeen:
     uid: str
     requested: str = ""
     """Quantity in its spec."""
+    bound: bool = True
+    """It has a volume; False: there never was one, so nothing is on it."""
     lost: bool = False
     """Its volume is gone: phase Lost."""
     node_gone: bool = False

@@ -32,6 +32,8 @@ REPORT: Final = "/dev/termination-log"
 CREDENTIALS: Final = "/etc/lockmaster/tls/operator"
 TRIES: Final = 3
 """Pods that a Job may use up before it has failed."""
+LOOK_S_MAX: Final = 600
+"""Until a look at a volume that does not end is given up: its node is away, or it can't be mounted."""
 FOUNDING_S_MAX: Final = 86_400
 """Until a restore or a recovery that does not end is given up."""
 OWNER_LABEL: Final = "lockmaster.dev/job-of"
@@ -95,6 +97,17 @@ def restore_job(
     archives = {"persistentVolumeClaim": {"claimName": store.claim_name, "readOnly": True}}
     volumes = [("archives", archives, ARCHIVES, True), _data(cluster, 0)]
     return _job(owner, cluster, settings, "restore", args, volumes, FOUNDING_S_MAX)
+
+
+def look_job(owner: Owner, cluster: Cluster, settings: Settings, ordinal: int, cluster_id: str) -> dict[str, Any]:
+    """Tells whether the volume of an ordinal is blank; it changes nothing on it."""
+    args = ["look", "--data-dir", f"{DATA}/data", "--cluster-id", cluster_id]
+    return _job(owner, cluster, settings, look_of(ordinal), args, [_data(cluster, ordinal)], LOOK_S_MAX)
+
+
+def look_of(ordinal: int) -> str:
+    """What a look at this ordinal's volume is for, in its Job's name."""
+    return f"look {ordinal}"
 
 
 def recovery_job(

@@ -163,6 +163,8 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
         level_max=said.level_max,
         witness=said.member_role == "witness",
         leader_id=said.leader.member_id,
+        free_bytes=said.free_bytes,
+        copy_bytes=said.copy_bytes,
         alarms=tuple(sorted({alarm.partition(":")[0] for alarm in said.alarms[:ALARMS_MAX]})),
     )
 

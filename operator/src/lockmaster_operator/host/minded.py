@@ -17,10 +17,11 @@ from lockmaster_operator.desired.names import Cluster, Settings, claim_name, sel
 from lockmaster_operator.host.engine import Engine
 from lockmaster_operator.host.jobs import carry_out, jobs_of, owner_of
 from lockmaster_operator.host.kube import Json, Kube, KubeError
-from lockmaster_operator.host.observe import look, status_of
+from lockmaster_operator.host.observe import claims_of, look, status_of
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds import backups, recoveries, restores
+from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.models.backups import (
     LockBackupSpec,
     LockBackupStatus,
@@ -32,12 +33,13 @@ from lockmaster_operator.models.conditions import Truth, condition_of
 from lockmaster_operator.models.part import Part
 from lockmaster_operator.models.quorum_recovery import QuorumRecoverySpec, QuorumRecoveryStatus, RecoveryPhase
 from lockmaster_operator.models.timestamps import seconds_at
+from lockmaster_operator.observed import ClaimSeen
 from lockmaster_operator.plan import read_cluster
 
 M = TypeVar("M", bound=BaseModel)
 
 
-Decided = backups.Plan | restores.Plan | recoveries.Plan
+Decided = Plan[LockBackupStatus] | Plan[LockRestoreStatus] | Plan[QuorumRecoveryStatus]
 
 
 def _read(model: type[M], stored: Json, part: str) -> M | None:
@@ -124,10 +126,7 @@ class Minded:
         said = status_of(there or {})
         ready = condition_of(said.conditions, "Ready")
         pods = [] if cluster is None else await self.kube.list("Pod", owner.namespace, selector_text(cluster))
-        claim = None
-        if cluster is not None:
-            claim = await self.kube.get("PersistentVolumeClaim", owner.namespace, claim_name(cluster, 0))
-        jobs = await jobs_of(self.kube, owner)
+        claims = [] if cluster is None else await self._volumes(cluster)
         seen = restores.Observed(
             status=status,
             cluster=cluster,
@@ -136,13 +135,19 @@ class Minded:
             cluster_message=ready.message if ready is not None else "",
             cluster_ready=ready is not None and ready.status is Truth.TRUE,
             pods=len(pods),
-            claim_there=claim is not None,
+            claims=tuple(claims),
             other=await self._older_restore(stored, spec),
             source=await self._source(owner, spec, status),
-            job=jobs[0] if jobs else None,
+            jobs=await jobs_of(self.kube, owner),
         )
         own = restores.Restore(owner, int(stored["metadata"].get("generation", 0)), spec, _deleting(stored))
         return status, restores.plan_restore(own, seen, int(self.now()), self.settings)
+
+    async def _volumes(self, cluster: Cluster) -> list[ClaimSeen]:
+        """By their names: who made them, and with which labels, does not matter to the pods that take them over."""
+        names = [claim_name(cluster, ordinal) for ordinal in range(cluster.spec.members.total)]
+        found = [await self.kube.get("PersistentVolumeClaim", cluster.namespace, name) for name in names]
+        return claims_of(cluster, [claim for claim in found if claim is not None])
 
     async def _older_restore(self, stored: Json, spec: LockRestoreSpec) -> str:
         mine = _age(stored)

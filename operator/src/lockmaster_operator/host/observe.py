@@ -80,7 +80,7 @@ async def look(
         status=after_recovery(cluster, status_of(stored), recoveries),
         objects=objects,
         pods=tuple(PodSeen(**{**_fields(pod), "report": reports.get(pod.ordinal)}) for pod in found),
-        claims=tuple(_claims(cluster, claims, gone)),
+        claims=tuple(claims_of(cluster, claims, gone)),
         engine=told,
         certificates=_certificates(cluster, settings, secrets),
         client_authority="" if own is None else own[0],
@@ -178,7 +178,8 @@ def _fields(pod: PodSeen) -> dict[str, Any]:
     return {name: getattr(pod, name) for name in PodSeen.__dataclass_fields__}
 
 
-def _claims(cluster: Cluster, claims: Sequence[Json], gone: frozenset[int]) -> list[ClaimSeen]:
+def claims_of(cluster: Cluster, claims: Sequence[Json], gone: frozenset[int] = frozenset()) -> list[ClaimSeen]:
+    """The claims of a cluster's members by ordinal; `gone`: of nodes that are out of service for good."""
     found = []
     for claim in claims:
         ordinal = _ordinal(f"data-{cluster.name}", _name(claim))
@@ -191,6 +192,7 @@ def _claims(cluster: Cluster, claims: Sequence[Json], gone: frozenset[int]) -> l
                 ordinal=ordinal,
                 uid=str(metadata["uid"]),
                 requested=str(requested),
+                bound=bool(spec.get("volumeName")),
                 lost=claim.get("status", {}).get("phase") == "Lost",
                 node_gone=ordinal in gone,
                 deleting="deletionTimestamp" in metadata,

@@ -11,26 +11,26 @@ every archive that retention lets go was let go by a Job that has just verified 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from lockmaster_operator.desired.jobs import Owner, backup_job, job_name
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.kinds.jobs import POLL_S, CreateJob, DeleteJob, JobSeen, JobState, Step, number, text
+from lockmaster_operator.kinds.missed import begun_at, condition, event, following, missed_now
+from lockmaster_operator.kinds.planned import RESYNC_S, Plan, planned
 from lockmaster_operator.kinds.schedules import last_before, next_after, problem_of
-from lockmaster_operator.kinds.telling import Told, conditions, events
+from lockmaster_operator.kinds.telling import Told
 from lockmaster_operator.models.backups import ARCHIVES_MAX, Archive, ArchivePhase, LockBackupSpec, LockBackupStatus
 from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.models.timestamps import seconds_at, timestamp_of
-from lockmaster_operator.plan.transitions import Event
 
 STAMP: Final = "%Y%m%dT%H%M%SZ"
 FAILED_MAX: Final = 3
 """Failed archives that are shown, the latest; the rest of the room is for good ones."""
 LEFT_OVERS_MAX: Final = 8
 """Jobs removed in one pass."""
-RESYNC_S: Final = 300
 GOOD: Final = (ArchivePhase.VERIFIED, ArchivePhase.WRITTEN)
 
 
@@ -59,16 +59,6 @@ class Observed:
     """All Jobs of this LockBackup."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do. The host writes `status`, if it differs, and then takes the steps in order."""
-
-    steps: tuple[Step, ...]
-    status: LockBackupStatus
-    events: tuple[Event, ...] = ()
-    requeue_after_s: int = RESYNC_S
-
-
 def archive_name(backup: str, stamp: str) -> str:
     """The file's name, as `lockmaster job backup` gives it."""
     return f"{backup}-{stamp}.lma"
@@ -79,7 +69,7 @@ def stamp_of(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime(STAMP)
 
 
-def plan_backup(own: Backup, seen: Observed, now: int, settings: Settings) -> Plan:
+def plan_backup(own: Backup, seen: Observed, now: int, settings: Settings) -> Plan[LockBackupStatus]:
     """What to do about one LockBackup, now (seconds since 1970)."""
     if own.deleting:
         return Plan((), seen.status)
@@ -119,30 +109,22 @@ def _due(own: Backup, status: LockBackupStatus, now: int) -> int | None:
     """When the archive that is to be made now was due; None: none is."""
     if own.spec.schedule is None:
         return own.created if not status.archives else None
-    due = _unbegun(own, status.archives, now)
-    return due if due is not None and not _is_late(own, due, now) else None
-
-
-def _unbegun(own: Backup, archives: tuple[Archive, ...], now: int) -> int | None:
-    """The latest due time, where none was begun since; None: there is none."""
-    due = last_before(own.spec.schedule, now) if own.spec.schedule is not None else None
-    begun = max((seconds_at(one.started) for one in archives), default=own.created)
-    return due if due is not None and due > begun else None
-
-
-def _is_late(own: Backup, due: int, now: int) -> bool:
-    return now - due > seconds_of(own.spec.starting_deadline)
+    due = last_before(own.spec.schedule, now)
+    if due is None or due <= begun_at(status, own.created) or now - due > seconds_of(own.spec.starting_deadline):
+        return None
+    return due
 
 
 # ---- an archive that is being made -----------------------------------------------------------------------------------
 
 
-def _under_way(own: Backup, seen: Observed, now: int, settings: Settings, running: Archive) -> Plan:
+def _under_way(own: Backup, seen: Observed, now: int, settings: Settings, running: Archive) -> Plan[LockBackupStatus]:
     stamp = _stamp_in(own, running)
     job = next((one for one in seen.jobs if one.name == job_name(own.owner, stamp)), None)
     age = now - seconds_at(running.started)
     if job is None and age > seconds_of(own.spec.deadline):
-        return _ended(own, seen, now, _failed(running, now, "its Job is gone and it took longer than deadline"), None)
+        why = "it has no Job (none could be made, or it was removed), and deadline has passed"
+        return _ended(own, seen, now, _failed(running, now, why), None)
     if job is None:
         if seen.cluster is None:
             why = f"LockCluster {own.spec.cluster_ref.name} is gone"
@@ -186,7 +168,7 @@ def _good(own: Backup, archive: Archive, job: JobSeen, now: int) -> Archive:
     )
 
 
-def _ended(own: Backup, seen: Observed, now: int, archive: Archive, job: JobSeen | None) -> Plan:
+def _ended(own: Backup, seen: Observed, now: int, archive: Archive, job: JobSeen | None) -> Plan[LockBackupStatus]:
     others = tuple(one for one in seen.status.archives if one.name != archive.name)
     rows = (archive, *others)
     if job is not None and archive.phase in GOOD:
@@ -274,39 +256,30 @@ def _told(
     archives: tuple[Archive, ...],
     told: tuple[Told, ...],
     requeue_after_s: int = RESYNC_S,
-) -> Plan:
-    before = seen.status
+) -> Plan[LockBackupStatus]:
+    before, spec = seen.status, own.spec
     rows = _bounded(archives)
     good = next((one for one in rows if one.phase in GOOD), None)
-    upcoming = None
-    if own.spec.schedule is not None and not own.spec.suspend:
-        upcoming = next_after(own.spec.schedule, now)
-    said = events(before.conditions, told)
-    missed = before.missed
-    # Only what was announced counts: while it was suspended nothing was due.
-    if upcoming is not None and before.next is not None:
-        due = _unbegun(own, rows, now)
-        if due is not None and seconds_at(before.next) <= due and _is_late(own, due, now):
-            missed = timestamp_of(due)
-            said = (*said, _missed_event(own, before.next, missed, timestamp_of(upcoming)))
-    status = before.model_copy(
+    follows = None if told[0].reason == "InvalidSpec" else following(spec, before, own.created, now)
+    upcoming = next_after(follows.schedule, now) if follows is not None else None
+    late = missed_now(spec, follows, before, own.created, now)
+    missed = timestamp_of(late.last) if late is not None else before.missed
+    after = before.model_copy(
         update={
-            "observed_generation": own.generation,
-            "conditions": conditions(before.conditions, told, own.generation, now),
             "archives": rows,
-            "missed": missed,
             "last": good.started if good is not None else before.last,
             "last_archive": good.name if good is not None else before.last_archive,
             "next": timestamp_of(upcoming) if upcoming is not None else None,
+            "missed": missed,
+            "following": follows,
         }
     )
+    tell = told
+    if spec.schedule is not None:
+        tell = (*told, condition(spec, seconds_at(missed or ""), begun_at(after, own.created), upcoming))
     wait = requeue_after_s if upcoming is None else max(1, min(requeue_after_s, upcoming - now))
-    return Plan(steps, status, said, wait)
-
-
-def _missed_event(own: Backup, announced: str, missed: str, upcoming: str) -> Event:
-    until = "" if announced == missed else f" and those after it until {missed}"
-    late = f"not begun within startingDeadline ({own.spec.starting_deadline})"
-    why = "the operator was away, there was no LockCluster, or an earlier one took so long"
-    words = f"the backup due at {announced}{until} was {late}: {why}; the next is due at {upcoming}"
-    return Event(True, "BackupMissed", words)
+    decided = planned(own, Observed(after), now, steps, {}, tell, wait)
+    # Each missed time has its own event, with what stood in the way: a second one in a row is no transition.
+    others = tuple(one for one in decided.events if not one.reason.startswith("Missed"))
+    announced = () if late is None else (event(spec, late, before, upcoming),)
+    return replace(decided, events=(*announced, *others))

@@ -25,11 +25,11 @@ from lockmaster_operator.kinds.jobs import (
     DeleteJob,
     JobSeen,
     JobState,
-    Step,
     new_cluster_id,
     number,
 )
-from lockmaster_operator.kinds.telling import Told, conditions, events, refusal
+from lockmaster_operator.kinds.planned import Plan, planned
+from lockmaster_operator.kinds.telling import Told, refusal
 from lockmaster_operator.models.conditions import Truth, condition_of
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus, MemberRole, MemberStatus
 from lockmaster_operator.models.quorum_recovery import QuorumRecoverySpec, QuorumRecoveryStatus, RecoveryPhase
@@ -37,7 +37,6 @@ from lockmaster_operator.models.timestamps import seconds_at, timestamp_of
 from lockmaster_operator.observed import ClaimSeen, PodSeen
 from lockmaster_operator.plan.transitions import Event
 
-RESYNC_S: Final = 300
 LOST_S: Final = 30
 """The quorum must have been gone for so long: an election, or a node that boots, is no loss."""
 EVIDENCE_MAX: Final = 1024
@@ -70,17 +69,7 @@ class Observed:
     job: JobSeen | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do. The host writes `status`, if it differs, and then takes the steps in order."""
-
-    steps: tuple[Step, ...]
-    status: QuorumRecoveryStatus
-    events: tuple[Event, ...] = ()
-    requeue_after_s: int = RESYNC_S
-
-
-def plan_recovery(own: Recovery, seen: Observed, now: int, settings: Settings) -> Plan:
+def plan_recovery(own: Recovery, seen: Observed, now: int, settings: Settings) -> Plan[QuorumRecoveryStatus]:
     """What to do about one QuorumRecovery, now (seconds since 1970)."""
     if own.deleting:
         return Plan((), seen.status)
@@ -99,10 +88,10 @@ def plan_recovery(own: Recovery, seen: Observed, now: int, settings: Settings) -
 # ---- whether it may begin --------------------------------------------------------------------------------------------
 
 
-def _checking(own: Recovery, seen: Observed, now: int) -> Plan:
+def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoveryStatus]:
     name, survivor = own.spec.cluster_ref.name, own.spec.survivor
     if seen.cluster is None:
-        return _told(own, seen, now, (), {}, _busy("WaitingForCluster", f"there is no LockCluster {name} here"), 15)
+        return planned(own, seen, now, (), {}, _busy("WaitingForCluster", f"there is no LockCluster {name} here"), 15)
     refusal = _unfit(own, seen)
     if refusal:
         return _refused(own, seen, now, *refusal)
@@ -110,7 +99,7 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan:
     lost_for = now - seconds_at(available.last_transition_time) if available is not None else 0
     if available is None or available.status is not Truth.FALSE or lost_for < LOST_S:
         why = f"the quorum must have been gone for {LOST_S} s by LockCluster {name}'s condition QuorumAvailable"
-        return _told(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, _busy("Checking", why), POLL_S)
+        return planned(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, _busy("Checking", why), POLL_S)
     begun = {
         "phase": RecoveryPhase.FOUNDING,
         "old_cluster_id": seen.cluster_status.cluster_id,
@@ -125,8 +114,8 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan:
         "acknowledged without it is lost, every session ends, the other volumes are given up",
     )
     announced = Event(True, "QuorumRecoveryBegun", told[0].message)
-    planned = _told(own, seen, now, (), begun, told, 1)
-    return Plan(planned.steps, planned.status, (announced, *planned.events), 1)
+    decided = planned(own, seen, now, (), begun, told, 1)
+    return Plan(decided.steps, decided.status, (announced, *decided.events), 1)
 
 
 def _unfit(own: Recovery, seen: Observed) -> tuple[str, str] | None:
@@ -155,7 +144,23 @@ def _unfit(own: Recovery, seen: Observed) -> tuple[str, str] | None:
             f"{len(alive)} of {len(status.members)} members are there, {needed} are the majority: {rows}; repair the "
             "others instead, nothing has to be lost",
         )
-    return None
+    room = _no_room(own, seen)
+    return ("NoRoom", room) if room else None
+
+
+def _no_room(own: Recovery, seen: Observed) -> str:
+    """By the survivor's own word, while it runs; the Job asks again before it writes. "": there is, or nobody knows."""
+    survivor = own.spec.survivor
+    pod = next((pod for pod in seen.pods if pod.ordinal == survivor.ordinal), None)
+    said = pod.report if pod is not None else None
+    if said is None or said.member_id != survivor.member_id or said.free_bytes >= said.copy_bytes:
+        return ""
+    return (
+        f"the volume of {own.spec.cluster_ref.name}-{survivor.ordinal} must hold a second copy of the data: "
+        f"{said.copy_bytes >> 20} MiB must be free and {said.free_bytes >> 20} are, "
+        f"{-(-(said.copy_bytes - said.free_bytes) >> 20)} MiB are missing; raise spec.storage.size, then make another "
+        "QuorumRecovery"
+    )
 
 
 def pod_name_of(cluster: str, member: MemberStatus) -> str:
@@ -200,48 +205,50 @@ def evidence(seen: Observed) -> str:
 # ---- what is done ----------------------------------------------------------------------------------------------------
 
 
-def _founding(own: Recovery, seen: Observed, now: int, settings: Settings) -> Plan:
+def _founding(own: Recovery, seen: Observed, now: int, settings: Settings) -> Plan[QuorumRecoveryStatus]:
     name, survivor, status = own.spec.cluster_ref.name, own.spec.survivor, seen.status
     job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "recover") else None
     if seen.cluster is None:
-        return _told(own, seen, now, (), {}, _busy("WaitingForCluster", f"LockCluster {name} is gone"), 15)
+        return planned(own, seen, now, (), {}, _busy("WaitingForCluster", f"LockCluster {name} is gone"), 15)
     if seen.pods:
         rows = ", ".join(f"{name}-{pod.ordinal}" for pod in seen.pods)
-        return _told(own, seen, now, (), {}, _busy("Founding", f"waits until {rows} have stopped"), POLL_S)
+        return planned(own, seen, now, (), {}, _busy("Founding", f"waits until {rows} have stopped"), POLL_S)
     if job is None:
         ids = (status.old_cluster_id, status.new_cluster_id)
         body = recovery_job(own.owner, seen.cluster, settings, survivor.ordinal, survivor.member_id, ids)
         what = f"{name}-{survivor.ordinal} becomes the first member of the new cluster"
-        return _told(own, seen, now, (CreateJob(body),), {}, _busy("Founding", what), POLL_S)
+        return planned(own, seen, now, (CreateJob(body),), {}, _busy("Founding", what), POLL_S)
     if job.state is JobState.RUNNING:
-        return _told(own, seen, now, (), {}, _busy("Founding", f"the survivor is read: {job.words}"), POLL_S)
+        return planned(own, seen, now, (), {}, _busy("Founding", f"the survivor is read: {job.words}"), POLL_S)
     if job.state is JobState.FAILED and job.exit_code == CONFLICT:
         return _refused(own, seen, now, "SurvivorUnfit", job.words)
     if job.state is JobState.FAILED:
         # It may have done its work by half: the volume is whole, and another run finishes it.
         told = _busy("RecoveryFailing", f"tried again: {job.words}", bad=True)
-        return _told(own, seen, now, (DeleteJob(job.name, job.uid),), {}, told, 30)
+        return planned(own, seen, now, (DeleteJob(job.name, job.uid),), {}, told, 30)
     others = [claim for claim in seen.claims if claim.ordinal != survivor.ordinal]
     if others:
         steps = tuple(
             DeleteClaim(claim_name(seen.cluster, claim.ordinal), claim.uid) for claim in others if not claim.deleting
         )
         rows = ", ".join(pod_name(seen.cluster, claim.ordinal) for claim in others)
-        return _told(own, seen, now, steps, {}, _busy("Founding", f"the volumes of {rows} are given up"), POLL_S)
+        return planned(own, seen, now, steps, {}, _busy("Founding", f"the volumes of {rows} are given up"), POLL_S)
     changed = {"phase": RecoveryPhase.REJOINING, "survivor_last_index": number(job.report, "last_index")}
-    return _told(own, seen, now, (), changed, _busy("Rejoining", f"the others join {name}-{survivor.ordinal}"), POLL_S)
+    return planned(
+        own, seen, now, (), changed, _busy("Rejoining", f"the others join {name}-{survivor.ordinal}"), POLL_S
+    )
 
 
-def _rejoining(own: Recovery, seen: Observed, now: int) -> Plan:
+def _rejoining(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoveryStatus]:
     name, after = own.spec.cluster_ref.name, seen.cluster_status
     steps = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
     ready = condition_of(after.conditions, "Ready")
     if ready is not None and ready.status is Truth.TRUE and after.cluster_id == seen.status.new_cluster_id:
         what = f"LockCluster {name} goes on as {after.cluster_id}, from entry {seen.status.survivor_last_index}"
         told = (Told("Ready", True, "Recovered", what), Told("Progressing", False, "Recovered"))
-        return _told(own, seen, now, steps, {"phase": RecoveryPhase.DONE, "finished": timestamp_of(now)}, told)
+        return planned(own, seen, now, steps, {"phase": RecoveryPhase.DONE, "finished": timestamp_of(now)}, told)
     why = ready.message if ready is not None and ready.message else "begins"
-    return _told(own, seen, now, steps, {}, _busy("Rejoining", f"{name}: {why}"), POLL_S)
+    return planned(own, seen, now, steps, {}, _busy("Rejoining", f"{name}: {why}"), POLL_S)
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------
@@ -254,24 +261,6 @@ def _busy(reason: str, message: str, *, bad: bool = False) -> tuple[Told, ...]:
     )
 
 
-def _refused(own: Recovery, seen: Observed, now: int, reason: str, why: str) -> Plan:
+def _refused(own: Recovery, seen: Observed, now: int, reason: str, why: str) -> Plan[QuorumRecoveryStatus]:
     ended = {"phase": RecoveryPhase.REFUSED, "finished": timestamp_of(now)}
-    return _told(own, seen, now, (), ended, refusal(reason, why))
-
-
-def _told(
-    own: Recovery,
-    seen: Observed,
-    now: int,
-    steps: tuple[Step, ...],
-    changed: Mapping[str, object],
-    told: tuple[Told, ...],
-    requeue: int = RESYNC_S,
-) -> Plan:
-    before = seen.status
-    update = {
-        **changed,
-        "observed_generation": own.generation,
-        "conditions": conditions(before.conditions, told, own.generation, now),
-    }
-    return Plan(steps, before.model_copy(update=update), events(before.conditions, told), requeue)
+    return planned(own, seen, now, (), ended, refusal(reason, why))

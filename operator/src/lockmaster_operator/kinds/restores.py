@@ -1,22 +1,22 @@
 """What to do about one LockRestore: `plan_restore(restore, seen, now)`, pure and total.
 
-    Pending → Restoring → Joining → Done        a Job founds the cluster on the volume of ordinal 0, before any pod
-          └→ Refused
+    Pending → Restoring → Joining → Done        a Job looks at each volume that is there already, then one founds the
+          └→ Refused                            cluster on that of ordinal 0, before any pod
 
 While a LockRestore is neither Joining, Done nor deleted, the LockCluster that it names has no pod and is not founded
 (plan/founding.py, plan/shape.py). Laws: the new cluster's id is in status before the Job is made; the Job is made only
 after the LockCluster's own status says that it waits for the restore and none of its pods is there; a cluster that has
-an id is never touched; after a Job that failed the LockCluster stays held, so that nobody gets an empty one instead.
+an id is never touched; it is founded only after every volume that its members would take over was found blank; after a
+Job that failed the LockCluster stays held, so that nobody gets an empty one instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from lockmaster_operator.desired.jobs import Owner, data_claim, job_name, restore_job
-from lockmaster_operator.desired.names import Cluster, Settings
+from lockmaster_operator.desired.jobs import Owner, data_claim, job_name, look_job, look_of, restore_job
+from lockmaster_operator.desired.names import Cluster, Settings, claim_name
 from lockmaster_operator.kinds.jobs import (
     POLL_S,
     CreateClaim,
@@ -28,12 +28,14 @@ from lockmaster_operator.kinds.jobs import (
     new_cluster_id,
     number,
 )
-from lockmaster_operator.kinds.telling import Told, conditions, events, refusal
+from lockmaster_operator.kinds.planned import Plan, planned
+from lockmaster_operator.kinds.telling import Told, refusal
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
 from lockmaster_operator.models.timestamps import timestamp_of
-from lockmaster_operator.plan.transitions import Event
+from lockmaster_operator.observed import ClaimSeen
 
-RESYNC_S: Final = 300
+WORDS_EACH_MAX: Final = 120
+"""Characters of each volume's own words in a refusal, so that all of them are named."""
 WAITING: Final = "WaitingForRestore"
 """Reason of the LockCluster's condition Ready while it is held for a restore."""
 
@@ -72,32 +74,22 @@ class Observed:
     cluster_ready: bool = False
     pods: int = 0
     """Of its members."""
-    claim_there: bool = False
-    """The volume claim of ordinal 0."""
+    claims: tuple[ClaimSeen, ...] = ()
+    """Volume claims of its members' names that are there already."""
     other: str = ""
     """An older LockRestore that names the same LockCluster and is not refused."""
     source: SourceSeen = SourceSeen()
-    job: JobSeen | None = None
+    jobs: tuple[JobSeen, ...] = ()
+    """All Jobs of this LockRestore."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do. The host writes `status`, if it differs, and then takes the steps in order."""
-
-    steps: tuple[Step, ...]
-    status: LockRestoreStatus
-    events: tuple[Event, ...] = ()
-    requeue_after_s: int = RESYNC_S
-
-
-def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:
     """What to do about one LockRestore, now (seconds since 1970)."""
     if own.deleting:
         return Plan((), seen.status)
     match seen.status.phase:
         case RestorePhase.DONE | RestorePhase.REFUSED:
-            left = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
-            return Plan(left, seen.status)
+            return Plan(_done_with(seen), seen.status)
         case RestorePhase.PENDING:
             return _pending(own, seen, now)
         case RestorePhase.RESTORING:
@@ -106,7 +98,7 @@ def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> 
             return _joining(own, seen, now)
 
 
-def _pending(own: Restore, seen: Observed, now: int) -> Plan:
+def _pending(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
     name = own.spec.cluster_ref.name
     if seen.cluster_id:
         why = (
@@ -129,69 +121,96 @@ def _pending(own: Restore, seen: Observed, now: int) -> Plan:
         "cluster_id": new_cluster_id(own.owner.uid),
         "started": timestamp_of(now),
     }
-    return _told(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
+    return planned(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
 
 
-def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan:
+def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:
     name, archive = own.spec.cluster_ref.name, seen.status.archive
-    job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "restore") else None
+    job = next((one for one in seen.jobs if one.name == job_name(own.owner, "restore")), None)
     if job is not None and job.state is JobState.DONE:
         told = _busy("Joining", f"the first member of {name} stands; its pods begin")
         first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "old_revision")}
-        return _told(own, seen, now, (), first, told, POLL_S)
+        return planned(own, seen, now, (), first, told, POLL_S)
     if job is not None and job.state is JobState.FAILED:
         hold = f"LockCluster {name} stays empty and waits until this LockRestore is deleted"
         return _refused(own, seen, now, "RestoreFailed", f"{archive}: {job.words or 'no word'}; {hold}")
     if job is not None:
         words = f": {job.words}" if job.words else ""
-        return _told(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
+        return planned(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
     if seen.cluster is None or seen.source.store is None or seen.pods:
         why = seen.source.problem or f"LockCluster {name} is gone, or has pods"
-        return _told(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
-    steps: list[Step] = [] if seen.claim_there else [CreateClaim(data_claim(seen.cluster, 0))]
+        return planned(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
+    looked = _look(own, seen, seen.cluster, now, settings)
+    if looked is not None:
+        return looked
+    there = any(claim.ordinal == 0 for claim in seen.claims)
+    steps: list[Step] = [] if there else [CreateClaim(data_claim(seen.cluster, 0))]
     jump, chosen = own.spec.revision_jump, seen.status.cluster_id
     steps.append(CreateJob(restore_job(own.owner, seen.cluster, settings, seen.source.store, archive, chosen, jump)))
-    return _told(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
+    return planned(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
 
 
-def _joining(own: Restore, seen: Observed, now: int) -> Plan:
+def _look(
+    own: Restore, seen: Observed, cluster: Cluster, now: int, settings: Settings
+) -> Plan[LockRestoreStatus] | None:
+    """Whether every volume that its members would take over is blank: one Job each, on the node that has it.
+
+    None: they all are. Without this the new cluster would stand with one member, and the others' pods with the data of
+    a cluster of the same name that was deleted.
+    """
+    jobs = {job.name: job for job in seen.jobs}
+    own_claims = [claim for claim in seen.claims if claim.ordinal < cluster.spec.members.total]
+    going = ", ".join(claim_name(cluster, claim.ordinal) for claim in own_claims if claim.deleting)
+    if going:
+        return planned(own, seen, now, (), {}, _busy("Restoring", f"waits until {going} is removed"), POLL_S)
+    places = [claim for claim in own_claims if claim.bound]
+    looks = [(place, jobs.get(job_name(own.owner, look_of(place.ordinal)))) for place in places]
+    missing = [place for place, job in looks if job is None]
+    if missing:
+        names = ", ".join(claim_name(cluster, place.ordinal) for place in missing)
+        chosen = seen.status.cluster_id
+        bodies = [look_job(own.owner, cluster, settings, place.ordinal, chosen) for place in missing]
+        told = _busy("Restoring", f"{names}: is there already, and is looked at")
+        return planned(own, seen, now, tuple(CreateJob(body) for body in bodies), {}, told, POLL_S)
+    running = [(place, job) for place, job in looks if job is not None and job.state is JobState.RUNNING]
+    if running:
+        words = "; ".join(f"{claim_name(cluster, place.ordinal)} is looked at {job.words}" for place, job in running)
+        return planned(own, seen, now, (), {}, _busy("Restoring", words.strip()), POLL_S)
+    bad = [(place, job) for place, job in looks if job is not None and job.state is JobState.FAILED]
+    if not bad:
+        return None
+    rows = "; ".join(
+        f"{claim_name(cluster, place.ordinal)}: {job.words[:WORDS_EACH_MAX] or 'could not be looked at'}"
+        for place, job in bad
+    )
+    why = f"remove these claims if nothing on them is needed, and this LockRestore, or restore to another name: {rows}"
+    return _refused(own, seen, now, "VolumesNotBlank", why)
+
+
+def _done_with(seen: Observed) -> tuple[Step, ...]:
+    return tuple(DeleteJob(job.name, job.uid) for job in seen.jobs)
+
+
+def _joining(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
     name = own.spec.cluster_ref.name
-    steps = (DeleteJob(seen.job.name, seen.job.uid),) if seen.job is not None else ()
+    steps = _done_with(seen)
     if seen.cluster_ready and seen.cluster_id == seen.status.cluster_id:
         told = (
             Told("Ready", True, "Restored", f"LockCluster {name} is {seen.cluster_id}, from {seen.status.archive}"),
             Told("Progressing", False, "Restored"),
         )
-        return _told(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
-    return _told(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
+        return planned(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
+    return planned(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
 
 
 def _busy(reason: str, message: str) -> tuple[Told, ...]:
     return Told("Ready", False, reason, message), Told("Progressing", True, reason, message)
 
 
-def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan:
-    return _told(own, seen, now, (), {}, _busy(reason, why), requeue)
+def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan[LockRestoreStatus]:
+    return planned(own, seen, now, (), {}, _busy(reason, why), requeue)
 
 
-def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan:
+def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan[LockRestoreStatus]:
     ended = {"phase": RestorePhase.REFUSED, "finished": timestamp_of(now)}
-    return _told(own, seen, now, (), ended, refusal(reason, why))
-
-
-def _told(
-    own: Restore,
-    seen: Observed,
-    now: int,
-    steps: tuple[Step, ...],
-    changed: Mapping[str, object],
-    told: tuple[Told, ...],
-    requeue: int = RESYNC_S,
-) -> Plan:
-    before = seen.status
-    update = {
-        **changed,
-        "observed_generation": own.generation,
-        "conditions": conditions(before.conditions, told, own.generation, now),
-    }
-    return Plan(steps, before.model_copy(update=update), events(before.conditions, told), requeue)
+    return planned(own, seen, now, (), ended, refusal(reason, why))

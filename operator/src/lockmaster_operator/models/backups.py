@@ -77,7 +77,8 @@ class LockBackupSpec(Part):
     suspend: bool = False
     """No backup begins while this is true."""
     starting_deadline: DurationText = "1h"
-    """A scheduled backup that could not begin for so long after it was due is missed; the next one is made."""
+    """A scheduled backup that could not begin for so long after it was due is missed: an event and the condition Missed
+    say so, and the next one is made."""
     deadline: DurationText = "30m"
     """A backup that takes longer is given up and shown as failed."""
 
@@ -124,6 +125,15 @@ class Archive(Part):
     """Why it failed."""
 
 
+class Following(Part):
+    """Since when due times count as missed where no archive began."""
+
+    schedule: Annotated[str, Field(max_length=64)]
+    """As it is followed."""
+    since: Timestamp
+    """When it was made, changed or resumed."""
+
+
 class LockBackupStatus(Part):
     """The archives."""
 
@@ -135,7 +145,7 @@ class LockBackupStatus(Part):
             max_length=16, json_schema_extra=extra(x_kubernetes_list_type="map", x_kubernetes_list_map_keys=["type"])
         ),
     ] = ()
-    """Ready, Progressing."""
+    """Ready, Progressing; with a schedule Missed."""
     last: Timestamp | None = None
     """When the last good archive began."""
     last_archive: Annotated[str, Field(max_length=253)] = ""
@@ -143,7 +153,9 @@ class LockBackupStatus(Part):
     next: Timestamp | None = None
     """When the next one is due."""
     missed: Timestamp | None = None
-    """The last due time for which none was begun within spec.startingDeadline."""
+    """When the last one that could not begin within startingDeadline was due."""
+    following: Following | None = None
+    """The schedule that due times are reckoned by; absent while it is suspended."""
     archives: Annotated[
         tuple[Archive, ...],
         Field(

@@ -81,7 +81,8 @@ class Witness(Part):
     gone, and restores the shape. Disabled: it does none of the three."""
     promote_after: Annotated[DurationText, Field(json_schema_extra=extra(_AT_LEAST_A_SECOND, _AT_MOST_A_DAY))] = "60s"
     """How long a full member must be gone before a witness is promoted, and how long all must be back and caught up
-    before the shape is restored. The leader acts by itself after three times this."""
+    before the shape is restored; another spec.members does not wait for it. The leader acts by itself after three times
+    this."""
     cool_down: Annotated[DurationText, Field(json_schema_extra=extra(_AT_MOST_A_DAY))] = "10m"
     """Least time between two automatic role changes."""
 

@@ -109,6 +109,15 @@ class RoleChange(Part):
     """Why it was asked for; empty: the leader or a person did it."""
 
 
+class Shape(Part):
+    """How many members of each role."""
+
+    full: Annotated[int, Field(ge=0)]
+    """Full members."""
+    witness: Annotated[int, Field(ge=0)]
+    """Witnesses."""
+
+
 class LockClusterStatus(Part):
     """What the operator saw last."""
 
@@ -140,6 +149,9 @@ class LockClusterStatus(Part):
     """Levels."""
     last_role_change: RoleChange | None = None
     """The last change of a role, from which the cool-down counts."""
+    shape: Shape | None = None
+    """The spec.members that was reached last. While spec.members is another a person has asked, and nothing waits for
+    promoteAfter or coolDown."""
     leader: Annotated[str, Field(max_length=64)] = ""
     """Pod of the member that leads."""
     version: Annotated[str, Field(max_length=64)] = ""

@@ -7,6 +7,7 @@ what only the operator knows: which volume is lost. This is the one module of th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from lockmaster_raft.ids import NodeId
@@ -52,6 +53,29 @@ def role_step(view: View) -> Step | None:
             return DemoteMember(step.member_id, epoch, step.why)
         return TransferLeadership(step.target, step.why) if isinstance(step, HandOver) else None
     return None
+
+
+def asked_step(view: View) -> Step | None:
+    """The demotion, or the hand-over before it, that a person has asked for by spec.members: without promoteAfter and
+    coolDown, which keep failures from making roles flap. For a settled cluster with a margin (shape.py)."""
+    if not view.led or not view.asked or view.cluster.spec.witness.mode is not WitnessMode.AUTO:
+        return None
+    policy = replace(_policy(view), restore_after_ns=0, cool_down_ns=0)
+    for step in decide(_observed(view), policy, view.now * NS):
+        if isinstance(step, Demote):
+            return DemoteMember(step.member_id, view.epoch, "spec.members asks for a witness here")
+        if isinstance(step, HandOver):
+            return TransferLeadership(step.target, "the member that leads is to become a witness by spec.members")
+    return None
+
+
+def restored_from(view: View) -> int | None:
+    """When the shape may be restored after a failure, in seconds since 1970; None: nothing settled to count from."""
+    if view.settled_for < 0:
+        return None
+    witness, changed = view.cluster.spec.witness, view.status.last_role_change
+    since = view.now - view.settled_for + int(seconds_of(witness.promote_after))
+    return since if changed is None else max(since, seconds_at(changed.time) + int(seconds_of(witness.cool_down)))
 
 
 def _policy(view: View) -> RolePolicy:

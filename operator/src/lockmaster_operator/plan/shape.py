@@ -2,15 +2,19 @@
 
 Ordinals 0 … full - 1 are full, the ones after them witnesses. Of the steps that lead there the first legal one is
 taken: add a member (full ones first), promote a witness that is to be full, remove the highest ordinal, demote
-(roles.py does that, with its hysteresis). The engine checks each again where its entry is appended.
+(roles.py: at once where a person asked; after a failure with its hysteresis). The engine checks each again where its
+entry is appended.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from lockmaster_operator.models.lock_cluster import WitnessMode
+from lockmaster_operator.models.timestamps import timestamp_of
 from lockmaster_operator.plan.gate import WITNESS_LEVEL
 from lockmaster_operator.plan.repair import add_member
+from lockmaster_operator.plan.roles import asked_step, restored_from
 from lockmaster_operator.plan.steps import PromoteMember, RemoveMember, Step, TransferLeadership
 from lockmaster_operator.plan.upgrade import outdated, window_open
 from lockmaster_operator.plan.view import STABLE_S, MemberView, View, majority
@@ -43,12 +47,32 @@ def _may_join(view: View, *, witness: bool) -> bool:
 
 
 def resize_step(view: View) -> Step | None:
-    """Promotion or removal that spec.members asks for, in a settled cluster with a margin to spare."""
+    """What spec.members asks for, in a settled cluster with a margin to spare."""
     if view.settled_for < STABLE_S or view.margin < 1:
         return None
     if not window_open(view.cluster.spec.maintenance_window, view.now):
         return None
-    return _promote(view) or _remove(view)
+    return _promote(view) or _remove(view) or asked_step(view)
+
+
+def shape_waits(view: View) -> str:
+    """Why what is not as spec.members says is left so for now, in words that stay the same while nothing happens."""
+    spec = view.cluster.spec
+    if view.margin < 1 and len(view.voters) > 2:
+        return "no voter can be missed now"
+    if view.unsettled:
+        return view.unsettled
+    if not window_open(spec.maintenance_window, view.now) and view.asked:
+        return "spec.maintenanceWindow is closed"
+    able = spec.witness.mode is WitnessMode.AUTO and view.level >= WITNESS_LEVEL and not view.asked
+    restores = able and any(not m.seen.witness and view.wants_witness(m.ordinal) for m in view.members)
+    at = restored_from(view) if restores else None
+    if at is None:
+        return ""
+    return (
+        f"the shape is restored from {timestamp_of(at)} on, promoteAfter ({spec.witness.promote_after}) after all "
+        f"members were back and coolDown ({spec.witness.cool_down}) after the last change of a role"
+    )
 
 
 def _promote(view: View) -> Step | None:

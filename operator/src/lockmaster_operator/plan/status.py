@@ -19,12 +19,13 @@ from lockmaster_operator.models.lock_cluster_status import (
     MemberStatus,
     Phase,
     RoleChange,
+    Shape,
 )
 from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.models.timestamps import seconds_at, timestamp_of
 from lockmaster_operator.plan.founding import Founding, foreign_ordinals
 from lockmaster_operator.plan.gate import Gate, evidence
-from lockmaster_operator.plan.shape import shape_difference
+from lockmaster_operator.plan.shape import shape_difference, shape_waits
 from lockmaster_operator.plan.upgrade import Block, Roll, outdated, running_versions
 from lockmaster_operator.plan.versions import release_of
 from lockmaster_operator.plan.view import MemberView, View
@@ -86,6 +87,7 @@ def status_of(view: View, verdict: Verdict) -> LockClusterStatus:
             "quorum_margin": max(0, view.margin),
             "gate": GateStatus(level=view.level, fence=view.fence, evidence=evidence(view)),
             "last_role_change": _role_change(view),
+            "shape": _shape(view),
             "leader": pod_name(view.cluster, leads.ordinal) if leads is not None else "",
             "version": min(versions, key=lambda v: (release_of(v) or (0, 0), v)) if versions else before.version,
             "witnesses": sum(m.seen.witness for m in view.voters) if view.engine is not None else before.witnesses,
@@ -97,6 +99,14 @@ def status_of(view: View, verdict: Verdict) -> LockClusterStatus:
 
 def _full_voters(view: View) -> int:
     return sum(1 for member in view.voters if not member.seen.witness)
+
+
+def _shape(view: View) -> Shape | None:
+    """The one in the spec, once it is reached; before that the one that was."""
+    if not view.led or view.change_open or shape_difference(view.members, view):
+        return view.status.shape
+    members = view.cluster.spec.members
+    return Shape(full=members.full, witness=members.witness)
 
 
 def _member(view: View, member: MemberView) -> MemberStatus:
@@ -216,7 +226,8 @@ def _progressing(view: View, verdict: Verdict) -> _Told:
         return _Told(Truth.TRUE, "RollWaits", verdict.roll.waits)
     difference = shape_difference(view.members, view) if view.led else ""
     if difference:
-        return _Told(Truth.TRUE, "ShapeWaits", difference)
+        waits = shape_waits(view)
+        return _Told(Truth.TRUE, "ShapeWaits", f"{difference}; {waits}" if waits else difference)
     return _Told(Truth.FALSE, "Settled", "nothing is to be done")
 
 

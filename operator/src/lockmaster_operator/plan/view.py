@@ -256,6 +256,12 @@ class View:
             return -1
         return self.now - max((member.since for member in self.members), default=self.now)
 
+    @property
+    def asked(self) -> bool:
+        """spec.members is another than the one that was reached last: a person makes the difference, no failure."""
+        members, reached = self.cluster.spec.members, self.status.shape
+        return reached is not None and (reached.full, reached.witness) != (members.full, members.witness)
+
     @cached_property
     def highest(self) -> int:
         """The highest ordinal of a member, known now or remembered; -1: no member is known."""

@@ -92,6 +92,7 @@ def status_row(target: Target, endpoint: str, asked: Any) -> dict[str, Any]:
         "streams": answer.streams,
         "free_bytes": answer.free_bytes,
         "log_bytes": answer.log_bytes,
+        "copy_bytes": answer.copy_bytes,
         "log_bytes_max": answer.log_bytes_max,
         "version": answer.version,
         "level_active": answer.level_active,

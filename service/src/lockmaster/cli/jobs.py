@@ -184,6 +184,24 @@ def restore_command(
     )
 
 
+@job.command("look")
+@data_dir("The volume of a member that is to join the new cluster.")
+@click.option("--cluster-id", required=True, help="32 hex digits of the new cluster: its own directory may be there.")
+@report_option
+def look_command(data_dir: Path, cluster_id: str, report: Path) -> None:
+    """Whether a directory is blank, or the new cluster's already; exit code 4 says whose it is. Changes nothing."""
+    require_server_extra()
+    from lockmaster.storage.files import RealFiles
+    from lockmaster.storage.founding import member_of, refuse_unless_blank
+
+    chosen, files = cluster_id_of(cluster_id), RealFiles()
+    with explained():
+        known = member_of(files, str(data_dir))
+        if known is None or known[0] != chosen:
+            refuse_unless_blank(files, str(data_dir))
+    _report(report, {"blank": known is None})
+
+
 @job.command("recover")
 @data_dir("Data directory of the survivor, not running. The new cluster's first member takes its place.")
 @place_options
@@ -232,18 +250,23 @@ def _not_the_survivor(path: Path, here: tuple[bytes, int] | None, old_cluster_id
 
 def _found_beside(survivor: Path, beside: Path, facts_file: Path, place: Place, cluster_id: bytes) -> None:
     from lockmaster.storage.directory import DataDirectory
-    from lockmaster.storage.founding import found, second_above
+    from lockmaster.storage.founding import NoRoom, found, refuse_without_room, second_above
     from lockmaster.storage.survivor import examine, source_of
 
     directory = DataDirectory.open(survivor, create=False)
     try:
         facts = examine(directory)
         check_clock(second_above(facts.revision) - 1, "the survivor's revision was reached")
+        source = source_of(directory, facts)
+        try:
+            refuse_without_room(str(beside), source.bytes_total)
+        except NoRoom as error:
+            # No other try finds more room: for a person (exit code 4), who makes the volume larger.
+            raise Refused(f"the volume has no room for a second copy of the data: {error}", CONFLICT) from None
         # Before the new directory has its identity: whoever finds that finds these.
         facts_file.write_text(json.dumps({"last_index": facts.last_index, "last_term": facts.last_term}))
         _sync(facts_file)
         _sync(facts_file.parent)
-        source = source_of(directory, facts)
         found(str(beside), source, founder_of(place), unix_seconds=int(time.time()), cluster_id=cluster_id)
     finally:
         directory.close()

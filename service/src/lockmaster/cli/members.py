@@ -293,12 +293,19 @@ def transfer_command(target: Target, output: str, member: str, expected_term: in
 # ---- how they are asked ----------------------------------------------------------------------------------------------
 
 
+def id_given(member: str) -> int | None:
+    """A number is an id; None for a name. Refused: a number that can't be one."""
+    if not (member.isascii() and member.isdigit()):
+        return None
+    if len(member) > len(str(NUMBER_MAX)) or not 0 < int(member) <= NUMBER_MAX:
+        raise Refused(f"MEMBER: id {member[:20]} must be 1 to 2^63-1", USAGE)
+    return int(member)
+
+
 def member_id_of(target: Target, member: str) -> int:
     """The id of a member given by id or name. A number is an id, known or not: the leader says so. Refused."""
-    if member.isascii() and member.isdigit():
-        number = int(member)
-        if not 0 < number <= NUMBER_MAX:
-            raise Refused(f"member id {member}: must be 1 to 2^63-1", USAGE)
+    number = id_given(member)
+    if number is not None:
         return number
     listed = list_members(target)
     for known in listed.members:

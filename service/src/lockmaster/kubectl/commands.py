@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +15,15 @@ from lockmaster.cli.backups import archive_explained
 from lockmaster.cli.cluster import list_members, status_rows
 from lockmaster.cli.connection import Target
 from lockmaster.cli.files import NewFile
+from lockmaster.cli.numbers import DAY_SECONDS, LEVEL_LIMIT, POSITION, Seconds
 from lockmaster.cli.output import print_json, print_rows, stdout
 from lockmaster.cli.refusals import Refused
+from lockmaster.cli.repeating import idempotency_key_option
 from lockmaster.kubectl import report as bundles
 from lockmaster.kubectl.access import GROUP, Api, Json
 from lockmaster.kubectl.logs import followed, merged
 from lockmaster.kubectl.reaching import cluster_named, pods_of, reached
+from lockmaster.kubectl.words import BACKUP_LENGTH_MAX, ObjectName, backup_words, first, gate_words, member_words
 
 RESTARTED: Final = "lockmaster.dev/restarted-at"
 """Annotation of the pod template: another value, another template, so the operator's plan restarts all in its order."""
@@ -50,11 +52,9 @@ def plugin() -> None:
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -n, --context, --call-timeout; the command gets `api` and `timeout`."""
 
-    @click.option("-n", "--namespace", help="Default: the context's.")
+    @click.option("-n", "--namespace", type=ObjectName(), help="Default: the context's.")
     @click.option("--context", help="Of the kubeconfig; default: the current one.")
-    @click.option(
-        "--call-timeout", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS"
-    )
+    @click.option("--call-timeout", type=Seconds(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS")
     @functools.wraps(command)
     def with_api(namespace: str | None, context: str | None, call_timeout: float, **others: Any) -> Any:
         return command(api=Api(context, namespace), timeout=call_timeout, **others)
@@ -82,7 +82,7 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 @plugin.command()
-@click.argument("cluster", required=False)
+@click.argument("cluster", type=ObjectName(), required=False)
 @format_option
 @access_options
 def status(api: Api, timeout: float, output: str, cluster: str | None) -> int:
@@ -143,7 +143,7 @@ def _pausing(name: str, paused: bool, text: str, words: str) -> None:
     """Adds the command `name CLUSTER`."""
 
     @plugin.command(name, help=text)
-    @click.argument("cluster")
+    @click.argument("cluster", type=ObjectName())
     @format_option
     @access_options
     def command(api: Api, timeout: float, output: str, cluster: str) -> None:
@@ -162,7 +162,7 @@ _pausing("resume", False, "Take spec.paused back.", "is looked after again")
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @format_option
 @access_options
 def restart(api: Api, timeout: float, output: str, cluster: str) -> None:
@@ -194,7 +194,7 @@ def _ask(api: Api, cluster: str, timeout: float, words: Callable[[Target], list[
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @format_option
 @access_options
 def members(api: Api, timeout: float, output: str, cluster: str) -> int:
@@ -203,11 +203,12 @@ def members(api: Api, timeout: float, output: str, cluster: str) -> int:
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @click.argument("member")
-@click.option("--wait", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help="For it to be complete.")
-@click.option("--expected-epoch", type=click.IntRange(0), help="Default: the configuration's epoch as it is now.")
-@click.option("--idempotency-key", metavar="TEXT", help="1 to 128 bytes; default: drawn.")
+@click.option("--wait", type=Seconds(0, DAY_SECONDS), default=0.0, metavar="SECONDS", help="For it to be complete.")
+@click.option("--expected-epoch", type=POSITION, help="Default: the configuration's epoch as it is now.")
+@idempotency_key_option
+@first(member_words)
 @format_option
 @access_options
 def promote(
@@ -218,7 +219,7 @@ def promote(
     member: str,
     wait: float,
     expected_epoch: int | None,
-    idempotency_key: str | None,
+    idempotency_key: str,
 ) -> int:
     """Make the witness MEMBER (id or name) a full member now.
 
@@ -228,16 +229,16 @@ def promote(
 
     def words(target: Target) -> list[str]:
         epoch = expected_epoch if expected_epoch is not None else list_members(target).configuration_epoch
-        key = idempotency_key or secrets.token_hex(16)
-        terms = ["--expected-epoch", str(epoch), "--idempotency-key", key, "--wait", f"{wait:g}"]
+        terms = ["--expected-epoch", str(epoch), "--idempotency-key", idempotency_key, "--wait", f"{wait:g}"]
         return ["members", "promote", member, *terms, "-o", output]
 
     return _ask(api, cluster, timeout, words)
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @click.argument("member", default="")
+@first(member_words)
 @format_option
 @access_options
 def transfer(api: Api, timeout: float, output: str, cluster: str, member: str) -> int:
@@ -246,12 +247,13 @@ def transfer(api: Api, timeout: float, output: str, cluster: str, member: str) -
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @click.argument(
     "operation", type=click.Choice(["status", "fence", "activate", "cancel", "deactivate"]), default="status"
 )
-@click.argument("level", type=click.IntRange(2), required=False)
-@click.option("--expected-epoch", type=click.IntRange(0), help="Refuse if `gate CLUSTER` would say another epoch.")
+@click.argument("level", type=click.IntRange(2, LEVEL_LIMIT), required=False)
+@click.option("--expected-epoch", type=POSITION, help="Refuse if `gate CLUSTER` would say another epoch.")
+@first(gate_words)
 @format_option
 @access_options
 def gate(
@@ -265,27 +267,32 @@ def gate(
 ) -> int:
     """Which levels are active and known; or `fence`, `activate`, `cancel`, `deactivate` a LEVEL, which the operator
     does by itself where spec.witness.mode is Auto."""
-    if (level is None) != (operation == "status"):
-        raise Refused(f"gate {operation}: {'takes no LEVEL' if level else 'give the LEVEL'}", exit_codes.USAGE)
     given = [] if level is None else [str(level)]
-    if expected_epoch is not None and operation != "status":
+    if expected_epoch is not None:
         given += ["--expected-epoch", str(expected_epoch)]
     return _ask(api, cluster, timeout, lambda target: ["gate", operation, *given, "-o", output])
 
 
 @plugin.command()
-@click.argument("cluster")
-@click.option("--file", type=NewFile(), help="Stream the archive to this file.")
-@click.option("--claim", help="Let the operator write it: PersistentVolumeClaim of a new LockBackup.")
-@click.option("--name", help="Of the LockBackup; default: CLUSTER and the time.")
+@click.argument("cluster", type=ObjectName())
+@click.option(
+    "--file",
+    "file",
+    type=NewFile(),
+    metavar="PATH",
+    help="Stream the archive to this new file.",
+)
+@click.option("--claim", type=ObjectName(), help="Let the operator write it, to this PersistentVolumeClaim.")
+@click.option(
+    "--name", type=ObjectName(BACKUP_LENGTH_MAX), help="Of the LockBackup of --claim; default: CLUSTER and the time."
+)
+@first(backup_words)
 @format_option
 @access_options
 def backup(
     api: Api, timeout: float, output: str, cluster: str, file: Path | None, claim: str | None, name: str | None
 ) -> int:
     """A consistent backup now: of --file or --claim exactly one."""
-    if (file is None) == (claim is None):
-        raise Refused("backup: give --file, or --claim for a LockBackup", exit_codes.USAGE)
     if file is not None:
         return _ask(api, cluster, timeout, lambda target: ["backup", str(file), "-o", output])
     cluster_named(api, cluster)
@@ -305,7 +312,7 @@ def backup(
 
 
 @plugin.command()
-@click.argument("cluster")
+@click.argument("cluster", type=ObjectName())
 @click.option("--tail", type=click.IntRange(0, LINES_MAX), default=200, show_default=True, help="Lines of each member.")
 @click.option("--since", type=click.IntRange(1, 604_800), metavar="SECONDS", help="No older lines.")
 @click.option("--previous", is_flag=True, help="Of the containers before their last restart.")
@@ -326,8 +333,8 @@ def logs(api: Api, timeout: float, cluster: str, tail: int, since: int | None, p
 
 
 @plugin.command()
-@click.argument("cluster")
-@click.option("--file", type=NewFile(), help="Default: CLUSTER-report-TIME.tar.gz here.")
+@click.argument("cluster", type=ObjectName())
+@click.option("--file", type=NewFile(), metavar="PATH", help="Default: CLUSTER-report-TIME.tar.gz here.")
 @format_option
 @access_options
 def report(api: Api, timeout: float, output: str, cluster: str, file: Path | None) -> None:

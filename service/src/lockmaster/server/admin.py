@@ -71,6 +71,7 @@ class AdminCalls:
             flushed_index=now.flushed_index,
             free_bytes=now.free_bytes,
             log_bytes=now.log_bytes,
+            copy_bytes=now.copy_bytes,
             version=self._version,
             level_active=now.level_active,
             level_max=now.level_max,

@@ -6,6 +6,7 @@ from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import TYPE_CHECKING
 
 from lockmaster.server.status import MemberStatus, StatusSnapshot
+from lockmaster.storage.founding import room_for
 
 if TYPE_CHECKING:
     from lockmaster_raft.membership import Member
@@ -50,6 +51,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         state_hash=state.hash if state is not None and hash_known else 0,
         free_bytes=engine.keeper.free_bytes if node else directory.space.free_bytes,
         log_bytes=directory.journal.log_bytes,
+        copy_bytes=room_for(engine.keeper.state_bytes) if node and engine.keeper.state_bytes else 0,
         log_bytes_max=_log_bytes_max(engine, own),
         level_active=node.levels.active if node else 0,
         level_fence=node.levels.fence if node else 0,

@@ -29,6 +29,8 @@ class StateKeeper:
 
     def __init__(self, engine: Engine, applier: Applier, member_id: int) -> None:
         self.free_bytes = 0
+        self.state_bytes = 0
+        """Of the state on the disk, when it was looked at last; 0 without a state."""
         self.space_low = False
         """Below max(10 %, 512 MiB) free: only what frees room or keeps sessions is admitted (service.md §5)."""
         self.schedule = FlushSchedule(member_id, time.monotonic())
@@ -101,6 +103,7 @@ class StateKeeper:
             self._space_changed()
         state = engine.directory.store
         flushed, size = (state.applied_flushed, state.database.size_bytes()) if state is not None else (Index(0), 0)
+        self.state_bytes = size
         engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns, size))
 
     def _space_changed(self) -> None:

@@ -108,6 +108,8 @@ class StatusSnapshot:
     state_hash: int
     free_bytes: int
     log_bytes: int
+    copy_bytes: int
+    """Free bytes that a new cluster founded beside this state asks for; 0: not known, or no state."""
     log_bytes_max: int
     """What the log may take: a witness's budget, a full member's retention."""
     level_active: int

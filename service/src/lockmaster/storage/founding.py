@@ -136,7 +136,7 @@ def found(
     names = [n for n in files.list_dir(path) if n not in ("LOCK", "lost+found")] if there else []
     worthless = not names or UNFINISHED_NAME in names
     if disk.threads:  # the model of a disk has no size
-        _refuse_without_room(path, source.bytes_total)
+        refuse_without_room(path, source.bytes_total)
     directory = DataDirectory.open(
         path, create=True, founding=True, segment_bytes=segment_bytes, ballast_bytes=ballast_bytes, disk=disk
     )
@@ -191,15 +191,22 @@ def refuse_unless_blank(files: Files, path: str) -> None:
         )
 
 
-def _refuse_without_room(path: str, bytes_total: int) -> None:
-    """The nearest directory that is there tells how much room there is."""
+def room_for(bytes_total: int) -> int:
+    """Free bytes that founding on a state of this size asks for."""
+    return int(bytes_total * ROOM_SHARE) + ROOM_BYTES
+
+
+def refuse_without_room(path: str, bytes_total: int) -> None:
+    """Raises NoRoom. The nearest directory that is there tells how much room there is."""
     at = os.path.abspath(path)
     while not os.path.isdir(at) and at != os.path.dirname(at):  # ends: at gets shorter
         at = os.path.dirname(at)
     space = os.statvfs(at)
-    free, need = space.f_bavail * space.f_frsize, int(bytes_total * ROOM_SHARE) + ROOM_BYTES
+    free, need = space.f_bavail * space.f_frsize, room_for(bytes_total)
     if free < need:
-        raise NoRoom(f"{path}: {need >> 20} MiB are needed and {free >> 20} MiB are free: nothing was written")
+        missing = -(-(need - free) >> 20)
+        room = f"{need >> 20} MiB are needed and {free >> 20} MiB are free"
+        raise NoRoom(f"{path}: {room}, {missing} MiB are missing: nothing was written")
 
 
 def _clear(files: Files, path: str, *, there: bool) -> None:
@@ -319,7 +326,7 @@ def initialise(
     refuse_unless_blank(disk.files, path)
     there = disk.files.exists(path)
     if disk.threads:
-        _refuse_without_room(path, 0)
+        refuse_without_room(path, 0)
     directory = DataDirectory.open(
         path, create=True, segment_bytes=segment_bytes, ballast_bytes=ballast_bytes, disk=disk
     )

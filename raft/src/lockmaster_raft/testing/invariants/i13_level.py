@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import WITNESS_LEVEL, decode_configuration
-from lockmaster_raft.messages import Coverage, InstallAnchor, WitnessReport
+from lockmaster_raft.messages import Coverage, InstallAnchor, Message, WitnessReport
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
@@ -24,7 +24,7 @@ class WitnessLevel(Invariant):
     """Looks at each CONFIG that a leader appends, and at who is sent what."""
 
     rule = "I13 witness level"
-    messages = (InstallAnchor, Coverage, WitnessReport)
+    messages: tuple[type[Message], ...] = (InstallAnchor, Coverage, WitnessReport)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """The level in force where it is appended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import RequestVote, RequestVoteReply
+from lockmaster_raft.messages import Message, RequestVote, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Votes(Invariant):
     """Remembers what each candidate said of its log."""
 
     rule = "I2 votes"
-    messages = (RequestVote, RequestVoteReply)
+    messages: tuple[type[Message], ...] = (RequestVote, RequestVoteReply)
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)

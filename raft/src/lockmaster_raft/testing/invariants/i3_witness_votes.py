@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply
+from lockmaster_raft.messages import Message, PreVote, PreVoteReply, RequestVote, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class WitnessVotes(Invariant):
     """Remembers what each candidate said of its log, in votes and in the rounds before them."""
 
     rule = "I3 witness votes"
-    messages = (RequestVote, RequestVoteReply, PreVote, PreVoteReply)
+    messages: tuple[type[Message], ...] = (RequestVote, RequestVoteReply, PreVote, PreVoteReply)
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lockmaster_raft.entry import NOOP
-from lockmaster_raft.messages import Coverage, InstallAnchor, InstallSnapshot, ReadIndexReply
+from lockmaster_raft.messages import Coverage, InstallAnchor, InstallSnapshot, Message, ReadIndexReply
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 
@@ -28,7 +28,7 @@ class Caretaker(Invariant):
     """Looks at what a witness does while it leads."""
 
     rule = "I4 caretaker"
-    messages = (InstallSnapshot, InstallAnchor, Coverage, ReadIndexReply)
+    messages: tuple[type[Message], ...] = (InstallSnapshot, InstallAnchor, Coverage, ReadIndexReply)
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """No entry but the NOOP, no BASE."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import AppendEntriesReply, RequestVoteReply
+from lockmaster_raft.messages import AppendEntriesReply, Message, RequestVoteReply
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class FreshWitness(Invariant):
     """Blank: without a state, its log not begun."""
 
     rule = "I7 fresh witness"
-    messages = (AppendEntriesReply, RequestVoteReply)
+    messages: tuple[type[Message], ...] = (AppendEntriesReply, RequestVoteReply)
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """What would count in a quorum."""

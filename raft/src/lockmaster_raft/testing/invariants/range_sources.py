@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockmaster_raft.messages import CatchUp, CatchUpReply, FetchRangeReply
+from lockmaster_raft.messages import CatchUp, CatchUpReply, FetchRangeReply, Message
 from lockmaster_raft.testing.invariants.base import Invariant
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class RangeSources(Invariant):
     """Looks at the messages of fetches when they leave, beside the ledger of what was ever called committed."""
 
     rule = "range sources"
-    messages = (FetchRangeReply, CatchUpReply, CatchUp)
+    messages: tuple[type[Message], ...] = (FetchRangeReply, CatchUpReply, CatchUp)
 
     def transmitting(self, host: Host, node: Node, send: Send) -> None:
         """Sources, members that fetch, leaders that name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.membership import MemberPhase, MemberRole, decode_configuration
-from lockmaster_raft.messages import Coverage, FetchRangeReply, InstallAnchor
+from lockmaster_raft.messages import Coverage, FetchRangeReply, InstallAnchor, Message
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.testing.invariants.base import Invariant
 from lockmaster_raft.testing.invariants.i4_caretaker import is_witness_leader
@@ -95,7 +95,7 @@ class RareEvents(Invariant):
     """Counts; never fails."""
 
     rule = "coverage"
-    messages = (Coverage, FetchRangeReply, InstallAnchor)
+    messages: tuple[type[Message], ...] = (Coverage, FetchRangeReply, InstallAnchor)
 
     def __init__(self, checker: Checker) -> None:
         super().__init__(checker)

@@ -130,6 +130,10 @@ def test_a_look_tells_a_blank_volume_from_anothers_and_changes_nothing(old: Loca
     assert json.loads(report.read_text()) == {"blank": False}
     refused(run(*look, told["cluster_id"]), CONFLICT, f"is not blank: it is member 1 of cluster {NEW}")
     assert contents(data) == before
+    (data / "guard").write_bytes(b"")
+    refused(run(*look, told["cluster_id"]), CONFLICT, "no guard file that can be read")
+    (data / "guard").unlink()
+    refused(run(*look, NEW), CONFLICT, "no guard file that can be read")
 
 
 def test_a_recovery_without_room_for_a_second_copy_says_how_much_is_missing(old: LocalCluster, tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from lockmaster_operator.kinds.jobs import CreateJob, DeleteJob, JobSeen, JobSta
 from lockmaster_operator.kinds.missed import RUNS_MAX, missed
 from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.kinds.schedules import last_before, next_after, problem_of
-from lockmaster_operator.models.backups import ARCHIVES_MAX, Archive, ArchivePhase, LockBackupSpec, LockBackupStatus
+from lockmaster_operator.models.backups import (
+    ARCHIVES_MAX,
+    Archive,
+    ArchivePhase,
+    Following,
+    LockBackupSpec,
+    LockBackupStatus,
+)
 from lockmaster_operator.models.conditions import condition_of
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
 from lockmaster_operator.models.timestamps import timestamp_of
@@ -193,7 +200,33 @@ def test_years_of_missed_ones_are_not_walked() -> None:
     assert found is not None
     assert (found.last, found.count) == (NOW - 60, RUNS_MAX)
     own = Backup(OWNER, 1, MIDNIGHT - 3650 * DAY, backup(**HOURLY).spec)
-    assert told(run(own, seen()))[0].startswith("at least 100 archives were missed")
+    since = Following(schedule="@hourly", since=timestamp_of(own.created))
+    away = Observed(LockBackupStatus(observed_generation=1, following=since), CLUSTER, True)
+    assert told(run(own, away))[0].startswith("at least 100 archives were missed")
+
+
+def test_an_old_one_that_has_lost_its_status_raises_no_false_alarm() -> None:
+    own = Backup(OWNER, 1, MIDNIGHT - 300 * DAY, backup(**HOURLY).spec)
+    planned = run(own, seen(), MIDNIGHT + 1801)
+    assert (told(planned), planned.status.missed) == ([], None)
+    assert planned.status.following == Following(schedule="@hourly", since=timestamp_of(MIDNIGHT + 1801))
+
+
+def test_without_its_cluster_it_is_not_ready_whether_one_is_due_or_was_missed() -> None:
+    own, look = backup(**HOURLY), seen(archive(1), cluster=None)
+    planned, reasons = run(own, look, MIDNIGHT - 3599), list[str]()
+    for now in range(MIDNIGHT - 3500, MIDNIGHT + 7200, 300):
+        reasons += [event.reason for event in planned.events]
+        assert ready(planned)[1] == "ClusterNotFound"
+        planned = follow(planned, own, now, cluster=None)
+    assert reasons == ["BackupMissed", "ReadyClusterNotFound", "BackupMissed", "BackupMissed", "BackupMissed"]
+
+
+def test_a_deadline_longer_than_the_period_is_not_blamed() -> None:
+    own = backup(startingDeadline="720h")
+    waits = run(own, seen(archive(1), cluster=None))
+    (words,) = told(follow(waits, own, NOW + DAY, cluster=None))
+    assert "or before the next one was due" in words
 
 
 @given(

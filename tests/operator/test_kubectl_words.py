@@ -9,7 +9,7 @@ import click
 import pytest
 from lockmaster.kubectl.commands import invoke, plugin
 
-NAME = "1 to 253 small letters, digits, - and ."
+NAME = "1 to 253 small letters, digits and -"
 EPOCH = "0<=x<=9223372036854775807"
 
 WRONG = [
@@ -19,7 +19,9 @@ WRONG = [
     (["status", "a", "b"], ["(b)"]),
     (["status", "Locks"], ["'[CLUSTER]'", "'Locks'", NAME]),
     (["status", "-o", "yaml"], ["'-o'", "'table', 'json'"]),
-    (["status", "-n", "a/b"], ["'-n'", "'a/b'", NAME]),
+    (["status", "-n", "a/b"], ["'-n'", "'a/b'", "1 to 63 small letters"]),
+    (["status", "a..b"], ["CLUSTER", "'a..b'", NAME]),
+    (["promote", "locks", "1", "--idempotency-key", "\udcff"], ["--idempotency-key", "no UTF-8"]),
     (["status", "--call-timeout", "0"], ["--call-timeout", "0.1<=x<=3600"]),
     (["status", "--call-timeout", "nan"], ["--call-timeout", "0.1<=x<=3600"]),
     (["status", "--call-timeout"], ["--call-timeout", "requires an argument"]),

@@ -160,14 +160,18 @@ def test_volumes_that_are_not_blank_are_all_named_and_nothing_is_founded() -> No
     assert after.steps == (DeleteJob(bad[0].name, "look-0"), DeleteJob(bad[1].name, "look-2"))
 
 
-def test_one_volume_that_can_not_be_looked_at_is_named() -> None:
-    jobs = (look(0, JobState.DONE), look(2, JobState.FAILED, "it took longer than its deadline; no node fits"))
-    reason, words = ready(restore(replace(THERE, jobs=jobs)))
-    assert (reason, "data-locks-2: it took longer" in words, "data-locks-0" in words) == (
-        "VolumesNotBlank",
-        True,
-        False,
-    )
+@pytest.mark.parametrize("code", [None, 74, 137])
+def test_a_volume_that_can_not_be_looked_at_is_looked_at_again_and_nobody_is_told_to_remove_it(
+    code: int | None,
+) -> None:
+    away = look(2, JobState.FAILED, "it took longer than its deadline; no node fits", code)
+    planned = restore(replace(THERE, jobs=(look(0, JobState.FAILED, "is not blank", 4), away)))
+    reason, words = ready(planned)
+    assert (planned.status.phase, reason) == (RestorePhase.RESTORING, "VolumesUnseen")
+    assert planned.steps == (DeleteJob(away.name, away.uid),)
+    assert "data-locks-2: it took longer" in words
+    assert "remove" not in words
+    assert [event.reason for event in planned.events] == ["ReadyVolumesUnseen"]
 
 
 def test_a_claim_that_is_being_removed_is_waited_for_and_one_of_no_member_is_nobodys_business() -> None:

@@ -81,7 +81,7 @@ class ClaimSeen:
     requested: str = ""
     """Quantity in its spec."""
     bound: bool = True
-    """It has a volume; False: there never was one, so nothing is on it."""
+    """It has a volume, or will get one with contents; False: nothing is on it."""
     lost: bool = False
     """Its volume is gone: phase Lost."""
     node_gone: bool = False

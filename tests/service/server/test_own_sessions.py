@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from lockmaster.api import config_pb2, lock_pb2, session_pb2, status_pb2
-from lockmaster.errors import NotLeader, Unavailable
+from lockmaster.errors import NotLeader, Overloaded, Unavailable
+from lockmaster.server import operations
 
 from .test_session_stream import Client
 
@@ -160,3 +161,32 @@ async def test_who_leads_no_more_while_it_is_found_names_the_leader(engine: Any)
     engine.is_leader, engine.refusal = False, NotLeader("leader.example:7420")
     assert await once_confirmed(client) == [S.STATUS_NOT_LEADER]
     await client.end()
+
+
+async def test_nothing_behind_overtakes_what_could_not_be_found(engine: Any) -> None:
+    client = Client(engine, "owner")
+    engine.unconfirmed = Overloaded("too many reads wait")
+    await ask_early(client, "put")
+    client.send(put(2))
+    await asyncio.sleep(0.01)
+    assert await once_confirmed(client) == [S.STATUS_OVERLOADED] * 2
+    assert engine.proposed == []
+    await client.end()
+
+
+async def test_what_waits_to_find_its_session_is_bounded_in_bytes_but_for_what_frees(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "WAITING_BYTES_MAX", 1000)
+    owner = Client(engine, "owner")
+    await ask_early(owner, "put")
+    large = Request(id=2, put=config_pb2.PutRequest(namespace="n", key="k", value=bytes(990)))
+    owner.send(large, requests(owner.session_id)["close"])
+    await asyncio.sleep(0.01)
+    (refused,) = (await owner.frame()).responses
+    assert (refused.id, refused.status) == (2, S.STATUS_OVERLOADED)
+    owner.open("owner")
+    assert await once_confirmed(owner) == [S.STATUS_OK] * 2
+    owner.send(large)  # the room is free again
+    assert [answer.status for answer in (await owner.frame()).responses] == [S.STATUS_OK]
+    await owner.end()

@@ -192,7 +192,7 @@ def claims_of(cluster: Cluster, claims: Sequence[Json], gone: frozenset[int] = f
                 ordinal=ordinal,
                 uid=str(metadata["uid"]),
                 requested=str(requested),
-                bound=bool(spec.get("volumeName")),
+                bound=any(spec.get(name) for name in ("volumeName", "dataSource", "dataSourceRef")),
                 lost=claim.get("status", {}).get("phase") == "Lost",
                 node_gone=ordinal in gone,
                 deleting="deletionTimestamp" in metadata,

@@ -82,9 +82,10 @@ def plan_backup(own: Backup, seen: Observed, now: int, settings: Settings) -> Pl
     if wrong:
         return _told(own, seen, now, left, seen.status.archives, _bad("InvalidSpec", wrong))
     due = _due(own, seen.status, now)
-    if due is None or own.spec.suspend:
+    unfounded = seen.cluster is None or not seen.founded
+    if own.spec.suspend or (due is None and (own.spec.schedule is None or not unfounded)):
         return _told(own, seen, now, left, seen.status.archives, _resting(own, seen.status))
-    if seen.cluster is None or not seen.founded:
+    if due is None or seen.cluster is None or unfounded:
         what = "there is no" if seen.cluster is None else "nothing is stored yet in"
         why = f"{what} LockCluster {own.spec.cluster_ref.name} in {own.owner.namespace}"
         return _told(own, seen, now, left, seen.status.archives, _bad("ClusterNotFound", why))

@@ -18,6 +18,8 @@ from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.models.timestamps import seconds_at, timestamp_of
 from lockmaster_operator.plan.transitions import Event
 
+FIRST_LOOK_S: Final = 172_800
+"""Since its making so much may go by until the first look at a LockBackup."""
 RUNS_MAX: Final = 100
 """Due times that are looked at in one pass; of more the latest are."""
 
@@ -50,13 +52,17 @@ def begun_at(status: LockBackupStatus, created: int) -> int:
 
 
 def following(spec: LockBackupSpec, before: LockBackupStatus, created: int, now: int) -> Following | None:
-    """Since when due times count; None: they don't. From its making on, or from the look that sees it change."""
+    """Since when due times count; None: they don't. From its making on, or from the look that sees it change.
+
+    An old one without a status has lost it, and its archives' times with it: nobody knows what was missed.
+    """
     if spec.schedule is None or spec.suspend:
         return None
     known = before.following
     if known is not None and known.schedule == spec.schedule:
         return known
-    return Following(schedule=spec.schedule, since=timestamp_of(now if before.observed_generation else created))
+    unseen = not before.observed_generation and now - created <= FIRST_LOOK_S
+    return Following(schedule=spec.schedule, since=timestamp_of(created if unseen else now))
 
 
 def missed_now(
@@ -76,14 +82,16 @@ def condition(spec: LockBackupSpec, missed_at: int, begun: int, upcoming: int | 
         last = f"the last one that was missed was due at {timestamp_of(missed_at)}" if missed_at else ""
         return Told("Missed", False, "OnSchedule", last)
     why = f"the archive due at {timestamp_of(missed_at)} was not begun within startingDeadline"
-    return Told("Missed", True, "NotBegun", f"{why} ({spec.starting_deadline}); {_next(spec, upcoming)}")
+    or_before = "or before the next one was due"
+    return Told("Missed", True, "NotBegun", f"{why} ({spec.starting_deadline}) {or_before}; {_next(spec, upcoming)}")
 
 
 def event(spec: LockBackupSpec, found: Missed, before: LockBackupStatus, upcoming: int | None) -> Event:
     """For all that was missed since the last one."""
     many = f"{'at least ' if found.count == RUNS_MAX else ''}{found.count} archives were missed, the last one"
     what = many if found.count > 1 else "an archive was missed,"
-    words = f"{what} due at {timestamp_of(found.last)}: not begun within startingDeadline ({spec.starting_deadline})"
+    until = f"within startingDeadline ({spec.starting_deadline}) or before the next one was due"
+    words = f"{what} due at {timestamp_of(found.last)}: not begun {until}"
     return Event(True, "BackupMissed", f"{words}{_cause(before)}; {_next(spec, upcoming)}")
 
 

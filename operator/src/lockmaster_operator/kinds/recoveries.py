@@ -29,7 +29,7 @@ from lockmaster_operator.kinds.jobs import (
     number,
 )
 from lockmaster_operator.kinds.planned import Plan, planned
-from lockmaster_operator.kinds.telling import Told, refusal
+from lockmaster_operator.kinds.telling import Told, busy, refusal
 from lockmaster_operator.models.conditions import Truth, condition_of
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus, MemberRole, MemberStatus
 from lockmaster_operator.models.quorum_recovery import QuorumRecoverySpec, QuorumRecoveryStatus, RecoveryPhase
@@ -91,7 +91,7 @@ def plan_recovery(own: Recovery, seen: Observed, now: int, settings: Settings) -
 def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoveryStatus]:
     name, survivor = own.spec.cluster_ref.name, own.spec.survivor
     if seen.cluster is None:
-        return planned(own, seen, now, (), {}, _busy("WaitingForCluster", f"there is no LockCluster {name} here"), 15)
+        return planned(own, seen, now, (), {}, busy("WaitingForCluster", f"there is no LockCluster {name} here"), 15)
     refusal = _unfit(own, seen)
     if refusal:
         return _refused(own, seen, now, *refusal)
@@ -99,7 +99,7 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySta
     lost_for = now - seconds_at(available.last_transition_time) if available is not None else 0
     if available is None or available.status is not Truth.FALSE or lost_for < LOST_S:
         why = f"the quorum must have been gone for {LOST_S} s by LockCluster {name}'s condition QuorumAvailable"
-        return planned(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, _busy("Checking", why), POLL_S)
+        return planned(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, busy("Checking", why), POLL_S)
     begun = {
         "phase": RecoveryPhase.FOUNDING,
         "old_cluster_id": seen.cluster_status.cluster_id,
@@ -108,7 +108,7 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySta
         "evidence": evidence(seen)[:EVIDENCE_MAX],
     }
     who = f" by {own.spec.requested_by}" if own.spec.requested_by else ""
-    told = _busy(
+    told = busy(
         "Founding",
         f"asked for{who}: {name} goes on from {name}-{survivor.ordinal} (member {survivor.member_id}). What others "
         "acknowledged without it is lost, every session ends, the other volumes are given up",
@@ -209,22 +209,22 @@ def _founding(own: Recovery, seen: Observed, now: int, settings: Settings) -> Pl
     name, survivor, status = own.spec.cluster_ref.name, own.spec.survivor, seen.status
     job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "recover") else None
     if seen.cluster is None:
-        return planned(own, seen, now, (), {}, _busy("WaitingForCluster", f"LockCluster {name} is gone"), 15)
+        return planned(own, seen, now, (), {}, busy("WaitingForCluster", f"LockCluster {name} is gone"), 15)
     if seen.pods:
         rows = ", ".join(f"{name}-{pod.ordinal}" for pod in seen.pods)
-        return planned(own, seen, now, (), {}, _busy("Founding", f"waits until {rows} have stopped"), POLL_S)
+        return planned(own, seen, now, (), {}, busy("Founding", f"waits until {rows} have stopped"), POLL_S)
     if job is None:
         ids = (status.old_cluster_id, status.new_cluster_id)
         body = recovery_job(own.owner, seen.cluster, settings, survivor.ordinal, survivor.member_id, ids)
         what = f"{name}-{survivor.ordinal} becomes the first member of the new cluster"
-        return planned(own, seen, now, (CreateJob(body),), {}, _busy("Founding", what), POLL_S)
+        return planned(own, seen, now, (CreateJob(body),), {}, busy("Founding", what), POLL_S)
     if job.state is JobState.RUNNING:
-        return planned(own, seen, now, (), {}, _busy("Founding", f"the survivor is read: {job.words}"), POLL_S)
+        return planned(own, seen, now, (), {}, busy("Founding", f"the survivor is read: {job.words}"), POLL_S)
     if job.state is JobState.FAILED and job.exit_code == CONFLICT:
         return _refused(own, seen, now, "SurvivorUnfit", job.words)
     if job.state is JobState.FAILED:
         # It may have done its work by half: the volume is whole, and another run finishes it.
-        told = _busy("RecoveryFailing", f"tried again: {job.words}", bad=True)
+        told = busy("RecoveryFailing", f"tried again: {job.words}", bad=True)
         return planned(own, seen, now, (DeleteJob(job.name, job.uid),), {}, told, 30)
     others = [claim for claim in seen.claims if claim.ordinal != survivor.ordinal]
     if others:
@@ -232,11 +232,9 @@ def _founding(own: Recovery, seen: Observed, now: int, settings: Settings) -> Pl
             DeleteClaim(claim_name(seen.cluster, claim.ordinal), claim.uid) for claim in others if not claim.deleting
         )
         rows = ", ".join(pod_name(seen.cluster, claim.ordinal) for claim in others)
-        return planned(own, seen, now, steps, {}, _busy("Founding", f"the volumes of {rows} are given up"), POLL_S)
+        return planned(own, seen, now, steps, {}, busy("Founding", f"the volumes of {rows} are given up"), POLL_S)
     changed = {"phase": RecoveryPhase.REJOINING, "survivor_last_index": number(job.report, "last_index")}
-    return planned(
-        own, seen, now, (), changed, _busy("Rejoining", f"the others join {name}-{survivor.ordinal}"), POLL_S
-    )
+    return planned(own, seen, now, (), changed, busy("Rejoining", f"the others join {name}-{survivor.ordinal}"), POLL_S)
 
 
 def _rejoining(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoveryStatus]:
@@ -248,17 +246,10 @@ def _rejoining(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySt
         told = (Told("Ready", True, "Recovered", what), Told("Progressing", False, "Recovered"))
         return planned(own, seen, now, steps, {"phase": RecoveryPhase.DONE, "finished": timestamp_of(now)}, told)
     why = ready.message if ready is not None and ready.message else "begins"
-    return planned(own, seen, now, steps, {}, _busy("Rejoining", f"{name}: {why}"), POLL_S)
+    return planned(own, seen, now, steps, {}, busy("Rejoining", f"{name}: {why}"), POLL_S)
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------
-
-
-def _busy(reason: str, message: str, *, bad: bool = False) -> tuple[Told, ...]:
-    return (
-        Told("Ready", False, reason, message, bad_when=False if bad else None),
-        Told("Progressing", True, reason, message),
-    )
 
 
 def _refused(own: Recovery, seen: Observed, now: int, reason: str, why: str) -> Plan[QuorumRecoveryStatus]:

@@ -18,6 +18,7 @@ from typing import Final
 from lockmaster_operator.desired.jobs import Owner, data_claim, job_name, look_job, look_of, restore_job
 from lockmaster_operator.desired.names import Cluster, Settings, claim_name
 from lockmaster_operator.kinds.jobs import (
+    CONFLICT,
     POLL_S,
     CreateClaim,
     CreateJob,
@@ -29,13 +30,16 @@ from lockmaster_operator.kinds.jobs import (
     number,
 )
 from lockmaster_operator.kinds.planned import Plan, planned
-from lockmaster_operator.kinds.telling import Told, refusal
+from lockmaster_operator.kinds.telling import Told, busy, refusal
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
 from lockmaster_operator.models.timestamps import timestamp_of
 from lockmaster_operator.observed import ClaimSeen
 
 WORDS_EACH_MAX: Final = 120
-"""Characters of each volume's own words in a refusal, so that all of them are named."""
+"""Characters of each volume's own words in a refusal, so that several are named."""
+NOT_BLANK_ADVICE: Final = "remove these claims if nothing on them is needed, and this LockRestore; or use another name"
+LOOK_AGAIN_S: Final = 30
+"""Pause until a volume that could not be looked at is looked at again."""
 WAITING: Final = "WaitingForRestore"
 """Reason of the LockCluster's condition Ready while it is held for a restore."""
 
@@ -121,14 +125,14 @@ def _pending(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
         "cluster_id": new_cluster_id(own.owner.uid),
         "started": timestamp_of(now),
     }
-    return planned(own, seen, now, (), begun, _busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
+    return planned(own, seen, now, (), begun, busy("Restoring", f"{seen.source.archive} becomes {name}"), 1)
 
 
 def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:
     name, archive = own.spec.cluster_ref.name, seen.status.archive
     job = next((one for one in seen.jobs if one.name == job_name(own.owner, "restore")), None)
     if job is not None and job.state is JobState.DONE:
-        told = _busy("Joining", f"the first member of {name} stands; its pods begin")
+        told = busy("Joining", f"the first member of {name} stands; its pods begin")
         first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "old_revision")}
         return planned(own, seen, now, (), first, told, POLL_S)
     if job is not None and job.state is JobState.FAILED:
@@ -136,10 +140,10 @@ def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Pl
         return _refused(own, seen, now, "RestoreFailed", f"{archive}: {job.words or 'no word'}; {hold}")
     if job is not None:
         words = f": {job.words}" if job.words else ""
-        return planned(own, seen, now, (), {}, _busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
+        return planned(own, seen, now, (), {}, busy("Restoring", f"{archive} becomes {name}{words}"), POLL_S)
     if seen.cluster is None or seen.source.store is None or seen.pods:
         why = seen.source.problem or f"LockCluster {name} is gone, or has pods"
-        return planned(own, seen, now, (), {}, _busy("Restoring", f"waits: {why}"), POLL_S)
+        return planned(own, seen, now, (), {}, busy("Restoring", f"waits: {why}"), POLL_S)
     looked = _look(own, seen, seen.cluster, now, settings)
     if looked is not None:
         return looked
@@ -147,7 +151,7 @@ def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Pl
     steps: list[Step] = [] if there else [CreateClaim(data_claim(seen.cluster, 0))]
     jump, chosen = own.spec.revision_jump, seen.status.cluster_id
     steps.append(CreateJob(restore_job(own.owner, seen.cluster, settings, seen.source.store, archive, chosen, jump)))
-    return planned(own, seen, now, tuple(steps), {}, _busy("Restoring", f"{archive} becomes {name}"), POLL_S)
+    return planned(own, seen, now, tuple(steps), {}, busy("Restoring", f"{archive} becomes {name}"), POLL_S)
 
 
 def _look(
@@ -162,7 +166,7 @@ def _look(
     own_claims = [claim for claim in seen.claims if claim.ordinal < cluster.spec.members.total]
     going = ", ".join(claim_name(cluster, claim.ordinal) for claim in own_claims if claim.deleting)
     if going:
-        return planned(own, seen, now, (), {}, _busy("Restoring", f"waits until {going} is removed"), POLL_S)
+        return planned(own, seen, now, (), {}, busy("Restoring", f"waits until {going} is removed"), POLL_S)
     places = [claim for claim in own_claims if claim.bound]
     looks = [(place, jobs.get(job_name(own.owner, look_of(place.ordinal)))) for place in places]
     missing = [place for place, job in looks if job is None]
@@ -170,21 +174,25 @@ def _look(
         names = ", ".join(claim_name(cluster, place.ordinal) for place in missing)
         chosen = seen.status.cluster_id
         bodies = [look_job(own.owner, cluster, settings, place.ordinal, chosen) for place in missing]
-        told = _busy("Restoring", f"{names}: is there already, and is looked at")
+        told = busy("Restoring", f"{names}: is there already, and is looked at")
         return planned(own, seen, now, tuple(CreateJob(body) for body in bodies), {}, told, POLL_S)
     running = [(place, job) for place, job in looks if job is not None and job.state is JobState.RUNNING]
     if running:
         words = "; ".join(f"{claim_name(cluster, place.ordinal)} is looked at {job.words}" for place, job in running)
-        return planned(own, seen, now, (), {}, _busy("Restoring", words.strip()), POLL_S)
-    bad = [(place, job) for place, job in looks if job is not None and job.state is JobState.FAILED]
-    if not bad:
-        return None
+        return planned(own, seen, now, (), {}, busy("Restoring", words.strip()), POLL_S)
+    failed = [(place, job) for place, job in looks if job is not None and job.state is JobState.FAILED]
     rows = "; ".join(
-        f"{claim_name(cluster, place.ordinal)}: {job.words[:WORDS_EACH_MAX] or 'could not be looked at'}"
-        for place, job in bad
+        f"{claim_name(cluster, place.ordinal)}: {job.words[:WORDS_EACH_MAX] or 'no word'}" for place, job in failed
     )
-    why = f"remove these claims if nothing on them is needed, and this LockRestore, or restore to another name: {rows}"
-    return _refused(own, seen, now, "VolumesNotBlank", why)
+    unseen = [job for _, job in failed if job.exit_code != CONFLICT]
+    if unseen:  # a node that is away, a disk that gives an error: nobody knows what is on it
+        steps = tuple(DeleteJob(job.name, job.uid) for job in unseen)
+        told = busy("VolumesUnseen", f"can't be looked at, tried again: {rows}", bad=True)
+        return planned(own, seen, now, steps, {}, told, LOOK_AGAIN_S)
+    if failed:
+        names = ", ".join(claim_name(cluster, place.ordinal) for place, _ in failed)
+        return _refused(own, seen, now, "VolumesNotBlank", f"{names}: {NOT_BLANK_ADVICE}: {rows}")
+    return None
 
 
 def _done_with(seen: Observed) -> tuple[Step, ...]:
@@ -200,15 +208,11 @@ def _joining(own: Restore, seen: Observed, now: int) -> Plan[LockRestoreStatus]:
             Told("Progressing", False, "Restored"),
         )
         return planned(own, seen, now, steps, {"phase": RestorePhase.DONE, "finished": timestamp_of(now)}, told)
-    return planned(own, seen, now, steps, {}, _busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
-
-
-def _busy(reason: str, message: str) -> tuple[Told, ...]:
-    return Told("Ready", False, reason, message), Told("Progressing", True, reason, message)
+    return planned(own, seen, now, steps, {}, busy("Joining", f"{name}: {seen.cluster_message or 'begins'}"), POLL_S)
 
 
 def _wait(own: Restore, seen: Observed, now: int, reason: str, why: str, requeue: int = 15) -> Plan[LockRestoreStatus]:
-    return planned(own, seen, now, (), {}, _busy(reason, why), requeue)
+    return planned(own, seen, now, (), {}, busy(reason, why), requeue)
 
 
 def _refused(own: Restore, seen: Observed, now: int, reason: str, why: str) -> Plan[LockRestoreStatus]:

@@ -26,6 +26,14 @@ class Told:
     """The truth that is bad news; None: it never is."""
 
 
+def busy(reason: str, message: str, *, bad: bool = False) -> tuple[Told, ...]:
+    """Of what is under way; `bad`: and does not go well."""
+    return (
+        Told("Ready", False, reason, message, bad_when=False if bad else None),
+        Told("Progressing", True, reason, message),
+    )
+
+
 def refusal(reason: str, why: str) -> tuple[Told, ...]:
     """Of what is not done, and will not be."""
     return (

@@ -86,12 +86,12 @@ class Cluster:
             self._run()
         except (Violation, RaftError) as error:
             self.failure = f"{type(error).__name__}: {error}"
-        except Exception as error:
-            where = error.__traceback__
+        except Exception as crash:
+            where = crash.__traceback__
             while where is not None and where.tb_next is not None:
                 where = where.tb_next
             at = f"{where.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{where.tb_lineno}" if where else ""
-            self.failure = f"crash of the product: {type(error).__name__}: {error} at {at}"
+            self.failure = f"crash of the product: {type(crash).__name__}: {crash} at {at}"
         result = RunResult(self.seed, self.failure, self.scheduler.now, self.operations, self.nemesis.total)
         self.checker.end_trace()
         result.steps, result.trace, result.counts = self.checker.steps, self.trace.hexdigest(), self.counts

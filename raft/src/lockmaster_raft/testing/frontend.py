@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lockmaster_raft.entry import DATA, Entry
 from lockmaster_raft.errors import NotLeader, Overloaded
@@ -30,7 +30,7 @@ class Answer:
     """What a client hears: `error` empty for an answer, else not_leader, overloaded, unavailable or indeterminate."""
 
     error: str
-    value: object = None
+    value: Any = None
     hint: int = 0
     index: int = 0
     """Index of the entry that did it, or the applied index that a read saw."""
@@ -42,7 +42,7 @@ Reply = Callable[[Answer], None]
 
 @record
 class _Write:
-    command: object
+    command: Any
     reserved: bool
     reply: Reply
 

@@ -167,7 +167,7 @@ class Host:
         self.front = Frontend(self)
         applied = self.meta.index if self.state is not None else self.disk.store.base.index
         own_state = self.state is not None and side is None
-        stamp = Nanos(self.replica.cluster_time if self.replica is not None else 0)
+        stamp = Nanos(self._cluster_time())
         boot = BootState(hard, self.disk.store, applied, self.disk.level, self.boots, own_state, side, stamp)
         self.cluster.checker.booting(self, hard)
         self.node = Node(
@@ -194,6 +194,9 @@ class Host:
         self.replica = self.cluster.application.replica(contents, self.meta.index, self.meta.term)
         self.front.restored()
         self.cluster.checker.installed(self, self.meta.index)
+
+    def _cluster_time(self) -> int:
+        return self.replica.cluster_time if self.replica is not None else 0
 
     def close_state(self) -> None:
         """No state machine any more."""
@@ -279,8 +282,8 @@ class Host:
         try:
             while self._events and self.node is not None:
                 self._step_one(self.node, self._events.popleft())
-        except LevelUnsupported as error:
-            self._stop_for_level(error)
+        except LevelUnsupported as above:
+            self._stop_for_level(above)
         except StorageFailed as error:
             self.law.stop("corrupt entry read" if isinstance(error, CorruptLog) else "EIO at a read")
         finally:
@@ -556,5 +559,5 @@ class Host:
             self.cluster.checker.installed(self, meta.index)
             self.cluster.count("snapshot installed")
         self.pieces.clear()
-        stamp = self.replica.cluster_time if self.replica is not None else 0
+        stamp = self._cluster_time()
         self.step(SnapshotInstalled(meta.index, meta.term, Nanos(stamp)))

@@ -192,14 +192,11 @@ def look_command(data_dir: Path, cluster_id: str, report: Path) -> None:
     """Whether a directory is blank, or the new cluster's already; exit code 4 says whose it is. Changes nothing."""
     require_server_extra()
     from lockmaster.storage.files import RealFiles
-    from lockmaster.storage.founding import member_of, refuse_unless_blank
+    from lockmaster.storage.founding import refuse_unless_new
 
-    chosen, files = cluster_id_of(cluster_id), RealFiles()
     with explained():
-        known = member_of(files, str(data_dir))
-        if known is None or known[0] != chosen:
-            refuse_unless_blank(files, str(data_dir))
-    _report(report, {"blank": known is None})
+        blank = refuse_unless_new(RealFiles(), str(data_dir), cluster_id_of(cluster_id))
+    _report(report, {"blank": blank})
 
 
 @job.command("recover")

@@ -26,7 +26,9 @@ def idempotency_key_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def with_key(idempotency_key: str, **others: Any) -> Any:
-        size = len(idempotency_key.encode())
+        size = len(idempotency_key.encode(errors="surrogateescape"))
+        if not idempotency_key.isprintable():
+            raise Refused("--idempotency-key: holds what can't be printed, or is no UTF-8", USAGE)
         if size > KEY_BYTES_MAX:
             raise Refused(f"--idempotency-key: {size} bytes, at most {KEY_BYTES_MAX}", USAGE)
         return command(idempotency_key=idempotency_key or secrets.token_hex(16), **others)

@@ -23,7 +23,15 @@ from lockmaster.kubectl import report as bundles
 from lockmaster.kubectl.access import GROUP, Api, Json
 from lockmaster.kubectl.logs import followed, merged
 from lockmaster.kubectl.reaching import cluster_named, pods_of, reached
-from lockmaster.kubectl.words import BACKUP_LENGTH_MAX, ObjectName, backup_words, first, gate_words, member_words
+from lockmaster.kubectl.words import (
+    BACKUP_LENGTH_MAX,
+    NAMESPACE_LENGTH_MAX,
+    ObjectName,
+    backup_words,
+    first,
+    gate_words,
+    member_words,
+)
 
 RESTARTED: Final = "lockmaster.dev/restarted-at"
 """Annotation of the pod template: another value, another template, so the operator's plan restarts all in its order."""
@@ -52,7 +60,7 @@ def plugin() -> None:
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -n, --context, --call-timeout; the command gets `api` and `timeout`."""
 
-    @click.option("-n", "--namespace", type=ObjectName(), help="Default: the context's.")
+    @click.option("-n", "--namespace", type=ObjectName(NAMESPACE_LENGTH_MAX), help="Default: the context's.")
     @click.option("--context", help="Of the kubeconfig; default: the current one.")
     @click.option("--call-timeout", type=Seconds(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS")
     @functools.wraps(command)

@@ -14,9 +14,11 @@ from lockmaster.cli.members import id_given
 from lockmaster.cli.refusals import Refused
 
 NAME_LENGTH_MAX: Final = 253
+NAMESPACE_LENGTH_MAX: Final = 63
 BACKUP_LENGTH_MAX: Final = 200
 """Of a LockBackup's name: those of its archives are made from it."""
-_NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+"""As the operator's objects and the claims that they name are called: a narrower rule than Kubernetes'."""
 
 
 class ObjectName(click.types.StringParamType):
@@ -32,7 +34,7 @@ class ObjectName(click.types.StringParamType):
         text = str(value)
         if not _NAME.fullmatch(text) or len(text) > self.length_max:
             shown = text if len(text) <= NAME_LENGTH_MAX else f"{text[:20]}… of {len(text)} characters"
-            limit = f"1 to {self.length_max} small letters, digits, - and ., with a letter or digit at both ends"
+            limit = f"1 to {self.length_max} small letters, digits and -, with a letter or digit at both ends"
             self.fail(f"{shown!r} is no object's name: {limit}.", param, ctx)
         return text
 

@@ -28,13 +28,15 @@ from lockmaster.server.admission import (
     need_sequence,
     need_session,
 )
+from lockmaster.server.batching import QUEUE_BYTES_MAX
 from lockmaster.server.events import RevisionWaiters
 from lockmaster.server.reads import Reply
 from lockmaster.server.runtime import Engine
 from lockmaster.server.translate import MILLISECOND, Response
 from lockmaster.statemachine import commands
-from lockmaster.statemachine.codec import command_digest
+from lockmaster.statemachine.codec import command_digest, encode_command
 from lockmaster.statemachine.commands import Command, Dedup, Result, ResultStatus
+from lockmaster.statemachine.faults import InvalidEntry
 
 if TYPE_CHECKING:
     from lockmaster.server.meters import Meters
@@ -45,6 +47,7 @@ _log = logging.getLogger(__name__)
 KNOWN_SESSIONS_MAX: Final = 4096
 READ_SLICE_NS: Final = 5_000_000
 """Longest time of the loop that answering reads takes in one turn (plus the one read that passes it)."""
+WAITING_BYTES_MAX: Final = QUEUE_BYTES_MAX
 DEFERRED_MAX: Final = 65_536
 """Most reads that wait for a later turn."""
 Writer = Callable[[Response, Result], None]
@@ -83,6 +86,8 @@ class Operations:
         self.tracing: OperationTracing | None = None
         """Both None: nothing is measured, nothing traced."""
         self._deferred: deque[tuple[Query, Reply]] = deque()
+        self._waiting_bytes = 0
+        """Of commands whose sessions are being found; at most WAITING_BYTES_MAX."""
         self._slice_stop = 0
         """When this turn's reads have had their time; 0: no read yet in this turn."""
         self.handlers: Final[dict[str, Handler]] = {
@@ -265,10 +270,11 @@ class Operations:
 
         def ready(error: LockmasterError | None) -> None:
             behind, origin.behind = origin.behind or (), None
-            if error is None or not self._engine.is_leader:
-                self._find_again(origin, unknown, found)
-            else:
-                found(error)
+            if error is not None and self._engine.is_leader:
+                for told in (found, *(each for _, each in behind)):  # nothing overtakes what its client tries again
+                    told(error)
+                return
+            self._find_again(origin, unknown, found)
             for later, told in behind:  # of these one may wait again, and keeps the rest behind it
                 try:
                     self._find(origin, later, told)
@@ -296,8 +302,13 @@ class Operations:
         reserved: bool,
     ) -> None:
         """Propose what acts for these sessions, once they are known to be this principal's."""
+        size = 0 if reserved else _size(command)
+        if self._waiting_bytes + size > WAITING_BYTES_MAX:
+            raise Overloaded(f"{WAITING_BYTES_MAX >> 20} MiB of commands wait to find their sessions", 0.1)
+        self._waiting_bytes += size
 
         def found(over: frozenset[int] | LockmasterError) -> None:
+            self._waiting_bytes -= size
             if isinstance(over, LockmasterError):
                 told(over)
             elif over:
@@ -305,7 +316,11 @@ class Operations:
             else:
                 self._engine.propose(command, told, reserved=reserved)
 
-        self._find(origin, session_ids, found)
+        try:
+            self._find(origin, session_ids, found)
+        except LockmasterError:
+            self._waiting_bytes -= size
+            raise
 
     def _propose(
         self,
@@ -408,6 +423,14 @@ class Operations:
     def _young(self, age_ms_max: int) -> bool:
         age = self._engine.state_age_ns()
         return age is not None and age <= age_ms_max * MILLISECOND
+
+
+def _size(command: Command) -> int:
+    """Encoded; 0 where it can't be, which `propose` says."""
+    try:
+        return len(encode_command(command))
+    except InvalidEntry:
+        return 0
 
 
 def _or_too_old(

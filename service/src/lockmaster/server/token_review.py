@@ -4,8 +4,8 @@ Laws.
 1. Fails closed: no answer, an answer that can't be read or one that is late lets nobody in, and is not remembered.
 2. Tokens that were good before have a lane of their own (Lane), so that strangers' can't keep their owners out, and so
    have those of open streams, so that no caller can keep a stream from hearing that its token is revoked. In each at
-   most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time, and at most WAITERS_MAX
-   callers (and the streams that are open with it) wait for one answer.
+   most REVIEWS_MAX questions run and WAITING_MAX wait; one token is asked about once at a time for callers and once for
+   streams, and at most WAITERS_MAX callers, or all the streams that are open with it, wait for one answer.
 3. At most KEPT_MAX tokens are remembered as good and REFUSALS_KEPT_MAX as refused; those least recently used go first,
    and a refusal never drives out a good one. Tokens are kept and compared by hash, and never logged.
 """
@@ -160,7 +160,8 @@ class Logins:
         self._clock, self._steady = clock, steady
         self._known, self._strangers, self._streams = (Lane() for _ in range(LANES))
         self._good, self._refused = Kept(KEPT_MAX), Kept(REFUSALS_KEPT_MAX)
-        self._running: dict[bytes, Question] = {}
+        self._running: dict[tuple[bytes, bool], Question] = {}
+        """By a token's hash, and whether it is asked for an open stream."""
         self._told_at, self._untold = -SILENCE_SECONDS, 0
 
     async def login(self, token: str, *, anew: bool = False) -> Principal | Refusal:
@@ -176,14 +177,14 @@ class Logins:
         kept = (None if anew else self._good.get(key, *now)) or self._refused.get(key, *now)
         if kept is not None:
             return kept
-        question = self._running.get(key)
+        question = self._running.get((key, anew))
         if question is None:
             lane = self._streams if anew else self._known if key in self._good else self._strangers
             if lane.running >= REVIEWS_MAX + WAITING_MAX:
                 return _BUSY
+            question = Question(asyncio.create_task(self._ask(key, token, anew, lane), name="token-review"))
             lane.running += 1
-            question = Question(asyncio.create_task(self._ask(key, token, lane), name="token-review"))
-            self._running[key] = question
+            self._running[key, anew] = question
         if question.waiters >= WAITERS_MAX and not anew:
             return _BUSY
         question.waiters += 1
@@ -192,7 +193,7 @@ class Logins:
         finally:
             question.waiters -= 1
 
-    async def _ask(self, key: bytes, token: str, lane: Lane) -> Principal | Refusal:
+    async def _ask(self, key: bytes, token: str, anew: bool, lane: Lane) -> Principal | Refusal:
         asked = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -207,7 +208,7 @@ class Logins:
             return Refusal(Reason.UNANSWERED, "the API server can't be asked about the token now; try again")
         finally:
             lane.running -= 1
-            del self._running[key]
+            del self._running[key, anew]
         now, steady = self._clock(), self._steady()
         answer = policy(review, token, self.audience, now)
         if isinstance(answer, Principal):

@@ -191,6 +191,24 @@ def refuse_unless_blank(files: Files, path: str) -> None:
         )
 
 
+def refuse_unless_new(files: Files, path: str, cluster_id: bytes) -> bool:
+    """Whether a directory is blank; False: it is that cluster's already. Raises NotBlank. Looks, and touches nothing.
+
+    Stricter than `member_of`: data without a guard file that can be read is somebody's.
+    """
+    known = member_of(files, path)
+    if known is not None and known[0] == cluster_id:
+        return False
+    refuse_unless_blank(files, path)
+    names = sorted(set(files.list_dir(path)) - {"LOCK", "lost+found"}) if files.exists(path) else []
+    guard = f"{path}/{GUARD_NAME}"
+    slots = (decode_slot(files.read(guard, at * SLOT_DISTANCE, SLOT_SIZE)) for at in (0, 1) if files.exists(guard))
+    if names and UNFINISHED_NAME not in names and all(slot is None for slot in slots):
+        what = f"holds {names[0]!r} and no guard file that can be read, so whose it is can't be told"
+        raise NotBlank(f"{path}: is not blank: it {what}")
+    return True
+
+
 def room_for(bytes_total: int) -> int:
     """Free bytes that founding on a state of this size asks for."""
     return int(bytes_total * ROOM_SHARE) + ROOM_BYTES

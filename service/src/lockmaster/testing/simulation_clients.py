@@ -198,7 +198,7 @@ class ServiceClient:
         timeout = self._draw.choice([0, SECOND, 4 * SECOND]) if wait else 0
         name = self._draw.choice(LOCKS[: self._cluster.mix.locks])
         operation = Acquire(name, wait, timeout)
-        polls = 0
+        polls = seq = 0
 
         def settled(result: Result) -> None:
             nonlocal polls

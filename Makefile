@@ -31,11 +31,11 @@ bench: setup ## side by side with a three-member etcd that it starts itself: tab
 	@$(PYTHON) tools/setup.py --bench
 	@$(RUN) -m benchmarks.compare $(BENCH)
 
-compile: setup ## the data path with mypyc into .build/compiled (bench uses it; needs a C compiler)
+compile: setup ## data path and simulator with mypyc into .build/compiled (bench, sim, test use it; needs a C compiler)
 	@$(RUN) tools/compile.py
 
-sim: setup ## the seeded simulator: make sim SEEDS=500; STEADY=1: a fault every 10 s, not 2; APPLICATION=register
-	@$(RUN) -m lockmaster_raft.testing run --seeds $(SEEDS) $(if $(STEADY),--steady) $(if $(APPLICATION),--application $(APPLICATION))
+sim: setup ## the seeded simulator, compiled where there is a C compiler: make sim SEEDS=500; STEADY=1: a fault every 10 s, not 2; APPLICATION=register
+	@$(RUN) tools/compile.py --run -m lockmaster_raft.testing run --seeds $(SEEDS) $(if $(STEADY),--steady) $(if $(APPLICATION),--application $(APPLICATION))
 
 mutants: setup ## every known Raft bug put back in: the simulator must find each one
 	@$(RUN) -m lockmaster_raft.testing mutants

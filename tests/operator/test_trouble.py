@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from lockmaster_operator.desired.names import Settings
+from lockmaster_operator.host.kube import Json
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.plan import Plan, plan, steps
 
@@ -34,8 +35,15 @@ async def test_a_webhook_that_refuses_is_told_in_its_own_words_and_nothing_follo
     for _ in range(3):
         assert words in await failure(host_world)
         assert host_world.members.performed == []
+    refused = [event["note"] for event in events_of(host_world, "ApiServerRefused")]
+    assert len(refused) == 1
+    assert words in refused[0]
     await host_world.run()
     assert host_world.ready()
+
+
+def events_of(world: HostWorld, reason: str) -> list[Json]:
+    return [body for (kind, _, _), body in world.api.objects.items() if kind == "Event" and body["reason"] == reason]
 
 
 async def failure(world: HostWorld) -> str:

@@ -28,11 +28,14 @@ from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.plan import Plan, plan, read_cluster, refuse
 from lockmaster_operator.plan.steps import Step
+from lockmaster_operator.plan.transitions import Event
 
 _log = logging.getLogger(__name__)
 _tracer = trace.get_tracer("lockmaster.operator")
 FAILURES: Final = (KubeError, LockmasterError, StepRefused, TimeoutError)
 """What a pass may end with; anything else is a bug."""
+REFUSALS: Final = frozenset({400, 403, 422})
+"""Statuses of the API server that another try alone does not mend: a right that is missing, a webhook that says no."""
 
 
 class PassFailed(Exception):
@@ -56,21 +59,36 @@ class Passes:
     reviewers: Reviewers | None = None
     now: Callable[[], float] = time.time
     _uids: dict[Key, str] = field(default_factory=dict)
+    _refused: dict[Key, int] = field(default_factory=dict)
+    """With which of REFUSALS the last pass ended, where it did."""
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
         namespace, name = key
+        stored: Json | None = None
         with _tracer.start_as_current_span("reconcile", attributes={"k8s.namespace.name": namespace, "cluster": name}):
             try:
                 stored = await self.kube.get("LockCluster", namespace, name)
                 if stored is None:
                     await self._forget(key)
                     return None
-                return await self._pass(key, stored)
+                again = await self._pass(key, stored)
+                self._refused.pop(key, None)
+                return again
             except FAILURES as error:
+                await self._tell_refusal(key, stored, error)
                 raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
 
+    async def _tell_refusal(self, key: Key, stored: Json | None, error: Exception) -> None:
+        """One event for the first of a row of passes that are refused alike."""
+        status = error.status if isinstance(error, KubeError) else 0
+        if stored is None or status not in REFUSALS or self._refused.get(key) == status:
+            return
+        self._refused[key] = status
+        await self.teller.tell(stored, Event(True, "ApiServerRefused", str(error)))
+
     async def _forget(self, key: Key) -> None:
+        self._refused.pop(key, None)
         uid = self._uids.pop(key, "")
         self.metrics.forget(key)
         if uid:

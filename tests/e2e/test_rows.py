@@ -113,7 +113,7 @@ def test_61_an_upgrade_and_a_scale_in_by_one_edit_are_done_one_after_the_other(
 def test_74_a_right_that_is_taken_away_is_named_and_what_it_held_up_goes_on_once_it_is_back(
     product: Product, second: Product, kubernetes: Kubernetes
 ) -> None:
-    """The operator may no longer make budgets: the log names it, an event, too; members stay; given back, the budget comes."""
+    """The operator may no longer make budgets: log and event name it, members stay; given back, the budget comes."""
     product.ready()
     second.ready()
     before = {name: pod["metadata"]["uid"] for name, pod in product.pods().items()}

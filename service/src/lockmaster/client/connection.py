@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 
 from lockmaster.client.direct import DirectDialler
-from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS, dialled
+from lockmaster.client.endpoints import CONNECT_SECONDS, TLS, channel_options, connect_seconds, dialled
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.policy import backoff
 from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
@@ -29,7 +29,6 @@ from lockmaster.direct import STREAM_END
 logger = logging.getLogger(__name__)
 
 CONNECT_METHOD = "/lockmaster.v1.Sessions/Connect"
-CONNECT_SECONDS_MAX = 2.0
 TLS_CHECK_SECONDS = 10.0
 CHANNELS_MAX = 8
 AVOID_SECONDS = 0.5
@@ -46,15 +45,16 @@ class Channels:
         self._fingerprint = tls.fingerprint() if tls is not None else b""
         self._open: dict[str, grpc.aio.Channel] = {}
 
-    def get(self, address: str) -> grpc.aio.Channel:
+    def get(self, address: str, connect_s: float = CONNECT_SECONDS) -> grpc.aio.Channel:
         """The channel to an address; made if there is none. Raises OSError if a TLS file is missing."""
         channel = self._open.get(address)
         if channel is None:
+            options = channel_options(connect_s)
             if self.tls is None:
-                channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+                channel = grpc.aio.insecure_channel(address, options=options)
             else:
                 there = dialled(address, self._first, self.tls)
-                channel = grpc.aio.secure_channel(there, self.tls.credentials(), options=CHANNEL_OPTIONS)
+                channel = grpc.aio.secure_channel(there, self.tls.credentials(), options=options)
             self._open[address] = channel
         return channel
 
@@ -263,9 +263,10 @@ class Connection:
         """A stream to this member: something with read, write and cancel."""
         stream = await self._direct.open_known(address)
         if stream is None:
-            channel = self._channels.get(address)
-            await asyncio.wait_for(self._ready(channel), CONNECT_SECONDS_MAX)
-            stream = await self._direct.open(address, channel)
+            seconds = connect_seconds(self._fruitless // len(self._endpoints))
+            channel = self._channels.get(address, seconds)
+            await asyncio.wait_for(self._ready(channel), seconds)
+            stream = await self._direct.open(address, channel, seconds)
             if stream is None:
                 # No serializers: bytes in, bytes out.
                 connect: Any = channel.stream_stream(

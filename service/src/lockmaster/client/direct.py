@@ -83,10 +83,10 @@ class DirectDialler:
             logger.debug("the session port of %s is gone: %s", address, error)
             return None
 
-    async def open(self, address: str, channel: grpc.aio.Channel) -> DirectStream | None:
+    async def open(self, address: str, channel: grpc.aio.Channel, seconds: float) -> DirectStream | None:
         """Asks the member over a channel that is up, then dials; None where it has no session port that can be reached.
 
-        Raises grpc.aio.AioRpcError where the member doesn't answer.
+        Raises grpc.aio.AioRpcError where the member doesn't answer in DIAL_SECONDS_MAX or `seconds`, whatever is more.
         """
         now = self._clock()
         if self._unreachable_until.get(address, 0.0) > now:
@@ -95,7 +95,7 @@ class DirectDialler:
             DIRECT_METHOD, session_pb2.DirectRequest.SerializeToString, session_pb2.DirectResponse.FromString
         )
         try:
-            found = await ask(session_pb2.DirectRequest(), timeout=DIAL_SECONDS_MAX)
+            found = await ask(session_pb2.DirectRequest(), timeout=max(DIAL_SECONDS_MAX, seconds))
         except grpc.aio.AioRpcError as error:
             if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
                 raise

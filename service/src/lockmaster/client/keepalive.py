@@ -14,7 +14,7 @@ from collections.abc import Callable
 import grpc
 
 from lockmaster.api import session_pb2
-from lockmaster.client.endpoints import CHANNEL_OPTIONS, TLS, dialled
+from lockmaster.client.endpoints import TLS, channel_options, dialled
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.holds import Session
 from lockmaster.errors import NotLeader, SessionExpired
@@ -120,18 +120,20 @@ class Keepalive:
         if self._tls is not None and (now := self._tls.fingerprint()) and now != self._fingerprint:
             self._fingerprint = now
             self._forget_channel()
+        seconds = min(CALL_SECONDS_MAX, self._interval)
         if self._channel is None:
+            options = channel_options(seconds)
             if self._tls is None:
-                self._channel = grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+                self._channel = grpc.insecure_channel(self._address, options=options)
             else:
                 address = dialled(self._address, self._endpoints[0], self._tls)
-                self._channel = grpc.secure_channel(address, self._tls.credentials(), options=CHANNEL_OPTIONS)
+                self._channel = grpc.secure_channel(address, self._tls.credentials(), options=options)
         method = self._channel.unary_unary(
             KEEP_ALIVE_METHOD,
             request_serializer=session_pb2.KeepAliveRequest.SerializeToString,
             response_deserializer=session_pb2.KeepAliveResponse.FromString,
         )
-        answer: session_pb2.KeepAliveResponse = method(request, timeout=min(CALL_SECONDS_MAX, self._interval))
+        answer: session_pb2.KeepAliveResponse = method(request, timeout=seconds)
         return answer
 
     def _failed(self, error: Exception | None) -> bool:

@@ -86,7 +86,7 @@ def chosen(where: Path) -> Iterator[str]:
 
 def fingerprint() -> str:
     """Changes when a source, this file or the interpreter does."""
-    digest = hashlib.sha256(f"{sys.version}\n{sys.executable}\n".encode())
+    digest = hashlib.sha256(f"{sys.version}\n{sys.prefix}\n".encode())
     for source in (*SOURCES, Path(__file__), Path(__file__).with_name("native_init.py")):
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())

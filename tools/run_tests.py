@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS_MAX = 1500
 """A command that hangs is ended and counts as failed: the longest (integration) has taken 842 s."""
+STOP_SECONDS = 5
+"""For what was told to end, and then until it is killed."""
 PATIENT_SECONDS_MAX = 3600
 """The same for one that runs on what the others leave."""
 
@@ -76,9 +78,9 @@ PARTS = (
     Part("operator", (tests("tests/operator"),), "tests/operator"),
     Part("chart", (tests("tests/chart"),), "tests/chart"),
     Part("compat", (tests("tests/compat"),), "tests/compat"),
-    Part("compiled", (tests("tests/compiled"),), "tests/compiled"),
     Part("bed", (tests("tests/e2e"),), "tests/e2e"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
+    Part("compiled", (tests("tests/compiled"),), "tests/compiled"),  # last: the simulator's part has built it by now
 )
 
 
@@ -88,7 +90,7 @@ class Lane:
     def __init__(self, parts: Iterable[Part], patient: bool = False) -> None:
         self.parts = tuple(parts)
         self.patient = patient
-        self.results: list[tuple[Part, bool, float]] = []
+        self.results: dict[Part, tuple[bool, float]] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
@@ -96,20 +98,32 @@ class Lane:
         """All of them, even if one fails."""
         for part in self.parts:
             if not self._stopped:
-                self.results.append((part, *self._run(part)))
+                self.results[part] = self._run(part)
 
     def stop(self) -> None:
-        """Ends what runs, and begins nothing more."""
+        """Begins nothing more, and ends what runs; a terminal's Ctrl-C has reached that already."""
         self._stopped = True
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)  # pytest ends its own children
+        process = self._process
+        if process is None:
+            return
+        for number in (None, signal.SIGINT, signal.SIGKILL):  # pytest ends its own children, if it is let
+            if number is not None:
+                process.send_signal(number)
+            try:
+                process.wait(STOP_SECONDS)
+                return
+            except subprocess.TimeoutExpired:
+                continue
 
     def _run(self, part: Part) -> tuple[bool, float]:
         """Runs one part's commands, all of them even if one fails. Returns whether all passed, and the seconds."""
         started = time.monotonic()
         with tempfile.TemporaryFile() as said:
             say(f"\n== {part.name}" + (" (beside the others, shown when it has ended)" if self.patient else ""))
-            codes = [(command, self._run_bounded(command, said.fileno())) for command in part.commands]
+            codes = []
+            for command in part.commands:
+                if not self._stopped:
+                    codes.append((command, self._run_bounded(command, said.fileno())))
             if self.patient:
                 said.seek(0)
                 say(f"\n== {part.name} has ended\n{said.read().decode(errors='replace')}")
@@ -155,7 +169,7 @@ def run(parts: Iterable[Part]) -> list[tuple[Part, bool, float]]:
     alone = len(chosen) == 1
     lane = Lane(part for part in chosen if alone or not part.patient)
     patient = Lane((part for part in chosen if part.patient and not alone), patient=True)
-    thread = threading.Thread(target=patient.run, name="patient")
+    thread = threading.Thread(target=patient.run, name="patient", daemon=True)
     thread.start()
     try:
         lane.run()
@@ -164,7 +178,8 @@ def run(parts: Iterable[Part]) -> list[tuple[Part, bool, float]]:
         lane.stop()
         patient.stop()
         raise
-    return sorted((*lane.results, *patient.results), key=lambda result: chosen.index(result[0]))
+    results = {**lane.results, **patient.results}
+    return [(part, *results.get(part, (False, 0.0))) for part in chosen]  # one without a result has not passed
 
 
 def report(results: list[tuple[Part, bool, float]], wall_seconds: float) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from .bed import host
-from .kubernetes import Kubernetes
-from .product import Product, condition, is_ready, member_at, reason, roles
+from .product import Product, is_ready, member_at, reason, roles
 from .test_more_scenarios import whole
-from .test_scenarios import PROMOTE_AFTER_S, QUICK, SHAPE, follower, kill
+from .test_scenarios import QUICK, SHAPE
 
 pytestmark = pytest.mark.e2e
 FIVE = {"full": 3, "witness": 2}
@@ -49,30 +46,6 @@ def test_14_hibernation_takes_all_pods_and_gives_the_same_members_and_data_back(
     assert "kept" in product.run("get", GET, "locks-operator-tls")
 
 
-def test_28_a_member_that_flaps_brings_no_more_than_one_promotion(product: Product, kubernetes: Kubernetes) -> None:
-    """Back a second before promoteAfter is over, and away again: nothing; then it stays away for longer, once."""
-    product.ready(witness={"promoteAfter": f"{PROMOTE_AFTER_S}s", "coolDown": "10m"})
-    pod, node = follower(product)
-    product.start_load()
-    for _ in range(4):
-        kill(kubernetes, product.namespace, pod)
-        time.sleep(PROMOTE_AFTER_S - 4)
-        assert roles(product.status("locks")) == SHAPE
-    kubernetes.kubectl("cordon", node)
-    try:
-        product.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-        product.wait("locks", "promotion", lambda s: "Full/Steady" in roles(s)[2:], 60)
-    finally:
-        kubernetes.kubectl("uncordon", node)
-    product.wait("locks", "the member", lambda s: roles(s) == ["Full/Steady"] * 3, 90)
-    changed_at = product.status("locks")["lastRoleChange"]
-    for _ in range(3):
-        kill(kubernetes, product.namespace, pod)
-        time.sleep(PROMOTE_AFTER_S)
-    assert product.status("locks")["lastRoleChange"] == changed_at
-    whole(product.end_load())
-
-
 def test_32_a_lost_witness_is_replaced_and_no_data_moves(product: Product) -> None:
     """Its claim and pod are deleted by somebody: a new witness, and the full members stay what they are."""
     product.ready(witness=QUICK)
@@ -87,22 +60,3 @@ def test_32_a_lost_witness_is_replaced_and_no_data_moves(product: Product) -> No
     after = product.status("locks")
     assert [member_at(after, ordinal) for ordinal in others] == [member_at(status, ordinal) for ordinal in others]
     whole(product.end_load())
-
-
-QUOTA = {
-    "apiVersion": "v1",
-    "kind": "ResourceQuota",
-    "metadata": {"name": "small"},
-    "spec": {"hard": {"pods": "2"}},
-}
-
-
-def test_77_a_quota_that_is_too_small_is_named_and_its_end_is_noticed(product: Product) -> None:
-    """In a namespace that enforces the restricted pod security, as all of these tests' do."""
-    product.apply(QUOTA)
-    product.apply(product.cluster("locks"))
-    product.wait("locks", "the quota's name", lambda s: "small" in str(s.get("conditions")), 120)
-    assert condition(product.status("locks"), "Ready") == "False"
-    product.kubectl("delete", "resourcequota", "small")
-    product.ready(seconds=180)
-    assert roles(product.status("locks")) == SHAPE

@@ -172,6 +172,9 @@ def test_a_volume_that_can_not_be_looked_at_is_looked_at_again_and_nobody_is_tol
     assert "data-locks-2: it took longer" in words
     assert "remove" not in words
     assert [event.reason for event in planned.events] == ["ReadyVolumesUnseen"]
+    again = restore(replace(THERE, status=planned.status, jobs=(look(0, JobState.FAILED, "is not blank", 4),)))
+    assert [type(step) for step in again.steps] == [CreateJob]
+    assert (ready(again), again.events) == (ready(planned), ())
 
 
 def test_a_claim_that_is_being_removed_is_waited_for_and_one_of_no_member_is_nobodys_business() -> None:

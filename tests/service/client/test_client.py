@@ -16,6 +16,7 @@ from lockmaster.client import async_client
 from lockmaster.client.endpoints import check_trust, parse_endpoints
 from lockmaster.client.holds import Session
 from lockmaster.client.keepalive import Keepalive
+from lockmaster.client.patience import Patience
 
 
 def test_endpoints_come_from_text_list_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +135,7 @@ async def test_a_stalled_loop_is_no_longer_renewed(cluster: Any) -> None:
         tls=None,
         loop=silent,
         stall_max=0.0,
+        patience=Patience(1),
         expired=lambda _: None,
         clock=clock,
     )

@@ -167,10 +167,16 @@ async def test_nothing_behind_overtakes_what_could_not_be_found(engine: Any) -> 
     client = Client(engine, "owner")
     engine.unconfirmed = Overloaded("too many reads wait")
     await ask_early(client, "put")
+    held = client.session_id
+    frees = Request(id=3, release=lock_pb2.ReleaseRequest(name="a", token=1))
     client.send(put(2))
+    client.stream._origin.known.add(7)
+    client.send(frees, session_id=7)  # a session that is known: no overload keeps it out
+    client.send(frees, session_id=held)
     await asyncio.sleep(0.01)
-    assert await once_confirmed(client) == [S.STATUS_OVERLOADED] * 2
-    assert engine.proposed == []
+    statuses = await once_confirmed(client)
+    assert statuses[:2] == [S.STATUS_OVERLOADED] * 2
+    assert [type(each.operation).__name__ for each in engine.proposed] == ["Release"]
     await client.end()
 
 

@@ -154,6 +154,29 @@ async def test_nobody_keeps_a_stream_from_hearing_that_its_token_is_revoked() ->
         assert logins.reviews == before  # a refusal that is still kept is enough
 
 
+async def test_a_yes_that_comes_late_is_not_kept_over_a_no_that_was_asked_for_later() -> None:
+    answers: list[asyncio.Future[Any]] = []
+
+    async def review(_: Any) -> Any:
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
+
+    logins = Logins(review, AUDIENCE, lambda: 0.0, lambda: 0.0)
+    async with asyncio.timeout(WAIT):
+        caller = asyncio.create_task(logins.login(token_of()))
+        while len(answers) < 1:
+            await asyncio.sleep(0)
+        stream = asyncio.create_task(logins.login(token_of(), anew=True))
+        while len(answers) < 2:
+            await asyncio.sleep(0)
+        answers[1].set_result(review_of(authenticated=False))
+        assert isinstance(await stream, Refusal)
+        answers[0].set_result(review_of())
+        await caller
+        assert isinstance(await logins.login(token_of()), Refusal)  # by what is kept
+    assert len(answers) == 2
+
+
 async def test_no_name_of_a_certificate_is_a_service_accounts(place: Place) -> None:
     for names in (("system:serviceaccount:ops:admin",), ("shop.example", "system:serviceaccount:ops:admin")):
         with pytest.raises(callers.Unauthenticated):

@@ -38,6 +38,10 @@ REFUSALS: Final = frozenset({400, 403, 422})
 """Statuses of the API server that another try alone does not mend: a right that is missing, a webhook that says no."""
 
 
+ALIKE_CHARACTERS: Final = 64
+"""Refusals that begin alike are one: what follows may have the time in it."""
+
+
 class PassFailed(Exception):
     """A pass ended early. `retry_after_s`: what the API server asked for, else 0."""
 
@@ -59,8 +63,8 @@ class Passes:
     reviewers: Reviewers | None = None
     now: Callable[[], float] = time.time
     _uids: dict[Key, str] = field(default_factory=dict)
-    _refused: dict[Key, int] = field(default_factory=dict)
-    """With which of REFUSALS the last pass ended, where it did."""
+    _refused: dict[Key, str] = field(default_factory=dict)
+    """How the refusal begins that the last pass ended with, where it did."""
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
@@ -82,9 +86,10 @@ class Passes:
     async def _tell_refusal(self, key: Key, stored: Json | None, error: Exception) -> None:
         """One event for the first of a row of passes that are refused alike."""
         status = error.status if isinstance(error, KubeError) else 0
-        if stored is None or status not in REFUSALS or self._refused.get(key) == status:
+        begins = str(error)[:ALIKE_CHARACTERS]
+        if stored is None or status not in REFUSALS or self._refused.get(key) == begins:
             return
-        self._refused[key] = status
+        self._refused[key] = begins
         await self.teller.tell(stored, Event(True, "ApiServerRefused", str(error)))
 
     async def _forget(self, key: Key) -> None:

@@ -54,7 +54,8 @@ def begun_at(status: LockBackupStatus, created: int) -> int:
 def following(spec: LockBackupSpec, before: LockBackupStatus, created: int, now: int) -> Following | None:
     """Since when due times count; None: they don't. From its making on, or from the look that sees it change.
 
-    An old one without a status has lost it, and its archives' times with it: nobody knows what was missed.
+    One without a status that is older than FIRST_LOOK_S may have lost it, and its archives' times with it: what it
+    missed until now nobody can tell.
     """
     if spec.schedule is None or spec.suspend:
         return None

@@ -32,12 +32,14 @@ from lockmaster_operator.kinds.jobs import (
 from lockmaster_operator.kinds.planned import Plan, planned
 from lockmaster_operator.kinds.telling import Told, busy, refusal
 from lockmaster_operator.models.backups import ClaimStore, LockRestoreSpec, LockRestoreStatus, RestorePhase
+from lockmaster_operator.models.conditions import condition_of
 from lockmaster_operator.models.timestamps import timestamp_of
 from lockmaster_operator.observed import ClaimSeen
 
 WORDS_EACH_MAX: Final = 120
 """Characters of each volume's own words in a refusal, so that several are named."""
 NOT_BLANK_ADVICE: Final = "remove these claims if nothing on them is needed, and this LockRestore; or use another name"
+UNSEEN: Final = "VolumesUnseen"
 LOOK_AGAIN_S: Final = 30
 """Pause until a volume that could not be looked at is looked at again."""
 WAITING: Final = "WaitingForRestore"
@@ -174,12 +176,12 @@ def _look(
         names = ", ".join(claim_name(cluster, place.ordinal) for place in missing)
         chosen = seen.status.cluster_id
         bodies = [look_job(own.owner, cluster, settings, place.ordinal, chosen) for place in missing]
-        told = busy("Restoring", f"{names}: is there already, and is looked at")
+        told = _looking(seen, f"{names}: is there already, and is looked at")
         return planned(own, seen, now, tuple(CreateJob(body) for body in bodies), {}, told, POLL_S)
     running = [(place, job) for place, job in looks if job is not None and job.state is JobState.RUNNING]
     if running:
         words = "; ".join(f"{claim_name(cluster, place.ordinal)} is looked at {job.words}" for place, job in running)
-        return planned(own, seen, now, (), {}, busy("Restoring", words.strip()), POLL_S)
+        return planned(own, seen, now, (), {}, _looking(seen, words.strip()), POLL_S)
     failed = [(place, job) for place, job in looks if job is not None and job.state is JobState.FAILED]
     rows = "; ".join(
         f"{claim_name(cluster, place.ordinal)}: {job.words[:WORDS_EACH_MAX] or 'no word'}" for place, job in failed
@@ -187,12 +189,20 @@ def _look(
     unseen = [job for _, job in failed if job.exit_code != CONFLICT]
     if unseen:  # a node that is away, a disk that gives an error: nobody knows what is on it
         steps = tuple(DeleteJob(job.name, job.uid) for job in unseen)
-        told = busy("VolumesUnseen", f"can't be looked at, tried again: {rows}", bad=True)
+        told = busy(UNSEEN, f"can't be looked at, tried again: {rows}", bad=True)
         return planned(own, seen, now, steps, {}, told, LOOK_AGAIN_S)
     if failed:
         names = ", ".join(claim_name(cluster, place.ordinal) for place, _ in failed)
         return _refused(own, seen, now, "VolumesNotBlank", f"{names}: {NOT_BLANK_ADVICE}: {rows}")
     return None
+
+
+def _looking(seen: Observed, words: str) -> tuple[Told, ...]:
+    """While volumes are looked at; after a look that could not be, it stays what it was until one could."""
+    before = condition_of(seen.status.conditions, "Ready")
+    if before is not None and before.reason == UNSEEN:
+        return busy(UNSEEN, before.message, bad=True)
+    return busy("Restoring", words)
 
 
 def _done_with(seen: Observed) -> tuple[Step, ...]:

@@ -28,6 +28,7 @@ from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.holds import Session
 from lockmaster.client.keepalive import Keepalive
 from lockmaster.client.locks import Lock, Locks, OnLost
+from lockmaster.client.patience import Patience
 from lockmaster.client.policy import Raise, policy
 from lockmaster.client.session_core import SessionCore
 from lockmaster.client.surroundings import label_of, reached
@@ -112,6 +113,7 @@ class AsyncClient:
         self._core: SessionCore | None = None
         self._connection: Connection | None = None
         self._unary_channels: Channels | None = None
+        self._patience = Patience(len(self.endpoints))
         self._keepalive: Keepalive | None = None
         self._watch_id = 0
         self._leader = ""
@@ -179,8 +181,8 @@ class AsyncClient:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> SessionCore:
         self.loop = loop
-        self._unary_channels = Channels(self._tls, self.endpoints[0])
-        channels = Channels(self._tls, self.endpoints[0])
+        self._unary_channels = Channels(self._tls, self.endpoints, self.clock, self._patience)
+        channels = Channels(self._tls, self.endpoints, self.clock, self._patience)
         self._connection = connection = Connection(self.endpoints, channels, self.clock, loop)
         self._core = connection.core = SessionCore(
             ttl=self.ttl,
@@ -209,6 +211,7 @@ class AsyncClient:
             tls=self._tls,
             loop=self.loop,
             stall_max=self._stall_max,
+            patience=self._patience,
             expired=self._expired,
             clock=self.clock,
             touched=self.touched,
@@ -314,14 +317,19 @@ class AsyncClient:
             raise Unavailable("this client is closed")
         if channels.rotated():
             await channels.close()
-        call: Any = channels.get(address).unary_unary(
+        deadline = self.clock() + left
+        try:
+            channel = await channels.connected(address, left)
+        except OSError as error:
+            raise Unavailable(f"{address}: {error or 'no connection in time'}") from None
+        call: Any = channel.unary_unary(
             method,
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,  # type: ignore[attr-defined]
         )
         try:
             result: M = await call(
-                request, timeout=max(left, 0.001) if math.isfinite(left) else None, metadata=metadata
+                request, timeout=max(deadline - self.clock(), 0.001) if math.isfinite(left) else None, metadata=metadata
             )
         except grpc.aio.AioRpcError as error:
             raise error_of_rpc(error) from None

@@ -20,8 +20,9 @@ import grpc
 import grpc.aio
 
 from lockmaster.client.direct import DirectDialler
-from lockmaster.client.endpoints import CONNECT_SECONDS, TLS, channel_options, connect_seconds, dialled
+from lockmaster.client.endpoints import TLS, channel_options, dialled
 from lockmaster.client.failures import error_of_rpc
+from lockmaster.client.patience import Patience
 from lockmaster.client.policy import backoff
 from lockmaster.client.session_core import TICK_SECONDS, Redirect, SessionCore
 from lockmaster.direct import STREAM_END
@@ -38,15 +39,37 @@ AVOIDED_MAX = 64
 class Channels:
     """Open channels by address, at most CHANNELS_MAX; all are rebuilt when the TLS files change."""
 
-    def __init__(self, tls: TLS | None, first: str) -> None:
-        """`first`: one of the endpoints; with a token, every member is dialled on its port."""
+    def __init__(
+        self, tls: TLS | None, endpoints: tuple[str, ...], clock: Callable[[], float], patience: Patience
+    ) -> None:
+        """With a token, every member is dialled on the first endpoint's port."""
         self.tls = tls
-        self._first = first
+        self._first = endpoints[0]
+        self._clock = clock
+        self._patience = patience
         self._fingerprint = tls.fingerprint() if tls is not None else b""
         self._open: dict[str, grpc.aio.Channel] = {}
 
-    def get(self, address: str, connect_s: float = CONNECT_SECONDS) -> grpc.aio.Channel:
-        """The channel to an address; made if there is none. Raises OSError if a TLS file is missing."""
+    async def connected(self, address: str, seconds_max: float = float("inf")) -> grpc.aio.Channel:
+        """The channel to an address, made if there is none, once it is up; or it is closed, and OSError raised.
+
+        That is a TimeoutError after what Patience allows (or `seconds_max`), a ConnectionError where it is refused.
+        """
+        allowed = self._patience.seconds(address)
+        channel = self._get(address, allowed)
+        if channel.get_state() is grpc.ChannelConnectivity.READY:
+            return channel
+        began = self._clock()
+        try:
+            await asyncio.wait_for(_ready(channel), min(allowed, seconds_max))
+        except OSError:
+            self._patience.failed(address, self._clock() - began, allowed)
+            await self.drop(address)
+            raise
+        self._patience.reached(address, self._clock() - began)
+        return channel
+
+    def _get(self, address: str, connect_s: float) -> grpc.aio.Channel:
         channel = self._open.get(address)
         if channel is None:
             options = channel_options(connect_s)
@@ -84,6 +107,16 @@ class Channels:
         """Closes all."""
         for address in list(self._open):
             await self.drop(address)
+
+
+async def _ready(channel: grpc.aio.Channel) -> None:
+    """Returns once the channel is connected; a refused or broken attempt raises at once."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:  # ends: the caller's limit
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise ConnectionError("cannot connect")
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
 
 
 def _text_of(error: Exception) -> str:
@@ -223,15 +256,6 @@ class Connection:
             self._avoid_until.clear()
         self._avoid_until[address] = self._clock() + AVOID_SECONDS
 
-    async def _ready(self, channel: grpc.aio.Channel) -> None:
-        """Returns once the channel is connected; a refused or broken attempt raises at once."""
-        state = channel.get_state(try_to_connect=True)
-        while state is not grpc.ChannelConnectivity.READY:
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise ConnectionError("cannot connect")
-            await channel.wait_for_state_change(state)
-            state = channel.get_state(try_to_connect=True)
-
     async def _stream(self, address: str) -> Redirect | None:
         """Runs one stream to its end. Returns where to go next, None for anywhere."""
         call = await self._open(address)
@@ -263,10 +287,8 @@ class Connection:
         """A stream to this member: something with read, write and cancel."""
         stream = await self._direct.open_known(address)
         if stream is None:
-            seconds = connect_seconds(self._fruitless // len(self._endpoints))
-            channel = self._channels.get(address, seconds)
-            await asyncio.wait_for(self._ready(channel), seconds)
-            stream = await self._direct.open(address, channel, seconds)
+            channel = await self._channels.connected(address)
+            stream = await self._direct.open(address, channel)
             if stream is None:
                 # No serializers: bytes in, bytes out.
                 connect: Any = channel.stream_stream(

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 DIRECT_METHOD = "/lockmaster.v1.Sessions/Direct"
 DIAL_SECONDS_MAX = 1.0
+ASK_SECONDS_MAX = 2.0
 UNREACHABLE_SECONDS = 60.0
 """So long a session port that could not be reached isn't tried again: firewalls don't change their minds often."""
 KNOWN_MAX = 64
@@ -83,10 +84,10 @@ class DirectDialler:
             logger.debug("the session port of %s is gone: %s", address, error)
             return None
 
-    async def open(self, address: str, channel: grpc.aio.Channel, seconds: float) -> DirectStream | None:
+    async def open(self, address: str, channel: grpc.aio.Channel) -> DirectStream | None:
         """Asks the member over a channel that is up, then dials; None where it has no session port that can be reached.
 
-        Raises grpc.aio.AioRpcError where the member doesn't answer in DIAL_SECONDS_MAX or `seconds`, whatever is more.
+        Raises grpc.aio.AioRpcError where the member doesn't answer in ASK_SECONDS_MAX.
         """
         now = self._clock()
         if self._unreachable_until.get(address, 0.0) > now:
@@ -95,7 +96,7 @@ class DirectDialler:
             DIRECT_METHOD, session_pb2.DirectRequest.SerializeToString, session_pb2.DirectResponse.FromString
         )
         try:
-            found = await ask(session_pb2.DirectRequest(), timeout=max(DIAL_SECONDS_MAX, seconds))
+            found = await ask(session_pb2.DirectRequest(), timeout=ASK_SECONDS_MAX)
         except grpc.aio.AioRpcError as error:
             if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
                 raise

@@ -16,21 +16,8 @@ ENDPOINTS_VARIABLE = "LOCKMASTER_ENDPOINTS"
 PORT_DEFAULT = 7420
 MESSAGE_BYTES_MAX = 8 << 20
 
-CONNECT_SECONDS_FIRST = 0.5
-CONNECT_SECONDS_MAX = 4.0
-CONNECT_SECONDS = 1.0
-"""For what has no attempts of its own."""
 
-
-def connect_seconds(rounds: int) -> float:
-    """How long a member may take to connect after `rounds` of all endpoints in vain.
-
-    Short at first, for one whose node is gone answers nothing; then doubled, for one far away takes four round trips.
-    """
-    return float(min(CONNECT_SECONDS_MAX, CONNECT_SECONDS_FIRST * 2 ** min(rounds, 16)))
-
-
-def channel_options(connect_s: float = CONNECT_SECONDS) -> tuple[tuple[str, int], ...]:
+def channel_options(connect_s: float) -> tuple[tuple[str, int], ...]:
     """Of a channel on which an attempt to connect may take so long."""
     return (
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

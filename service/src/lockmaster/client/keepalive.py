@@ -17,6 +17,7 @@ from lockmaster.api import session_pb2
 from lockmaster.client.endpoints import TLS, channel_options, dialled
 from lockmaster.client.failures import error_of_rpc
 from lockmaster.client.holds import Session
+from lockmaster.client.patience import Patience
 from lockmaster.errors import NotLeader, SessionExpired
 
 KEEP_ALIVE_METHOD = "/lockmaster.v1.Sessions/KeepAlive"
@@ -36,6 +37,7 @@ class Keepalive:
         tls: TLS | None,
         loop: asyncio.AbstractEventLoop,
         stall_max: float,
+        patience: Patience,
         expired: Callable[[Session], None],
         clock: Callable[[], float],
         touched: Callable[[], float] | None = None,
@@ -56,6 +58,9 @@ class Keepalive:
         self._stop = threading.Event()
         self._turn = 0
         self._address = endpoints[0]
+        self._patience = patience
+        self._unreached = ""
+        """Could not be connected: hints that lead back to it are not followed until its next turn."""
         self._channel: grpc.Channel | None = None
         self._thread = threading.Thread(target=self._run, name="lockmaster-keepalive", daemon=True)
 
@@ -120,32 +125,57 @@ class Keepalive:
         if self._tls is not None and (now := self._tls.fingerprint()) and now != self._fingerprint:
             self._fingerprint = now
             self._forget_channel()
-        seconds = min(CALL_SECONDS_MAX, self._interval)
         if self._channel is None:
-            options = channel_options(seconds)
+            allowed = self._patience.seconds(self._address)
+            options = channel_options(allowed)
             if self._tls is None:
                 self._channel = grpc.insecure_channel(self._address, options=options)
             else:
                 address = dialled(self._address, self._endpoints[0], self._tls)
                 self._channel = grpc.secure_channel(address, self._tls.credentials(), options=options)
+            self._connect(self._channel, allowed)
         method = self._channel.unary_unary(
             KEEP_ALIVE_METHOD,
             request_serializer=session_pb2.KeepAliveRequest.SerializeToString,
             response_deserializer=session_pb2.KeepAliveResponse.FromString,
         )
-        answer: session_pb2.KeepAliveResponse = method(request, timeout=seconds)
+        answer: session_pb2.KeepAliveResponse = method(request, timeout=min(CALL_SECONDS_MAX, self._interval))
         return answer
+
+    def _connect(self, channel: grpc.Channel, allowed: float) -> None:
+        """Returns once it is up; ConnectionError when it is refused or takes longer than `allowed` seconds."""
+        ended, states = threading.Event(), list[grpc.ChannelConnectivity]()
+
+        def changed(state: grpc.ChannelConnectivity) -> None:
+            states.append(state)
+            if state not in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                ended.set()
+
+        began = self._clock()
+        channel.subscribe(changed, try_to_connect=True)
+        try:
+            ended.wait(allowed)
+        finally:
+            channel.unsubscribe(changed)
+        took = self._clock() - began
+        if states[-1:] != [grpc.ChannelConnectivity.READY]:
+            self._patience.failed(self._address, took, allowed)
+            self._unreached = self._address
+            raise ConnectionError("cannot connect")
+        self._patience.reached(self._address, took)
 
     def _failed(self, error: Exception | None) -> bool:
         if isinstance(error, SessionExpired):
             self._tell_expired()
             return True
         self._forget_channel()
-        if isinstance(error, NotLeader) and error.leader_hint:
+        if isinstance(error, NotLeader) and error.leader_hint not in ("", self._unreached):
             self._address = error.leader_hint
         else:
             self._turn = (self._turn + 1) % len(self._endpoints)
             self._address = self._endpoints[self._turn]
+            if self._address == self._unreached:
+                self._unreached = ""  # its turn, and then hints lead to it again
         return False
 
     def _forget_channel(self) -> None:

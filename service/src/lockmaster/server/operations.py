@@ -13,6 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lockmaster_raft.errors import RaftError
@@ -48,12 +49,25 @@ KNOWN_SESSIONS_MAX: Final = 4096
 READ_SLICE_NS: Final = 5_000_000
 """Longest time of the loop that answering reads takes in one turn (plus the one read that passes it)."""
 WAITING_BYTES_MAX: Final = QUEUE_BYTES_MAX
+LOOK_BYTES: Final = 1024
+"""What looking for one session of a keepalive counts as: it takes time rather than room."""
 DEFERRED_MAX: Final = 65_536
 """Most reads that wait for a later turn."""
 Writer = Callable[[Response, Result], None]
 Query = Callable[[Reply], None]
 Found = Callable[[frozenset[int] | LockmasterError], None]
 """Told which of a request's sessions are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that waits until its sessions are found, or behind one that does."""
+
+    session_ids: Sequence[int]
+    found: Found
+    size: int
+    reserved: bool = False
+    """It frees something: no bound keeps it out."""
 
 
 class Origin:
@@ -67,7 +81,7 @@ class Origin:
         self.first_incomplete = first_incomplete
         self.known: set[int] = set()
         """Sessions that were found to be this principal's; at most KNOWN_SESSIONS_MAX."""
-        self.behind: deque[tuple[Sequence[int], Found]] | None = None
+        self.behind: deque[Waiting] | None = None
         """What came after a request that waits to find its session and must not overtake it; None: nothing waits. As
         many as the stream may have unanswered."""
 
@@ -87,7 +101,7 @@ class Operations:
         """Both None: nothing is measured, nothing traced."""
         self._deferred: deque[tuple[Query, Reply]] = deque()
         self._waiting_bytes = 0
-        """Of commands whose sessions are being found; at most WAITING_BYTES_MAX."""
+        """Of all Waiting; at most WAITING_BYTES_MAX, but for what is reserved."""
         self._slice_stop = 0
         """When this turn's reads have had their time; 0: no read yet in this turn."""
         self.handlers: Final[dict[str, Handler]] = {
@@ -217,7 +231,7 @@ class Operations:
 
             self._engine.keep_alive([each for each in session_ids if each not in over], done)
 
-        self._find(origin, session_ids, found)
+        self._find(origin, Waiting(session_ids, found, len(session_ids) * LOOK_BYTES))
 
     def close_session(self, request: session_pb2.CloseSessionRequest, origin: Origin, seq: int, reply: Reply) -> None:
         """End a session."""
@@ -251,37 +265,51 @@ class Operations:
         origin.known.add(session_id)
         return True
 
-    def _find(self, origin: Origin, session_ids: Sequence[int], found: Found) -> None:
-        """found(which of these are over) once this member knows; raises what own_session does, unless it waits.
+    def _find(self, origin: Origin, one: Waiting) -> None:
+        """Calls its `found` (which of its sessions are over) once this member knows; raises what own_session does, and
+        Overloaded, unless it waits already.
 
         A session that isn't known here may be on its way into the state, for somebody else: ids can be guessed, and
         `apply` asks for no principal. So a leader first applies all that was acknowledged (its own term's first entry
         included): whoever was told the id is found then. Nobody else proposes, so nobody else has to know.
         What one stream sends is proposed in its order: what comes meanwhile waits behind.
         """
+        unknown: Sequence[int] = one.session_ids
+        if origin.behind is None:
+            unknown = [each for each in one.session_ids if not self.own_session(origin, each)]
+            if not unknown or not self._engine.is_leader:
+                one.found(frozenset())
+                return
+        if not one.reserved and self._waiting_bytes + one.size > WAITING_BYTES_MAX:
+            raise Overloaded(f"{WAITING_BYTES_MAX >> 20} MiB of requests wait to find their sessions", 0.1)
+        self._waiting_bytes += one.size
         if origin.behind is not None:
-            origin.behind.append((session_ids, found))
-            return
-        unknown = [each for each in session_ids if not self.own_session(origin, each)]
-        if not unknown or not self._engine.is_leader:
-            found(frozenset())
+            origin.behind.append(one)
             return
         origin.behind = deque()
 
         def ready(error: LockmasterError | None) -> None:
             behind, origin.behind = origin.behind or (), None
-            if error is not None and self._engine.is_leader:
-                for told in (found, *(each for _, each in behind)):  # nothing overtakes what its client tries again
-                    told(error)
-                return
-            self._find_again(origin, unknown, found)
-            for later, told in behind:  # of these one may wait again, and keeps the rest behind it
-                try:
-                    self._find(origin, later, told)
-                except LockmasterError as refused:
-                    told(refused)
+            self._waiting_bytes -= one.size + sum(later.size for later in behind)
+            failed = error if self._engine.is_leader else None  # who leads no more says who does
+            if failed is not None:
+                one.found(failed)
+            else:
+                self._find_again(origin, unknown, one.found)
+            for later in behind:  # of these one may wait again, and keeps the rest behind it
+                self._next(origin, later, failed)
 
         self._engine.read_index(ready)
+
+    def _next(self, origin: Origin, one: Waiting, failed: LockmasterError | None) -> None:
+        """What waited behind: nothing overtakes what its client tries again, but what frees and needs no finding."""
+        if failed is not None and (one.session_ids or not one.reserved):
+            one.found(failed)
+            return
+        try:
+            self._find(origin, one)
+        except LockmasterError as refused:
+            one.found(refused)
 
     def _find_again(self, origin: Origin, unknown: Sequence[int], found: Found) -> None:
         """The state is confirmed: what still isn't known is over. Or this member leads no more and will say so."""
@@ -302,13 +330,8 @@ class Operations:
         reserved: bool,
     ) -> None:
         """Propose what acts for these sessions, once they are known to be this principal's."""
-        size = 0 if reserved else _size(command)
-        if self._waiting_bytes + size > WAITING_BYTES_MAX:
-            raise Overloaded(f"{WAITING_BYTES_MAX >> 20} MiB of commands wait to find their sessions", 0.1)
-        self._waiting_bytes += size
 
         def found(over: frozenset[int] | LockmasterError) -> None:
-            self._waiting_bytes -= size
             if isinstance(over, LockmasterError):
                 told(over)
             elif over:
@@ -316,11 +339,7 @@ class Operations:
             else:
                 self._engine.propose(command, told, reserved=reserved)
 
-        try:
-            self._find(origin, session_ids, found)
-        except LockmasterError:
-            self._waiting_bytes -= size
-            raise
+        self._find(origin, Waiting(session_ids, found, _size(command), reserved))
 
     def _propose(
         self,

@@ -37,6 +37,8 @@ WAITING_MAX: Final = 256
 WAITERS_MAX: Final = 128
 KEPT_MAX: Final = 10_000
 REFUSALS_KEPT_MAX: Final = 1_000
+ANSWERED_MAX: Final = 4 * LANES * (REVIEWS_MAX + WAITING_MAX)
+"""Far more than can be answered while one question runs."""
 REFUSALS_KEPT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 60.0
 """At least so long between two lines of the log about an API server that gives no answer."""
@@ -160,6 +162,8 @@ class Logins:
         self._clock, self._steady = clock, steady
         self._known, self._strangers, self._streams = (Lane() for _ in range(LANES))
         self._good, self._refused = Kept(KEPT_MAX), Kept(REFUSALS_KEPT_MAX)
+        self._answered: OrderedDict[bytes, int] = OrderedDict()
+        """The number of the question that the newest answer kept about a token was to; of ANSWERED_MAX tokens."""
         self._running: dict[tuple[bytes, bool], Question] = {}
         """By a token's hash, and whether it is asked for an open stream."""
         self._told_at, self._untold = -SILENCE_SECONDS, 0
@@ -202,6 +206,7 @@ class Logins:
         try:
             async with asyncio.timeout(2 * REVIEW_SECONDS), lane.slots:
                 self.reviews += 1
+                number = self.reviews
                 review = await self._review(asked)
         except (Unanswered, TimeoutError) as error:
             self._tell(str(error) or "too late")
@@ -211,6 +216,12 @@ class Logins:
             del self._running[key, anew]
         now, steady = self._clock(), self._steady()
         answer = policy(review, token, self.audience, now)
+        if self._answered.get(key, 0) > number:
+            return answer  # a later question about it, of the other kind, was answered before: that is what holds
+        self._answered[key] = number
+        self._answered.move_to_end(key)
+        if len(self._answered) > ANSWERED_MAX:
+            self._answered.popitem(last=False)
         if isinstance(answer, Principal):
             self._refused.remove(key)
             self._good.put(key, answer, answer.until, steady + answer.until - now)

@@ -80,7 +80,8 @@ def test_a_bed_that_was_up_leaves_no_trace(second: Bed) -> None:
 @pytest.mark.parametrize("moment", ["network and control plane", "images on nodes", "API server ready"])
 def test_make_cluster_interrupted_removes_what_it_made(second: Bed, number: signal.Signals, moment: str) -> None:
     before = host_state()
-    command = (sys.executable, "-m", "tests.e2e.bed", "up")
+    # Whoever is started with & inherits that SIGINT is ignored.
+    command = ("env", "--default-signal=INT", sys.executable, "-m", "tests.e2e.bed", "up")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

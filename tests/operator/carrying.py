@@ -104,7 +104,10 @@ def label(world: World, step: steps.Step) -> None:
 
 def expand(world: World, step: steps.Step) -> None:
     assert isinstance(step, steps.ExpandClaim)
-    world.volumes[step.ordinal].size = step.size
+    volume = world.volumes[step.ordinal]
+    volume.size = step.size
+    if volume.grows:
+        volume.capacity = step.size
 
 
 def recreate_set(world: World, step: steps.Step) -> None:

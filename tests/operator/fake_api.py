@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +130,7 @@ class FakeApi:
     def _carry_out(self, request: web.Request, key: tuple[str, str, str], subresource: str, body: Json) -> web.Response:
         kind, namespace, name = key
         if request.method == "GET" and not name:
-            return self._list(kind, namespace, request.query.get("labelSelector", ""))
+            return self._list(kind, namespace, request.query)
         if request.method == "POST":
             name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
             if (kind, namespace, name) in self.objects:
@@ -154,17 +155,28 @@ class FakeApi:
         self.objects[key] = after
         return web.json_response(after)
 
-    def _list(self, kind: str, namespace: str, labels: str) -> web.Response:
-        wanted = dict(pair.split("=", 1) for pair in labels.split(",") if pair)
+    def _list(self, kind: str, namespace: str, query: Mapping[str, str]) -> web.Response:
+        wanted, fields = (pairs(query.get(name, "")) for name in ("labelSelector", "fieldSelector"))
         found = [
             {part: value for part, value in item.items() if part not in ("kind", "apiVersion")}
             for (k, n, _), item in sorted(self.objects.items())
             if k == kind
             and (not namespace or n == namespace)
             and wanted.items() <= (item["metadata"].get("labels") or {}).items()
+            and all(at(item, path) == value for path, value in fields.items())
         ]
         root = RESOURCES[kind][0].split("/", 1)[1]
         return web.json_response({"apiVersion": root, "kind": f"{kind}List", "metadata": {}, "items": found})
+
+
+def pairs(selector: str) -> dict[str, str]:
+    """Of a selector of equalities."""
+    return dict(pair.split("=", 1) for pair in selector.split(",") if pair)
+
+
+def at(item: Json, path: str) -> Any:
+    """What stands at a.b.c."""
+    return functools.reduce(lambda part, name: part[name], path.split("."), item)
 
 
 def with_data(body: Json) -> Json:

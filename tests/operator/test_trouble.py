@@ -9,6 +9,7 @@ import pytest
 from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.kube import Json
 from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.refusals import refusal
 from lockmaster_operator.plan import Plan, plan, steps
 
 from .fake_api import FakeApi, Fault
@@ -40,6 +41,57 @@ async def test_a_webhook_that_refuses_is_told_in_its_own_words_and_nothing_follo
     assert words in refused[0]
     await host_world.run()
     assert host_world.ready()
+
+
+async def test_pods_that_the_api_server_refuses_are_told_in_its_words_until_one_is_made(host_world: HostWorld) -> None:
+    """Row 77: a quota lets two of three in. Asked for only while pods are missing."""
+    quota = 'create Pod locks-2 failed: pods "locks-2" is forbidden: exceeded quota: small'
+    await host_world.run()
+    api = host_world.api
+    assert ("GET", "Event", "") not in api.requests
+    uid = api.objects["StatefulSet", "ns", "locks"]["metadata"]["uid"]
+    api.put(refused("e1", uid, quota, "2026-11-27T10:00:00Z"))
+    api.put(refused("e2", "uid-before", "of a StatefulSet that is gone", "2026-11-27T11:00:00Z"))
+    pod = api.objects.pop(("Pod", "ns", "locks-2"))
+    await host_world.passes.make(KEY)
+    degraded = condition(host_world, "Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "PodsNotCreated")
+    assert quota in degraded["message"]
+    api.faults.append(Fault("GET", "Event", 403))
+    await host_world.passes.make(KEY)
+    assert condition(host_world, "Degraded")["reason"] != "PodsNotCreated"
+    api.objects["Pod", "ns", "locks-2"] = pod
+    await host_world.passes.make(KEY)
+    assert condition(host_world, "Degraded")["status"] == "False"
+
+
+def refused(name: str, uid: str, words: str, at: str) -> Json:
+    """As the StatefulSet controller tells it."""
+    about = {"kind": "StatefulSet", "name": "locks", "namespace": "ns", "uid": uid}
+    told = {"reason": "FailedCreate", "note": words, "deprecatedLastTimestamp": at, "eventTime": None}
+    return {"kind": "Event", "metadata": {"name": name, "namespace": "ns"}, "regarding": about, **told}
+
+
+@pytest.mark.parametrize(
+    ("made", "at", "told"),
+    [
+        ("", {"deprecatedLastTimestamp": "2026-11-27T10:00:00Z"}, True),
+        ("2026-11-27T10:00:00Z", {"deprecatedLastTimestamp": "2026-11-27T10:00:00Z"}, True),
+        ("2026-11-27T10:00:01Z", {"deprecatedLastTimestamp": "2026-11-27T10:00:00Z"}, False),
+        ("2026-11-27T10:00:01Z", {"eventTime": "2026-11-27T10:00:01.250000Z"}, True),
+        ("2026-11-27T10:00:01Z", {"series": {"lastObservedTime": "2026-11-27T10:00:00.9Z"}}, False),
+        ("2026-11-27T10:00:01Z", {}, False),
+    ],
+)
+def test_a_refusal_is_over_once_a_pod_was_made_after_it(made: str, at: Json, told: bool) -> None:
+    event = {"regarding": {"uid": "u"}, "note": "no", "deprecatedLastTimestamp": None, **at}
+    words = refusal("u", [event], [{"metadata": {"creationTimestamp": made}}] if made else [])
+    assert words == ("no" if told else "")
+
+
+def condition(world: HostWorld, kind: str) -> Json:
+    found: Json = next(one for one in world.status["conditions"] if one["type"] == kind)
+    return found
 
 
 def events_of(world: HostWorld, reason: str) -> list[Json]:

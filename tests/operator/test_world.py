@@ -467,17 +467,6 @@ def test_paused_changes_nothing_and_says_so() -> None:
     assert found.truth(found.status, "Ready") == "False"
 
 
-def test_volumes_grow_and_the_stateful_set_is_made_anew_around_its_pods() -> None:
-    found = settled()
-    pods = {n: pod.uid for n, pod in found.pods.items()}
-    found.change(storage={"size": "20Gi"})
-    found.settle()
-    assert {volume.size for volume in found.volumes.values()} == {"20Gi"}
-    claim = found.objects[("StatefulSet", "locks")]["spec"]["volumeClaimTemplates"][0]
-    assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
-    assert {n: pod.uid for n, pod in found.pods.items()} == pods
-
-
 def test_replicas_that_somebody_lowered_by_hand_are_put_back() -> None:
     found = settled(3, 0)
     found.objects[("StatefulSet", "locks")]["spec"]["replicas"] = 2

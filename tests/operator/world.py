@@ -14,6 +14,7 @@ from typing import Any
 from lockmaster_operator.desired.names import TEMPLATE_LABEL, Cluster, Settings, host_of
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
+from lockmaster_operator.models.part import amount_of
 from lockmaster_operator.observed import (
     CertificateSeen,
     ClaimSeen,
@@ -54,6 +55,12 @@ class Volume:
     node_gone: bool = False
     damaged: bool = False
     size: str = "10Gi"
+    capacity: str = "10Gi"
+    """What it has; `size` is what its claim asks for."""
+    grows: bool = True
+    """Its storage does what is asked for."""
+    used: int = 0
+    """Bytes; 0: its member does not tell."""
     nearly_full: bool = False
 
 
@@ -232,10 +239,13 @@ class World:
             status=LockClusterStatus.model_validate_json(self.status.model_dump_json(by_alias=True)),
             objects=copy.deepcopy(self.objects),
             pods=tuple(self._pod_seen(n) for n in sorted(self.pods)),
-            claims=tuple(ClaimSeen(n, v.uid, v.size, node_gone=v.node_gone) for n, v in sorted(self.volumes.items())),
+            claims=tuple(self._claim_seen(n, v) for n, v in sorted(self.volumes.items())),
             engine=None if self.cut_off or not self.leader_id else self._engine_seen(),
             certificates=tuple(self.certificates.values()),
         )
+
+    def _claim_seen(self, ordinal: int, volume: Volume) -> ClaimSeen:
+        return ClaimSeen(ordinal, volume.uid, volume.size, volume.capacity, node_gone=volume.node_gone)
 
     def _pod_seen(self, ordinal: int) -> PodSeen:
         pod, volume, runs = self.pods[ordinal], self.volumes[ordinal], self.runs(ordinal)
@@ -250,6 +260,7 @@ class World:
                 self._is_witness(volume),
                 self.leader_id,
                 level_floor=max(1, self.level),
+                free_bytes=int(amount_of(volume.capacity) or 0) - volume.used if volume.used else 0,
                 alarms=("disk_behind", "disk_nearly_full") if volume.nearly_full else (),
             )
         ready = runs and any(self.live(m) and self.leader_id for m in self.members.values() if m.ordinal == ordinal)

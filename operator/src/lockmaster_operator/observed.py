@@ -80,6 +80,8 @@ class ClaimSeen:
     uid: str
     requested: str = ""
     """Quantity in its spec."""
+    capacity: str = ""
+    """Quantity that its volume has by now; "": none yet."""
     bound: bool = True
     """It has a volume, or will get one with contents; False: nothing is on it."""
     lost: bool = False
@@ -149,6 +151,8 @@ class Observed:
     certificates: tuple[CertificateSeen, ...] = ()
     client_authority: str = ""
     """ca.crt of the operator's own certificate: by it everybody knows the client port. "" while there is none."""
+    pods_refused: str = ""
+    """Why pods that are missing can't be created: a quota, a rule of pod security, a webhook, in its own words."""
     restore_pending: bool = False
     """A LockRestore names this cluster and has not made it yet."""
     recovering: bool = False

@@ -91,14 +91,17 @@ class Kube:
                 return None
             raise
 
-    async def list(self, kind: str, namespace: str, labels: str = "") -> list[Json]:
-        """All objects of a kind with these labels, page by page, as they are now. Raises KubeError."""
-        return (await self.list_at(kind, namespace, labels))[0]
+    async def list(self, kind: str, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+        """All objects of a kind with these labels and fields, page by page, as they are now. Raises KubeError."""
+        return (await self.list_at(kind, namespace, labels, fields))[0]
 
-    async def list_at(self, kind: str, namespace: str, labels: str = "") -> tuple[builtins.list[Json], str]:
+    async def list_at(
+        self, kind: str, namespace: str, labels: str = "", fields: str = ""
+    ) -> tuple[builtins.list[Json], str]:
         """The same, and the resourceVersion from which on `watch` tells what changes."""
         found: builtins.list[Json] = []
-        query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {"limit": str(PAGE), **{name: text for name, text in selectors.items() if text}}
         for _ in range(PAGES_MAX):
             page = await self.call("GET", path_of(kind, namespace), query)
             # Items of a list don't say what they are: the list does.

@@ -25,6 +25,7 @@ from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.host.engine import Engine
 from lockmaster_operator.host.issuing import BadSecret, Pems, pems_of, seen
 from lockmaster_operator.host.kube import Json, Kube
+from lockmaster_operator.host.refusals import pods_refused
 from lockmaster_operator.models.backups import RestorePhase
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.models.quorum_recovery import RecoveryPhase
@@ -76,6 +77,7 @@ async def look(
     found = [_pod(n, pod) for n, pod in sorted(rows, key=lambda row: row[0])]
     stuck = {pod.ordinal for pod in found if pod.running}
     gone = await _gone(kube, cluster, claims, stuck) if reads_cluster else frozenset()
+    refused = await pods_refused(kube, objects.get(("StatefulSet", cluster.name)), pods)
     observed = Observed(
         status=after_recovery(cluster, status_of(stored), recoveries),
         objects=objects,
@@ -84,6 +86,7 @@ async def look(
         engine=told,
         certificates=_certificates(cluster, settings, secrets),
         client_authority="" if own is None else own[0],
+        pods_refused=refused,
         restore_pending=any(_restores(cluster, restore) for restore in restores),
         recovering=any(_phase_of(cluster, one) == RecoveryPhase.FOUNDING for one in recoveries),
     )
@@ -192,6 +195,7 @@ def claims_of(cluster: Cluster, claims: Sequence[Json], gone: frozenset[int] = f
                 ordinal=ordinal,
                 uid=str(metadata["uid"]),
                 requested=str(requested),
+                capacity=str((claim.get("status", {}).get("capacity") or {}).get("storage", "")),
                 bound=any(spec.get(name) for name in ("volumeName", "dataSource", "dataSourceRef")),
                 lost=claim.get("status", {}).get("phase") == "Lost",
                 node_gone=ordinal in gone,

@@ -27,7 +27,7 @@ from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.plan import Plan, plan, read_cluster, refuse
-from lockmaster_operator.plan.steps import Step
+from lockmaster_operator.plan.steps import ExpandClaim, Step
 from lockmaster_operator.plan.transitions import Event
 
 _log = logging.getLogger(__name__)
@@ -114,11 +114,19 @@ class Passes:
         self.metrics.tell(key, decided.status)
         if self.reviewers is not None:
             await self.reviewers.add(cluster)
+        refusal: KubeError | None = None
         for step in decided.steps:
             if step.disruptive:
                 await self._disrupt(cluster, step)
-            else:
+                continue
+            try:
                 await self._carry_out(cluster, seen, step)
+            except KubeError as error:
+                if not isinstance(step, ExpandClaim) or error.status not in REFUSALS:
+                    raise
+                refusal = error  # a storage class whose volumes can't grow stands in the way of nothing else
+        if refusal is not None:
+            raise refusal
         return decided.requeue_after_s
 
     async def _look(self, cluster: Cluster, stored: Json) -> Look:

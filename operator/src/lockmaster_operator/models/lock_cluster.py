@@ -125,7 +125,8 @@ class Storage(Part):
     class_: Annotated[ObjectName | None, Field(alias="class")] = None
     """Storage class; absent: the default one. Fixed once the cluster is made."""
     auto_grow: AutoGrow | None = None
-    """Let the operator grow the volumes when they fill up; absent: it only warns."""
+    """Let the operator grow the volumes by half, 1Gi at least, when one has less than 20 % or 768Mi free; absent: it
+    only warns. The storage class must allow expansion."""
 
 
 class Resources(Part):

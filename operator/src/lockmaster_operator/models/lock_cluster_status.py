@@ -162,3 +162,5 @@ class LockClusterStatus(Part):
     """Full voters in the configuration: what the scale subresource reports."""
     selector: LongText = ""
     """Label selector of the pods, for the scale subresource."""
+    volume_size: Annotated[str, Field(max_length=32)] = ""
+    """Size that the operator asks for each volume: spec.storage.size, or more by spec.storage.autoGrow."""

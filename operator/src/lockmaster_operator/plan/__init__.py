@@ -129,7 +129,7 @@ def plan(cluster: Cluster, observed: Observed, now: int, settings: Settings | No
     step = None if cluster.spec.hibernate else _disruptive(view, begin.step, block, rolling, witness, care)
     doing = _DOING[type(step).__name__] if step is not None else ""
     why = str(getattr(step, "why", ""))
-    verdict = Verdict(begin, witness, block, rolling, doing, why, care.template_pending, care.taken)
+    verdict = Verdict(begin, witness, block, rolling, doing, why, care.template_pending, care.taken, care.volume_size)
     return _planned(view, verdict, (*care.steps, step) if step is not None else care.steps)
 
 

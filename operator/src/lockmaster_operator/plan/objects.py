@@ -10,12 +10,12 @@ from lockmaster_operator.desired.compare import changed_claim_templates, differs
 from lockmaster_operator.desired.names import Cluster
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.models.lock_cluster_status import Phase
-from lockmaster_operator.models.part import amount_of
 from lockmaster_operator.plan.repair import wanted_witness
 from lockmaster_operator.plan.shape import replicas
-from lockmaster_operator.plan.steps import Apply, ExpandClaim, IssueCertificate, LabelPod, RecreateStatefulSet, Step
+from lockmaster_operator.plan.steps import Apply, IssueCertificate, LabelPod, RecreateStatefulSet, Step
 from lockmaster_operator.plan.upgrade import Block
 from lockmaster_operator.plan.view import STABLE_S, View
+from lockmaster_operator.plan.volumes import expansions, volume_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,13 @@ class Upkeep:
     """The StatefulSet is not as desired yet, or its controller has not seen it."""
     taken: tuple[str, ...]
     """Objects of these names are there and not ours: they are left alone."""
+    volume_size: str
+    """How large every volume is to be."""
 
 
 def upkeep(view: View, block: Block | None) -> Upkeep:
     """What differs from what is desired."""
-    size = _volume_size(view)
+    size = volume_size(view)
     wanted = render(_runnable(view, block), view.settings, _decided(view, size))
     steps: list[Step] = list(_certificates(view))
     recreate = None
@@ -49,9 +51,9 @@ def upkeep(view: View, block: Block | None) -> Upkeep:
         if live is None or differs(body, live):
             steps.append(Apply(body))
     pending = not view.template or any(isinstance(s, Apply) and s.body["kind"] == "StatefulSet" for s in steps)
-    steps += _expansions(view, size)
+    steps += expansions(view, size)
     steps += _labels(view)
-    return Upkeep(tuple(steps), recreate, pending, tuple(taken))
+    return Upkeep(tuple(steps), recreate, pending, tuple(taken), size)
 
 
 def _runnable(view: View, block: Block | None) -> Cluster:
@@ -94,21 +96,6 @@ def _budget(view: View) -> tuple[int, bool]:
     gives = any(not m.silent for pod in unready for m in view.at(pod.ordinal))
     quiet = not view.change_open and not any(m.phase in (Phase.BEHIND, Phase.LOST) for m in view.members)
     return int(view.margin >= 1 and quiet), mute and not gives and view.margin >= 0
-
-
-def _volume_size(view: View) -> str:
-    """The spec's, or what a claim already asks for if that is more: volumes never shrink."""
-    found = [view.cluster.spec.storage.size, *(claim.requested for claim in view.observed.claims if claim.requested)]
-    return max(found, key=lambda text: amount_of(text) or 0.0)
-
-
-def _expansions(view: View, size: str) -> list[Step]:
-    wanted = amount_of(size) or 0.0
-    return [
-        ExpandClaim(claim.ordinal, claim.uid, size)
-        for claim in view.observed.claims
-        if claim.requested and (amount_of(claim.requested) or 0.0) < wanted and not claim.deleting
-    ]
 
 
 def _labels(view: View) -> list[Step]:

@@ -62,6 +62,8 @@ class Verdict:
     """The StatefulSet is not as desired yet."""
     taken: tuple[str, ...] = ()
     """Objects that are in the way because they are not ours."""
+    volume_size: str = ""
+    """How large every volume is to be; "": not decided in this pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def status_of(view: View, verdict: Verdict) -> LockClusterStatus:
             "witnesses": sum(m.seen.witness for m in view.voters) if view.engine is not None else before.witnesses,
             "full_replicas": _full_voters(view) if view.engine is not None else before.full_replicas,
             "selector": selector_text(view.cluster),
+            "volume_size": verdict.volume_size or before.volume_size,
         }
     )
 
@@ -256,6 +259,8 @@ def _degraded(view: View, verdict: Verdict) -> _Told:
             for pod in failing
         )
         return _Told(Truth.TRUE, "PodFailing", words)
+    if view.observed.pods_refused:
+        return _Told(Truth.TRUE, "PodsNotCreated", f"pods are missing: {view.observed.pods_refused}")
     return _Told(Truth.FALSE, "AsIntended")
 
 

@@ -40,6 +40,8 @@ def transitions(before: LockClusterStatus, after: LockClusterStatus) -> tuple[Ev
     found += [Event(False, "MemberRemoved", f"member {member_id} is no member any more") for member_id in gone]
     if before.gate.level and before.gate.level != after.gate.level:
         found.append(Event(False, "LevelChanged", f"level {after.gate.level} is active, {before.gate.level} was"))
+    if before.volume_size and before.volume_size != after.volume_size:
+        found.append(Event(False, "VolumesGrow", f"volumes are to have {after.volume_size}, not {before.volume_size}"))
     return tuple(found[:EVENTS_MAX])
 
 

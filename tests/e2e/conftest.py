@@ -117,6 +117,14 @@ def operator(kubernetes: Kubernetes) -> Iterator[Product]:
     one.remove()
 
 
+@pytest.fixture(scope="module")
+def no_operator(bed: Bed, operator: Product) -> Iterator[Bed]:
+    """The bed with our custom resource definitions and without an operator: the tests of a module play it."""
+    operator.uninstall()
+    yield bed
+    operator.install()
+
+
 @pytest.fixture
 def product(request: pytest.FixtureRequest, kubernetes: Kubernetes, operator: Product) -> Iterator[Product]:
     """The operator, and a namespace of this test's own."""

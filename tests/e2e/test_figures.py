@@ -28,7 +28,6 @@ from lockmaster_operator.host.telling import Teller
 from .bed import host
 from .bed.cluster import Bed
 from .many_operator import ManyMembers
-from .product import OPERATOR_CHART, remove_definitions
 from .report import Report
 from .test_host_api import ready, say_for_the_kubelet
 
@@ -38,19 +37,13 @@ CLUSTERS: Final = 200
 WORKERS: Final = 8
 FORM_SECONDS: Final = 900.0
 IDLE_SECONDS: Final = 90.0
-OPERATORS: Final = "app.kubernetes.io/name=lockmaster-operator"
 
 
 @pytest.fixture
-def space(bed: Bed) -> Iterator[str]:
-    if bed.kubectl("get", "pods", "-A", "-l", OPERATORS, "-o", "name").strip():
-        pytest.skip("an operator runs on this cluster: it would look after these clusters, too")
-    for crd in sorted((OPERATOR_CHART / "files" / "crds").glob("*.yaml")):
-        bed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crd))
-    bed.kubectl("create", "namespace", SPACE)
+def space(no_operator: Bed) -> Iterator[str]:
+    no_operator.kubectl("create", "namespace", SPACE)
     yield SPACE
-    bed.kubectl("delete", "namespace", SPACE, "--timeout=300s", seconds=310)
-    remove_definitions(bed)  # else Helm finds fields that kubectl owns
+    no_operator.kubectl("delete", "namespace", SPACE, "--timeout=300s", seconds=310)
 
 
 def bodies() -> str:

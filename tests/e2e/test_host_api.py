@@ -23,7 +23,6 @@ from lockmaster_operator.host.telling import Teller
 from tests.operator.test_host import FakeMembers
 
 from .bed.cluster import Bed
-from .product import OPERATOR_CHART
 
 pytestmark = pytest.mark.e2e
 SPACE = "e2e-host"
@@ -34,16 +33,14 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def space(bed: Bed) -> Iterator[str]:
-    for crd in sorted((OPERATOR_CHART / "files" / "crds").glob("*.yaml")):
-        bed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crd))
-    bed.kubectl("create", "namespace", SPACE)
+def space(no_operator: Bed) -> Iterator[str]:
+    no_operator.kubectl("create", "namespace", SPACE)
     spec = {"version": "0.2.0", "storage": {"size": "1Gi"}, "scheduling": {"nodeSelector": {"no": "node"}}}
     where = {"name": "locks", "namespace": SPACE}
     body = {"apiVersion": "lockmaster.dev/v1alpha1", "kind": "LockCluster", "metadata": where, "spec": spec}
-    bed.kubectl("apply", "-f", "-", text_in=json.dumps(body))
+    no_operator.kubectl("apply", "-f", "-", text_in=json.dumps(body))
     yield SPACE
-    bed.kubectl("delete", "namespace", SPACE, "--timeout=100s")
+    no_operator.kubectl("delete", "namespace", SPACE, "--timeout=100s")
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from . import load
 from .bed import host
+from .bed.cluster import Bed
+from .bed.provisioner import node_of
 from .kubernetes import Kubernetes
 from .product import Product, condition, is_ready, member_at, reason, roles
 from .test_scenarios import NEXT_VERSION, QUICK, SHAPE
@@ -18,6 +22,8 @@ with Client("locks:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")
     client.admin.change_gate(admin_pb2.GATE_OPERATION_DEACTIVATE, 2)
     print("level", client.admin.members().level_active)
 """
+SMALL = """mkdir -p /run/small && mount -t tmpfs -o size=760m none /run/small && cp -a {path}/. /run/small/ &&
+mount --bind /run/small {path} && umount /run/small"""
 
 
 def whole(seen: load.Seen) -> None:
@@ -99,6 +105,31 @@ def test_85_volumes_grow_and_no_pod_restarts(product: Product) -> None:
     whole(product.end_load())
     with pytest.raises(host.Failed, match="storage"):
         product.apply(product.cluster("locks", storage={"size": "1Gi"}))
+
+
+def test_85_volumes_grow_by_themselves_before_one_is_full(bed: Bed, product: Product) -> None:
+    """Volumes of the bed share its disk: one is put on a file system of its own, with 0.5 to 0.75 GiB free."""
+    storage = {"size": "1Gi", "autoGrow": {"max": "2Gi"}}
+    product.ready(storage=storage)
+    product.apply(product.cluster("locks", storage=storage, hibernate=True))
+    host.wait_until("no pod", 120, lambda: not product.pods())
+    volume = json.loads(bed.kubectl("get", "pv", volume_of(product, "locks-1"), "-o", "json"))
+    node, path = node_of(volume), volume["spec"]["local"]["path"]
+    bed.shell(node, "sh", "-c", SMALL.format(path=path))
+    try:
+        product.ready(storage=storage, seconds=180)
+        product.wait("locks", "the new size", lambda s: s["volumeSize"] == "2Gi", 90)
+        product.wait("locks", "Ready", is_ready)
+        events = product.get("events.events.k8s.io")["items"]
+        assert sum(one["reason"] == "VolumesGrow" for one in events) == 1
+        asked = [one["spec"]["resources"]["requests"]["storage"] for one in product.get("pvc")["items"]]
+        assert asked == ["2Gi"] * 3
+    finally:
+        bed.shell(node, "umount", "--lazy", path)
+
+
+def volume_of(product: Product, pod: str) -> str:
+    return str(product.get("pvc", f"data-{pod}")["spec"]["volumeName"])
 
 
 def test_5_scaled_out_again_removed_identities_do_not_come_back(product: Product) -> None:

@@ -35,7 +35,7 @@ def test_volumes_grow_by_themselves_as_one_fills_up_and_no_further_than_allowed(
     found.run(60)
     assert asked_sizes(found) == {"10Gi"}  # nobody allowed it
     pods = {n: pod.uid for n, pod in found.pods.items()}
-    for used, expected in ((7 * GIB, "10Gi"), (9 * GIB, "15360Mi"), (13 * GIB, "20480Mi"), (19 * GIB, "20480Mi")):
+    for used, expected in ((7 * GIB, "10Gi"), (9 * GIB, "15Gi"), (13 * GIB, "20Gi"), (19 * GIB, "20Gi")):
         found.change(storage={"size": "10Gi", "autoGrow": {"max": "20Gi"}})
         found.volumes[2].used = used
         found.settle()
@@ -43,7 +43,7 @@ def test_volumes_grow_by_themselves_as_one_fills_up_and_no_further_than_allowed(
         assert asked_sizes(found) == {expected}
         assert found.status.volume_size == expected
     claim = found.objects[("StatefulSet", "locks")]["spec"]["volumeClaimTemplates"][0]
-    assert claim["spec"]["resources"]["requests"]["storage"] == "20480Mi"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
     assert {n: pod.uid for n, pod in found.pods.items()} == pods
 
 
@@ -54,8 +54,8 @@ def test_an_expansion_that_does_not_come_is_waited_for_and_asked_for_once() -> N
     found.change(storage={"size": "10Gi", "autoGrow": {"max": "90Gi"}})
     found.volumes[1].used = 10 * GIB - 1
     found.run(120)
-    assert asked_sizes(found) == {"15360Mi"}
-    found.volumes[1].capacity = "15360Mi"
+    assert asked_sizes(found) == {"15Gi"}
+    found.volumes[1].capacity = "15Gi"
     found.volumes[1].used, found.volumes[1].nearly_full = 0, True  # by the alarm alone
     found.run(10)
     assert asked_sizes(found) == {"23040Mi"}

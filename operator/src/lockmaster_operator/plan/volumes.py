@@ -14,6 +14,7 @@ GROW_BELOW_BYTES: Final = 768 * MIB
 """Less free than this, or than that share: it grows. Above where a leader refuses writes: 10 % or 512 MiB."""
 GROW_FACTOR: Final = 1.5
 GROW_BYTES_MIN: Final = 1 << 30
+_UNITS: Final = ("Mi", "Gi", "Ti", "Pi")
 
 
 def volume_size(view: View) -> str:
@@ -25,7 +26,7 @@ def volume_size(view: View) -> str:
         return size
     larger = max(_bytes(size) * GROW_FACTOR, _bytes(size) + GROW_BYTES_MIN)
     mib = int(min(larger, _bytes(storage.auto_grow.max))) // MIB
-    return f"{mib}Mi" if mib * MIB > _bytes(size) else size
+    return _canonical(mib) if mib * MIB > _bytes(size) else size
 
 
 def _filling(view: View, size: float) -> bool:
@@ -48,6 +49,14 @@ def expansions(view: View, size: str) -> list[ExpandClaim]:
         for claim in view.observed.claims
         if claim.requested and _bytes(claim.requested) < _bytes(size) and not claim.deleting
     ]
+
+
+def _canonical(mib: int) -> str:
+    """As the API server writes it back: it must not look like another size."""
+    size, unit = mib, 0
+    while size % 1024 == 0 and unit < len(_UNITS) - 1:
+        size, unit = size // 1024, unit + 1
+    return f"{size}{_UNITS[unit]}"
 
 
 def _bytes(quantity: str) -> float:

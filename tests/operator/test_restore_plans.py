@@ -288,6 +288,31 @@ def test_a_quorum_that_was_lost_just_now_is_waited_for() -> None:
     assert recover(replace(LOST, cluster_status=lost(5))).status.phase is RecoveryPhase.CHECKING
 
 
+def with_spec(**spec: bool) -> Cluster:
+    return replace(CLUSTER, spec=CLUSTER.spec.model_copy(update=spec))
+
+
+def test_a_cluster_that_hibernates_has_lost_nothing() -> None:
+    """No pod answers there, and every volume is whole."""
+    planned = recover(replace(LOST, pods=(), cluster=with_spec(hibernate=True)))
+    assert (planned.status.phase, planned.steps, ready(planned)[0]) == (RecoveryPhase.REFUSED, (), "Hibernated")
+
+
+@pytest.mark.parametrize("reason", ["NotFounded", "Hibernated", "SomethingNew"])
+def test_only_reasons_that_speak_of_a_loss_begin_a_recovery(reason: str) -> None:
+    told = condition_of(lost().conditions, "QuorumAvailable")
+    assert told is not None
+    status = lost().model_copy(update={"conditions": (told.model_copy(update={"reason": reason}),)})
+    assert recover(replace(LOST, cluster_status=status)).status.phase is RecoveryPhase.CHECKING
+
+
+def test_a_paused_cluster_is_neither_stopped_nor_left_without_a_word() -> None:
+    planned = recover(replace(LOST, cluster=with_spec(paused=True)))
+    assert (planned.status.phase, ready(planned)[0]) == (RecoveryPhase.CHECKING, "Paused")
+    later = recover(replace(FOUNDING, pods=LOST.pods, cluster=with_spec(paused=True)))
+    assert (later.steps, ready(later)[0]) == ((), "Paused")
+
+
 def test_pods_stop_before_the_survivor_is_read_and_volumes_go_after_it_stands() -> None:
     assert recover(replace(FOUNDING, pods=LOST.pods)).steps == ()
     (job,) = recover(FOUNDING).steps

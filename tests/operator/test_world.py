@@ -451,6 +451,7 @@ def test_hibernation_takes_all_pods_and_gives_the_same_members_back() -> None:
     found.run(60)
     assert found.pods == {}
     assert found.reason("Progressing") == "Hibernated"
+    assert found.truth(found.status, "QuorumAvailable") == "Unknown"
     found.change(hibernate=False)
     found.settle()
     assert ids(found) == before

@@ -39,6 +39,8 @@ from lockmaster_operator.plan.transitions import Event
 
 LOST_S: Final = 30
 """The quorum must have been gone for so long: an election, or a node that boots, is no loss."""
+QUORUM_GONE: Final = ("NoLeader", "QuorumLost")
+"""Reasons of the condition QuorumAvailable that speak of a loss: it is False of a cluster never founded, too."""
 EVIDENCE_MAX: Final = 1024
 
 
@@ -95,9 +97,11 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySta
     refusal = _unfit(own, seen)
     if refusal:
         return _refused(own, seen, now, *refusal)
+    if seen.cluster.spec.paused:
+        return planned(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, _paused(name), 15)
     available = condition_of(seen.cluster_status.conditions, "QuorumAvailable")
-    lost_for = now - seconds_at(available.last_transition_time) if available is not None else 0
-    if available is None or available.status is not Truth.FALSE or lost_for < LOST_S:
+    lost = available is not None and available.status is Truth.FALSE and available.reason in QUORUM_GONE
+    if available is None or not lost or now - seconds_at(available.last_transition_time) < LOST_S:
         why = f"the quorum must have been gone for {LOST_S} s by LockCluster {name}'s condition QuorumAvailable"
         return planned(own, seen, now, (), {"phase": RecoveryPhase.CHECKING}, busy("Checking", why), POLL_S)
     begun = {
@@ -121,6 +125,8 @@ def _checking(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySta
 def _unfit(own: Recovery, seen: Observed) -> tuple[str, str] | None:
     """Why nothing is begun: reason and words; None: it may be."""
     name, survivor, status = own.spec.cluster_ref.name, own.spec.survivor, seen.cluster_status
+    if seen.cluster is not None and seen.cluster.spec.hibernate:
+        return "Hibernated", f"LockCluster {name} hibernates, which loses nothing: set its spec.hibernate to false"
     if not status.cluster_id or not status.members:
         return "NothingToRecover", f"LockCluster {name} has never had members: delete it and make it anew"
     if seen.other:
@@ -210,6 +216,8 @@ def _founding(own: Recovery, seen: Observed, now: int, settings: Settings) -> Pl
     job = seen.job if seen.job is not None and seen.job.name == job_name(own.owner, "recover") else None
     if seen.cluster is None:
         return planned(own, seen, now, (), {}, busy("WaitingForCluster", f"LockCluster {name} is gone"), 15)
+    if seen.pods and seen.cluster.spec.paused:
+        return planned(own, seen, now, (), {}, _paused(name), 15)
     if seen.pods:
         rows = ", ".join(f"{name}-{pod.ordinal}" for pod in seen.pods)
         return planned(own, seen, now, (), {}, busy("Founding", f"waits until {rows} have stopped"), POLL_S)
@@ -247,6 +255,10 @@ def _rejoining(own: Recovery, seen: Observed, now: int) -> Plan[QuorumRecoverySt
         return planned(own, seen, now, steps, {"phase": RecoveryPhase.DONE, "finished": timestamp_of(now)}, told)
     why = ready.message if ready is not None and ready.message else "begins"
     return planned(own, seen, now, steps, {}, busy("Rejoining", f"{name}: {why}"), POLL_S)
+
+
+def _paused(name: str) -> tuple[Told, ...]:
+    return busy("Paused", f"LockCluster {name} has spec.paused, so its pods are not stopped")
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------

@@ -449,7 +449,8 @@ class LockClusterSpec(Part):
     maintenance_window: MaintenanceWindow | None = None
     """When members may be restarted on purpose; absent: at any time."""
     paused: bool = False
-    """The operator only watches and changes nothing. The leader still promotes a witness by itself."""
+    """The operator changes nothing of members, pods and objects. The leader still promotes a witness by itself, and
+    sessions of pods that are over still end. ConfigSets have a spec.paused of their own."""
     hibernate: bool = False
     """No pods; volumes, identities and data stay, and come back with false."""
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN

@@ -277,7 +277,7 @@ def _quorum(view: View, verdict: Verdict) -> _Told:
     if view.engine is not None and view.margin >= 0:
         return _Told(Truth.TRUE, "Quorum", f"{len(view.voters)} voters, {view.margin} of them can be missed")
     if view.cluster.spec.hibernate:
-        return _Told(Truth.FALSE, "Hibernated", "no pods")
+        return _Told(Truth.UNKNOWN, "Hibernated", "no pods, so nobody to ask; data and identities stay")
     if not any(pod.report is not None for pod in view.observed.pods):
         return _Told(
             Truth.UNKNOWN, "NoMemberAnswers", "no member answers the operator, which proves nothing about them"

@@ -14,7 +14,7 @@ GROW_BELOW_BYTES: Final = 768 * MIB
 """Less free than this, or than that share: it grows. Above where a leader refuses writes: 10 % or 512 MiB."""
 GROW_FACTOR: Final = 1.5
 GROW_BYTES_MIN: Final = 1 << 30
-_UNITS: Final = ("Mi", "Gi", "Ti", "Pi")
+_UNITS: Final = "MGTP"
 
 
 def volume_size(view: View) -> str:
@@ -56,7 +56,7 @@ def _canonical(mib: int) -> str:
     size, unit = mib, 0
     while size % 1024 == 0 and unit < len(_UNITS) - 1:
         size, unit = size // 1024, unit + 1
-    return f"{size}{_UNITS[unit]}"
+    return f"{size}{_UNITS[unit]}i"
 
 
 def _bytes(quantity: str) -> float:

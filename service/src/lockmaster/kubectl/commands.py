@@ -163,7 +163,7 @@ def _pausing(name: str, paused: bool, text: str, words: str) -> None:
 _pausing(
     "pause",
     True,
-    "Set spec.paused: the operator changes nothing any more; the members serve on.",
+    "Set spec.paused: the operator changes nothing of members, pods and objects any more; the members serve on.",
     "is paused; `kubectl lockmaster resume` ends that",
 )
 _pausing("resume", False, "Take spec.paused back.", "is looked after again")

@@ -35,6 +35,9 @@ def restore(**source: Any) -> dict[str, Any]:
 
 STORE = {"pvc": {"claimName": "backups"}}
 
+SECRETS = {"client": "c", "peer": "p", "operator": "o"}
+CANARY: dict[str, Any] = {"strategy": "Canary", "steps": [{"percent": 5}]}
+HTTP_GATE: dict[str, Any] = {"name": "g", "http": {"url": "http://probe"}}
 TAKEN = [
     ("LockCluster", cluster()),
     ("LockCluster", cluster(members={"full": 3, "witness": 0})),
@@ -98,6 +101,12 @@ REFUSED = [
     ("LockCluster", cluster(tls={"issuer": {"name": "ca"}}), ".spec.tls.issuer: issuer must be given with mode"),
     ("LockCluster", cluster(maintenanceWindow={"start": "24:00"}), "'24:00' does not match"),
     ("LockCluster", cluster(maintenanceWindow={"start": "02:00", "duration": "5m"}), "duration: must be at least 10m"),
+    ("LockCluster", cluster(maintenanceWindow={"start": "02:00", "days": []}), ".days: [] should be non-empty"),
+    (
+        "LockCluster",
+        cluster(tls={"mode": "secret", "secrets": SECRETS, "extraNames": ["a.example"]}),
+        ".spec.tls.extraNames: extraNames must be in the certificate of your own",
+    ),
     ("LockCluster", cluster(podTemplate={"env": [{"name": "A"}, {"name": "A"}]}), ".env: Duplicate value"),
     (
         "LockCluster",
@@ -120,6 +129,12 @@ REFUSED = [
         "steps must have different percents",
     ),
     ("ConfigSet", config_set(rollout={"gates": [{"name": "g"}]}), "a gate is either prometheus or http"),
+    ("ConfigSet", config_set(rollout={"gates": [HTTP_GATE]}), ".rollout.gates: gates are for strategy Canary only"),
+    (
+        "ConfigSet",
+        config_set(rollout={**CANARY, "gates": [{"name": "g", "http": {**HTTP_GATE["http"], "timeout": "31s"}}]}),
+        ".http.timeout: must be at most 30s",
+    ),
     ("QuorumRecovery", recovery("yes"), ".spec.confirmation: 'yes' does not match"),
     ("QuorumRecovery", recovery("recover locks from member 3"), "confirmation must be the words"),
     ("QuorumRecovery", recovery("recover other from member 2"), ".spec.confirmation: confirmation must be the words"),

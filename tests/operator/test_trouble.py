@@ -10,7 +10,7 @@ from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.kube import Json
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.refusals import refusal
-from lockmaster_operator.plan import Plan, plan, steps
+from lockmaster_operator.plan import BUSY_S, Plan, plan, steps
 
 from .fake_api import FakeApi, Fault
 from .test_host import KEY, api, kube
@@ -87,6 +87,66 @@ def test_a_refusal_is_over_once_a_pod_was_made_after_it(made: str, at: Json, tol
     event = {"regarding": {"uid": "u"}, "note": "no", "deprecatedLastTimestamp": None, **at}
     words = refusal("u", [event], [{"metadata": {"creationTimestamp": made}}] if made else [])
     assert words == ("no" if told else "")
+
+
+async def test_a_spec_that_only_the_api_server_can_judge_is_told_until_it_is_mended(host_world: HostWorld) -> None:
+    """A refused object, in its words, for as long as it is refused; over at once when it is not."""
+    words = "StatefulSet.apps is invalid: resources.requests: must be less than or equal to cpu limit"
+    fault = Fault("PATCH", "StatefulSet", 422, message=words, count=99)
+    host_world.api.faults.append(fault)
+    for _ in range(4):
+        await failure(host_world)
+    degraded = condition(host_world, "Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "ApiServerRefused")
+    assert words in degraded["message"]
+    assert len(events_of(host_world, "ApiServerRefused")) == 1
+    assert events_of(host_world, "DegradedApiServerRefused") == []
+    fault.count = 0
+    assert await host_world.passes.make(KEY) == BUSY_S
+    await host_world.run()
+    assert host_world.ready()
+    assert condition(host_world, "Degraded")["status"] == "False"
+
+
+async def test_a_look_that_is_refused_leaves_a_status_that_says_so(host_world: HostWorld) -> None:
+    """cert-manager is not installed: there is no such kind."""
+    locks = host_world.api.objects["LockCluster", "ns", "locks"]
+    tls = {"mode": "certManager", "issuer": {"name": "i"}}
+    host_world.api.put({**locks, "spec": {**locks["spec"], "tls": tls}})
+    host_world.api.faults.append(Fault("GET", "Certificate", 404, count=99, message="page not found"))
+    for _ in range(3):
+        assert "needs cert-manager to be installed" in await failure(host_world)
+    for kind, truth in (("Ready", "False"), ("Degraded", "True")):
+        told = condition(host_world, kind)
+        assert (told["status"], told["reason"]) == (truth, "ApiServerRefused")
+        assert "knows no Certificates (cert-manager.io/v1)" in told["message"]
+    assert len(events_of(host_world, "ApiServerRefused")) == 1
+
+
+async def test_a_ready_cluster_stays_ready_while_a_look_is_refused(host_world: HostWorld) -> None:
+    await host_world.run()
+    fault = Fault("GET", "Pod", 403, message="pods is forbidden", count=99)
+    host_world.api.faults.append(fault)
+    await failure(host_world)
+    assert host_world.ready()
+    assert "pods is forbidden" in condition(host_world, "Degraded")["message"]
+    fault.count = 0
+    await host_world.run(3)
+    assert condition(host_world, "Degraded")["status"] == "False"
+
+
+async def test_secrets_of_ones_own_that_are_missing_or_damaged_are_named(host_world: HostWorld) -> None:
+    api = host_world.api
+    locks = api.objects["LockCluster", "ns", "locks"]
+    secrets = {"client": "mine-client", "peer": "mine-peer", "operator": "mine-operator"}
+    api.put({**locks, "spec": {**locks["spec"], "tls": {"mode": "secret", "secrets": secrets}}})
+    where = {"name": "mine-peer", "namespace": "ns"}
+    api.put({"kind": "Secret", "metadata": where, "data": {"tls.crt": "", "tls.key": ""}})
+    await host_world.passes.make(KEY)
+    degraded = condition(host_world, "Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "SecretUnusable")
+    assert "Secret mine-client is not there" in degraded["message"]
+    assert "Secret mine-peer: ca.crt, tls.crt, tls.key must be there" in degraded["message"]
 
 
 def condition(world: HostWorld, kind: str) -> Json:

@@ -153,6 +153,10 @@ class Observed:
     """ca.crt of the operator's own certificate: by it everybody knows the client port. "" while there is none."""
     pods_refused: str = ""
     """Why pods that are missing can't be created: a quota, a rule of pod security, a webhook, in its own words."""
+    refused: str = ""
+    """What the API server refused the last pass, in its words."""
+    bad_secrets: tuple[str, ...] = ()
+    """What is wrong with the Secrets of spec.tls.secrets, which the operator does not make."""
     restore_pending: bool = False
     """A LockRestore names this cluster and has not made it yet."""
     recovering: bool = False

@@ -24,9 +24,10 @@ from lockmaster_operator.desired.names import (
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.host.engine import Engine
 from lockmaster_operator.host.issuing import BadSecret, Pems, pems_of, seen
-from lockmaster_operator.host.kube import Json, Kube
+from lockmaster_operator.host.kube import RESOURCES, Json, Kube, KubeError
 from lockmaster_operator.host.refusals import pods_refused
 from lockmaster_operator.models.backups import RestorePhase
+from lockmaster_operator.models.lock_cluster import TlsMode
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.models.quorum_recovery import RecoveryPhase
 from lockmaster_operator.observed import PODS_MAX, CertificateSeen, ClaimSeen, Observed, PodSeen
@@ -61,7 +62,7 @@ async def look(
 ) -> Look:
     """Everything about one cluster, as it is now. Raises KubeError if Kubernetes cannot be read."""
     mine = selector_text(cluster)
-    objects, pods, claims, secrets, restores, recoveries = await asyncio.gather(
+    objects, pods, claims, (secrets, bad_secrets), restores, recoveries = await asyncio.gather(
         _objects(kube, cluster, settings, mine),
         kube.list("Pod", cluster.namespace, mine),
         kube.list("PersistentVolumeClaim", cluster.namespace, mine),
@@ -87,6 +88,7 @@ async def look(
         certificates=_certificates(cluster, settings, secrets),
         client_authority="" if own is None else own[0],
         pods_refused=refused,
+        bad_secrets=bad_secrets if cluster.spec.tls.mode is TlsMode.SECRET else (),
         restore_pending=any(_restores(cluster, restore) for restore in restores),
         recovering=any(_phase_of(cluster, one) == RecoveryPhase.FOUNDING for one in recoveries),
     )
@@ -99,7 +101,7 @@ async def _objects(
     """By label, a list of each kind; what is not found so is asked for by name: another's may be in the way."""
     wanted = [key_of(body) for body in render(cluster, settings, _NAMES_ONLY)]
     kinds = sorted({kind for kind, _ in wanted})
-    lists = await asyncio.gather(*(kube.list(kind, cluster.namespace, mine) for kind in kinds))
+    lists = await asyncio.gather(*(_listed(kube, kind, cluster.namespace, mine) for kind in kinds))
     found: dict[tuple[str, str], Mapping[str, Any]] = {key_of(item): item for items in lists for item in items}
     missing = [key for key in wanted if key not in found]
     named = await asyncio.gather(*(kube.get(kind, cluster.namespace, name) for kind, name in missing))
@@ -107,20 +109,32 @@ async def _objects(
     return found
 
 
-async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> dict[str, Pems]:
-    """By name only, so that the operator needs no right to list Secrets."""
+async def _listed(kube: Kube, kind: str, namespace: str, labels: str) -> list[Json]:
+    try:
+        return await kube.list(kind, namespace, labels)
+    except KubeError as error:
+        if error.status != 404:
+            raise
+        words = f"the API server knows no {kind}s ({RESOURCES[kind][0].removeprefix('apis/')})"
+        raise KubeError(422, f"{words}: spec.tls.mode certManager needs cert-manager to be installed") from None
+
+
+async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> tuple[dict[str, Pems], tuple[str, ...]]:
+    """By name only, so that the operator needs no right to list Secrets; and what is wrong with others."""
     names = [wanted.secret for wanted in certificates(cluster, settings)]
-    names.append(secret_name(cluster, Purpose.OPERATOR))
+    names += [secret_name(cluster, purpose) for purpose in (Purpose.CLIENT, Purpose.PEER, Purpose.OPERATOR)]
     found: dict[str, Pems] = {}
+    bad = []
     for name in dict.fromkeys(names):
         secret = await kube.get("Secret", cluster.namespace, name)
         if secret is None:
+            bad.append(f"Secret {name} is not there")
             continue
         try:
             found[name] = pems_of(secret)
-        except BadSecret:
-            continue
-    return found
+        except BadSecret as error:
+            bad.append(str(error))
+    return found, tuple(bad)
 
 
 def _certificates(cluster: Cluster, settings: Settings, secrets: Mapping[str, Pems]) -> tuple[CertificateSeen, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from lockmaster import LockmasterError
@@ -26,7 +26,7 @@ from lockmaster_operator.host.queue import Key
 from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
-from lockmaster_operator.plan import Plan, plan, read_cluster, refuse
+from lockmaster_operator.plan import BUSY_S, Plan, plan, read_cluster, refuse, unseen
 from lockmaster_operator.plan.steps import ExpandClaim, Step
 from lockmaster_operator.plan.transitions import Event
 
@@ -64,7 +64,7 @@ class Passes:
     now: Callable[[], float] = time.time
     _uids: dict[Key, str] = field(default_factory=dict)
     _refused: dict[Key, str] = field(default_factory=dict)
-    """How the refusal begins that the last pass ended with, where it did."""
+    """The refusal that the last pass ended with, where it did; the first of those alike."""
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
@@ -77,8 +77,8 @@ class Passes:
                     await self._forget(key)
                     return None
                 again = await self._pass(key, stored)
-                self._refused.pop(key, None)
-                return again
+                # What the status says of a refusal is over.
+                return again if self._refused.pop(key, None) is None else min(again, BUSY_S)
             except FAILURES as error:
                 await self._tell_refusal(key, stored, error)
                 raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
@@ -86,10 +86,12 @@ class Passes:
     async def _tell_refusal(self, key: Key, stored: Json | None, error: Exception) -> None:
         """One event for the first of a row of passes that are refused alike."""
         status = error.status if isinstance(error, KubeError) else 0
-        begins = str(error)[:ALIKE_CHARACTERS]
-        if stored is None or status not in REFUSALS or self._refused.get(key) == begins:
+        if stored is None or status not in REFUSALS:
             return
-        self._refused[key] = begins
+        known, words = self._refused.get(key, ""), str(error)
+        if known[:ALIKE_CHARACTERS] == words[:ALIKE_CHARACTERS]:
+            return
+        self._refused[key] = words
         await self.teller.tell(stored, Event(True, "ApiServerRefused", str(error)))
 
     async def _forget(self, key: Key) -> None:
@@ -108,8 +110,15 @@ class Passes:
         if self._uids.get(key, cluster.uid) != cluster.uid:
             await self._forget(key)
         self._uids[key] = cluster.uid
-        seen = await self._look(cluster, stored)
-        decided = plan(cluster, seen.observed, int(self.now()), self.settings)
+        try:
+            seen = await self._look(cluster, stored)
+        except KubeError as error:
+            if error.status in REFUSALS:
+                blind = unseen(cluster, status_of(stored), self._refused.get(key, str(error)), int(self.now()))
+                await self._store(stored, status_of(stored), blind)
+            raise
+        observed = replace(seen.observed, refused=self._refused.get(key, ""))
+        decided = plan(cluster, observed, int(self.now()), self.settings)
         stored = await self._store(stored, status_of(stored), decided)
         self.metrics.tell(key, decided.status)
         if self.reviewers is not None:

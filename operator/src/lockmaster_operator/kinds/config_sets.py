@@ -316,10 +316,14 @@ def _canary(view: _View) -> Plan:
     silent = [gate.name for gate in own.spec.rollout.gates if gate.name not in asked]
     if not baked or unknown or silent:
         why = f"; {unknown[0].name} could not be asked: {unknown[0].message}" if unknown else ""
-        return _baking(view, f"{canary.percent} % of the clients have it{why}")
+        return _baking(view, f"{canary.percent} % of the clients that take part have it{why}")
     if at + 1 < len(steps):
         after = replace(canary, step=at + 1, percent=steps[at + 1].percent, since=now)
-        return _rolling(view, (_put_record(view, replace(record, canary=after)),), f"{after.percent} % of the clients")
+        return _rolling(
+            view,
+            (_put_record(view, replace(record, canary=after)),),
+            f"{after.percent} % of the clients that take part",
+        )
     # 100 %: it stays tried until the stable keys have it, so that no client falls back in between.
     after = replace(canary, step=len(steps), percent=100, since=now)
     return _rolling(view, (_put_record(view, replace(record, canary=after)),), "all clients")
@@ -346,7 +350,9 @@ def _begin(view: _View, percent: int) -> Plan:
         return _rolling(view, tuple(writes[:STEPS_MAX]), f"{len(writes)} values to be tried are written")
     newest = max((stored.revision for stored in view.seen.canary_keys.values()), default=0)
     canary = Canary(view.wanted_hash, newest, 0, percent, view.now)
-    return _rolling(view, (_put_record(view, replace(view.record, canary=canary)),), f"{percent} % of the clients")
+    return _rolling(
+        view, (_put_record(view, replace(view.record, canary=canary)),), f"{percent} % of the clients that take part"
+    )
 
 
 # ---- deletion --------------------------------------------------------------------------------------------------------

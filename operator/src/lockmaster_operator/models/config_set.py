@@ -47,7 +47,7 @@ class CanaryStep(Part):
     """One step of a canary rollout."""
 
     percent: Annotated[int, Field(ge=1, le=99)]
-    """Share of the clients that get the new revision, chosen by a hash of their identity."""
+    """Share of the clients that take part which get the new revision, chosen by a hash of their identity."""
     bake: DurationText = "5m"
     """How long the gates must hold before the next step."""
 
@@ -68,8 +68,10 @@ class HttpGate(Part):
 
     url: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^https?://[^\s]+$")]
     """Asked by GET; any answer but 2xx fails the gate."""
-    timeout: DurationText = "5s"
-    """How long it may take."""
+    timeout: Annotated[
+        DurationText, Field(json_schema_extra=extra(Rule("duration(self) <= duration('30s')", "must be at most 30s")))
+    ] = "5s"
+    """How long it may take; at most 30s."""
 
 
 class Gate(Part):
@@ -103,6 +105,11 @@ class Rollout(Part):
             "self.strategy == 'Canary' || self.steps.size() == 0",
             "steps are for strategy Canary only",
             ".steps",
+        ),
+        Rule(
+            "self.strategy == 'Canary' || self.gates.size() == 0",
+            "gates are for strategy Canary only: nothing asks them while all clients change at once",
+            ".gates",
         ),
         Rule(
             "self.steps.all(a, self.steps.filter(b, b.percent == a.percent).size() == 1)",
@@ -207,7 +214,7 @@ class RolloutStatus(Part):
     step: Annotated[int, Field(ge=0)] = 0
     """Steps done; as many as there are: all clients follow."""
     percent: Annotated[int, Field(ge=0, le=100)] = 100
-    """Share of the clients that get `canaryRevision`."""
+    """Share of the clients that take part which get `canaryRevision`."""
     since: Timestamp | None = None
     """When this step began."""
     canary_revision: Annotated[int, Field(ge=0)] = 0

@@ -92,7 +92,12 @@ KINDS: Final = (
             Column("Namespace", ".spec.namespace", description="Configuration namespace in the cluster"),
             Column("Keys", ".status.keys", "integer"),
             Column("Revision", ".status.revision", "integer"),
-            Column("Rollout", ".status.rollout.percent", "integer", "Share of the clients that get the new revision"),
+            Column(
+                "Rollout",
+                ".status.rollout.percent",
+                "integer",
+                "Share of the clients that take part which get the new revision",
+            ),
             Column("InSync", condition_path("InSync")),
             _READY,
             _AGE,

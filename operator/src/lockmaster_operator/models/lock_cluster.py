@@ -181,6 +181,11 @@ class Tls(Part):
             "issuer must be given with mode certManager, and only with it",
             ".issuer",
         ),
+        Rule(
+            "self.mode != 'secret' || self.extraNames.size() == 0",
+            "extraNames must be in the certificate of your own with mode secret; the operator issues none there",
+            ".extraNames",
+        ),
     )
 
     mode: TlsMode = TlsMode.OPERATOR
@@ -363,9 +368,9 @@ class Weekday(StrEnum):
 class MaintenanceWindow(Part):
     """When the operator may begin to restart members or to change their number, in UTC. Failures are mended always."""
 
-    days: Annotated[tuple[Weekday, ...], Field(max_length=7, json_schema_extra=extra(x_kubernetes_list_type="set"))] = (
-        tuple(Weekday)
-    )
+    days: Annotated[
+        tuple[Weekday, ...], Field(min_length=1, max_length=7, json_schema_extra=extra(x_kubernetes_list_type="set"))
+    ] = tuple(Weekday)
     """Days on which a window begins."""
     start: Annotated[str, Field(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     """When it begins, HH:MM in UTC."""

@@ -35,7 +35,7 @@ from lockmaster_operator.plan.objects import Upkeep, upkeep
 from lockmaster_operator.plan.repair import repair_step, restart_step
 from lockmaster_operator.plan.roles import role_step
 from lockmaster_operator.plan.shape import join_step, resize_step
-from lockmaster_operator.plan.status import Verdict, refused_status, status_of
+from lockmaster_operator.plan.status import Verdict, refused_status, status_of, unseen_status
 from lockmaster_operator.plan.steps import Step
 from lockmaster_operator.plan.transitions import Event, transitions
 from lockmaster_operator.plan.upgrade import Block, Roll, blocked, roll
@@ -110,6 +110,12 @@ def refuse(stored: Mapping[str, Any], status: LockClusterStatus, why: str, now: 
         LockClusterSpec(version="0.0.0"),
     )
     after = refused_status(named, status, why, now)
+    return Plan((), after, transitions(status, after))
+
+
+def unseen(cluster: Cluster, status: LockClusterStatus, why: str, now: int) -> Plan:
+    """The plan where the API server refuses a look: nothing is touched, the status says why."""
+    after = unseen_status(cluster, status, why, now)
     return Plan((), after, transitions(status, after))
 
 

@@ -64,6 +64,8 @@ def shape_waits(view: View) -> str:
         return view.unsettled
     if not window_open(spec.maintenance_window, view.now) and view.asked:
         return "spec.maintenanceWindow is closed"
+    if view.asked and spec.witness.mode is WitnessMode.DISABLED:
+        return "spec.witness.mode is Disabled, so no role is changed: Auto makes the change"
     able = spec.witness.mode is WitnessMode.AUTO and view.level >= WITNESS_LEVEL and not view.asked
     restores = able and any(not m.seen.witness and view.wants_witness(m.ordinal) for m in view.members)
     at = restored_from(view) if restores else None

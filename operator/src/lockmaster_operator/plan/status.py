@@ -44,6 +44,7 @@ _ALARMS: Final = {
     "fence_above": ("FenceAbove", "its binary is older than the standing FENCE: finish the upgrade or cancel it"),
 }
 """Alarms that stand until their cause is gone: code -> reason, and what it is. Others only tell of a moment."""
+REFUSED: Final = "ApiServerRefused"
 _BAD_PHASES: Final = (Phase.LOST, Phase.UNREACHABLE, Phase.BEHIND, Phase.SET_ASIDE)
 
 
@@ -185,6 +186,15 @@ def refused_status(cluster: Cluster, before: LockClusterStatus, why: str, now: i
     return before.model_copy(update={"observed_generation": cluster.generation, "conditions": (ready, *kept, stalled)})
 
 
+def unseen_status(cluster: Cluster, before: LockClusterStatus, why: str, now: int) -> LockClusterStatus:
+    """For a look that the API server refuses: Degraded with its words, and not Ready unless it was; all else stays."""
+    kept = tuple(c for c in before.conditions if c.type != "Degraded")
+    if condition_of(kept, "Ready") is None:
+        kept = (_condition(cluster, before, "Ready", _Told(Truth.FALSE, REFUSED, why), now), *kept)
+    degraded = _condition(cluster, before, "Degraded", _Told(Truth.TRUE, REFUSED, why), now)
+    return before.model_copy(update={"conditions": (*kept, degraded)})
+
+
 def _ready(view: View, verdict: Verdict) -> _Told:
     if verdict.founding.reason:
         return _Told(Truth.FALSE, verdict.founding.reason, verdict.founding.message)
@@ -240,6 +250,10 @@ def _degraded(view: View, verdict: Verdict) -> _Told:
         names = ", ".join(pod_name(view.cluster, n) for n in foreign)
         words = f"the volumes of {names} belong to another cluster; they are left alone: remove them by hand"
         return _Told(Truth.TRUE, "ForeignVolumes", words)
+    if view.observed.bad_secrets:
+        return _Told(Truth.TRUE, "SecretUnusable", "; ".join(view.observed.bad_secrets))
+    if view.observed.refused:
+        return _Told(Truth.TRUE, REFUSED, view.observed.refused)
     if verdict.taken:
         words = f"{', '.join(verdict.taken)} is there and not this LockCluster's; rename or remove it"
         return _Told(Truth.TRUE, "NameTaken", words)

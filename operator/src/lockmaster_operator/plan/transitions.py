@@ -53,6 +53,8 @@ def _of_condition(before: Condition | None, after: Condition) -> Event | None:
         return None
     if after.type == "Progressing":
         return None
+    if after.reason == "ApiServerRefused":
+        return None  # told when it happened
     return Event(bad, f"{after.type}{after.reason}", after.message or f"{after.type} is {after.status.value}")
 
 

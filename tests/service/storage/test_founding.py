@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from lockmaster.archive import Head, Manifest
 from lockmaster.errors import Compacted
 from lockmaster.statemachine.apply import EntryHeader, StateMachine
 from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSession, ResultStatus
 from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.directory import UNFINISHED_NAME, DataDirectory
 from lockmaster.storage.errors import CorruptLog, StorageFailed, WrongFormat
-from lockmaster.storage.founding import Founded, NotBlank, Source, found
+from lockmaster.storage.founding import LEVEL_KNOWN, Founded, NotBlank, Source, archive_source, found
+from lockmaster.storage.frame import encode_base_body
 from lockmaster.storage.recording import Crash, Image, RecordingFiles
 from lockmaster.storage.records import LARGE_PREFIX, TABLES_FIRST, resolve
 from lockmaster.storage.survivor import NoSurvivor, check_follows, examine, source_of
 from lockmaster_raft.entry import EntryKind
 from lockmaster_raft.ids import Index, Nanos, Term
 from lockmaster_raft.membership import Levels, MemberRole
+from lockmaster_raft.ready import Base
 
 from . import founding_model as fm
+from . import journal_model as jm
 
 Founding = Callable[[RecordingFiles], Founded]
 STATES_PER_CRASH_MAX = 64
@@ -278,3 +283,11 @@ def test_a_log_is_replayed_only_where_it_goes_on_from_the_backup() -> None:
     ):
         with pytest.raises(NoSurvivor, match=why):
             check_follows(directory, *wrong)
+
+
+def test_83_an_archive_of_a_level_above_this_binarys_is_refused_before_it_is_read() -> None:
+    base = Base(Index(7), Term(2), jm.CONFIGURATION, Index(1), Levels(LEVEL_KNOWN + 1, LEVEL_KNOWN + 1))
+    manifest = Manifest("ab" * 16, 0, 7, 2, 3, LEVEL_KNOWN + 1, "locks-0", "9.0.0")
+    head = Head(manifest, encode_base_body(base), (), 1, 0)
+    with pytest.raises(WrongFormat, match=f"is of level {LEVEL_KNOWN + 1}; this binary knows up to {LEVEL_KNOWN}"):
+        archive_source(head, Path("no-such-file"), None)

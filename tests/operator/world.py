@@ -115,6 +115,8 @@ class World:
     bad_images: set[str] = field(default_factory=set)
     found_level: int = 2
     cut_off: bool = False
+    told_floor: int | None = None
+    """What members say of the level that their logs need; None: what is so."""
     """The operator reaches no pod."""
     drawn: int = 0
     writes: int = 0
@@ -259,7 +261,7 @@ class World:
                 level_of(pod.version),
                 self._is_witness(volume),
                 self.leader_id,
-                level_floor=max(1, self.level),
+                level_floor=self._floor_of(pod),
                 free_bytes=int(amount_of(volume.capacity) or 0) - volume.used if volume.used else 0,
                 alarms=("disk_behind", "disk_nearly_full") if volume.nearly_full else (),
             )
@@ -285,6 +287,12 @@ class World:
 
     def _engine_seen(self) -> EngineSeen:
         rows = []
+    def _floor_of(self, pod: Pod) -> int:
+        """A binary of level 1 does not say; the log is cut as soon as it may be."""
+        if level_of(pod.version) < 2:
+            return 0
+        return max(1, self.level, self.fence) if self.told_floor is None else self.told_floor
+
         for m in self.members.values():
             leaving = self.joint is not None and m.member_id == self.joint[0]
             knows = level_of(self.pods[m.ordinal].version) if self.live(m) else 0

@@ -170,6 +170,7 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
 
 
 def engine_of(listed: admin_pb2.ListMembersResponse) -> EngineSeen:
+        level_floor=said.level_floor,
     """The leader's ListMembers as the plan takes it."""
     members = tuple(
         MemberSeen(

@@ -569,6 +569,19 @@ def test_a_late_step_of_an_old_operator_is_refused_by_its_epoch() -> None:
     assert any("refused" in line for line in found.do(late))
 
 
+def test_a_late_transfer_of_an_old_operator_takes_nothing_from_a_later_leader() -> None:
+    found = settled()
+    found.change(resources={"requests": {"cpu": "500m"}})
+    while not isinstance((late := found.look()).disruptive, steps.TransferLeadership):
+        found.do(late)
+        found.advance(2)
+    found.do(late)
+    found.settle()
+    found.elect(1)
+    assert found.do(late)[-1].startswith("refused TransferLeadership")
+    assert found.leader_id == 1
+
+
 def test_the_world_notices_a_broken_law() -> None:
     found = settled()
     pod = found.pods[1]

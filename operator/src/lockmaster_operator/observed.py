@@ -118,6 +118,8 @@ class EngineSeen:
 
     cluster_id: str
     epoch: int
+    term: int
+    """Of its leadership."""
     members: tuple[MemberSeen, ...]
     level_active: int = 2
     level_fence: int = 2

@@ -144,7 +144,8 @@ def roll(view: View) -> Roll:
     target = _successor(view, old)
     if target is None:
         return Roll(waits="no other full member can take the lead")
-    return Roll(TransferLeadership(target, f"{pod_name(view.cluster, view.leader.ordinal)} is to be restarted"))
+    why = f"{pod_name(view.cluster, view.leader.ordinal)} is to be restarted"
+    return Roll(TransferLeadership(target, view.term, why))
 
 
 def _successor(view: View, old: tuple[int, ...]) -> int | None:

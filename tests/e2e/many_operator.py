@@ -46,9 +46,11 @@ class ManyMembers:
         """As FakeMembers."""
         return await self._of(uid).look(uid, addresses, tls)
 
-    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
+    async def perform(
+        self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep, key: str
+    ) -> None:
         """As FakeMembers."""
-        await self._of(uid).perform(uid, addresses, tls, step)
+        await self._of(uid).perform(uid, addresses, tls, step, key)
 
     async def forget(self, uid: str) -> None:
         """As FakeMembers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from lockmaster.cli.exit_codes import CONFLICT, CORRUPT
 from lockmaster.cli.jobs import expired
 from lockmaster.cli.local_cluster import LocalCluster
+from lockmaster.statemachine.refounding import REVISION_SHIFT
 from lockmaster.storage.files import RealFiles
 from lockmaster.storage.founding import member_of, room_for
 
@@ -74,11 +76,14 @@ def test_a_restore_that_is_done_is_told_again_and_another_cluster_is_never_overw
     told = backup(old, tmp_path / "a", "20260101T000000Z")
     archive, data, report = tmp_path / "a" / "nightly-20260101T000000Z.lma", tmp_path / "data", tmp_path / "report"
     job = ("job", "restore", archive, "--data-dir", data, *PLACE, "--report", report, "--cluster-id")
+    began = int(time.time())
     done(run(*job, NEW))
-    before = contents(data)
+    before, said = contents(data), report.read_text()
     done(run(*job, NEW))
-    assert contents(data) == before
-    assert json.loads(report.read_text())["old_revision"] == told["revision"]
+    assert (contents(data), report.read_text()) == (before, said)
+    first = json.loads(report.read_text())
+    assert first["old_revision"] == told["revision"]
+    assert began <= first["first_revision"] >> REVISION_SHIFT <= time.time()
     refused(run(*job, "cd" * 16), CONFLICT, "is not blank")
 
 

@@ -277,11 +277,13 @@ def demote(world: World, step: steps.Step) -> None:
 def transfer(world: World, step: steps.Step) -> None:
     assert isinstance(step, steps.TransferLeadership)
     leads(world)
+    if step.expected_term != world.term:
+        raise Refused(f"the term is {world.term}, not {step.expected_term}")
     needs_quiet(world, step)
     target = world.members.get(step.target)
     if target is None or target.witness or not target.voter or not world.caught_up(target):
         raise Refused("not a caught-up full voter")
-    world.leader_id = step.target
+    world.elect(step.target)
 
 
 def gate(world: World, step: steps.Step) -> None:

@@ -23,14 +23,15 @@ from lockmaster_operator.models.backups import (
     LockBackupStatus,
 )
 from lockmaster_operator.models.conditions import condition_of
-from lockmaster_operator.models.lock_cluster import LockClusterSpec
+from lockmaster_operator.models.lock_cluster import LockClusterSpec, Resources
 from lockmaster_operator.models.timestamps import timestamp_of
 
 DAY = 86_400
 MIDNIGHT = 1_800_057_600  # 2027-01-16T00:00:00Z
 NOW = MIDNIGHT + 60
 OWNER = Owner("LockBackup", "ns", "nightly", "uid-1")
-CLUSTER = Cluster("locks", "ns", "uid-c", 1, LockClusterSpec(version="0.2.0"))
+RESOURCES = Resources(requests={"memory": "256Mi"}, limits={"memory": "1Gi"})
+CLUSTER = Cluster("locks", "ns", "uid-c", 1, LockClusterSpec(version="0.2.0", resources=RESOURCES))
 STAMP = stamp_of(MIDNIGHT)
 NAME = archive_name("nightly", STAMP)
 REPORT = {"cluster_id": "ab" * 16, "revision": 7, "level": 2, "size": 99, "sha256": "cd" * 32, "kept": [STAMP]}
@@ -78,6 +79,7 @@ def test_one_that_is_due_is_written_down_before_its_job_is_made() -> None:
         "job", "backup", "--directory", "/archives/lockmaster", "--name", "nightly", "--stamp", STAMP
     ]  # fmt: skip
     assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["resources"] == {"requests": {"memory": "256Mi"}, "limits": {"memory": "1Gi"}}
     assert ready(planned)[:2] == ("True", "Verified")
 
 

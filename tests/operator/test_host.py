@@ -37,6 +37,7 @@ class FakeMembers:
     def __init__(self) -> None:
         self.engine: EngineSeen | None = None
         self.performed: list[steps.EngineStep] = []
+        self.keys: list[str] = []
         self.forgotten: list[str] = []
         self.fails = False
         self.on_look: Callable[[], object] = lambda: None
@@ -54,14 +55,17 @@ class FakeMembers:
             reports[n] = MemberReport(*belongs, f"{n:032x}", "0.2.0", 2, witness=n == 2)
         return reports, self.engine
 
-    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
+    async def perform(
+        self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep, key: str
+    ) -> None:
         if self.fails:
             raise Unavailable("no leader")
         self.performed.append(step)
+        self.keys.append(key)
         match step:
             case steps.Bootstrap():
                 first = self._row(1, 0, addresses[0], leader=True)
-                self.engine = EngineSeen(step.cluster_id, 1, (first,))
+                self.engine = EngineSeen(step.cluster_id, 1, 1, (first,))
             case steps.AddMember():
                 assert self.engine is not None
                 assert step.expected_epoch == self.engine.epoch
@@ -145,6 +149,8 @@ async def test_a_cluster_becomes_ready_and_then_nothing_is_written(world: World)
     await world.run()
     assert world.ready()
     assert [type(step).__name__ for step in world.members.performed] == ["Bootstrap", "AddMember", "AddMember"]
+    cluster_id = world.status["clusterId"]
+    assert world.members.keys == [steps.idempotency_key(cluster_id, step) for step in world.members.performed]
     quiet = len(world.api.writes())
     await world.run(5)
     assert world.api.writes()[quiet:] == []

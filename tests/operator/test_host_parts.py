@@ -290,6 +290,11 @@ def test_a_members_alarms_are_taken_by_code_without_the_numbers_that_change() ->
     assert report_of(said).alarms == ("disk_behind", "disk_nearly_full")
 
 
+@pytest.mark.parametrize("floor", [0, 1, 2])
+def test_a_member_says_which_binaries_can_open_its_directory(floor: int) -> None:
+    assert report_of(admin_pb2.StatusResponse(level_floor=floor)).level_floor == floor
+
+
 def test_a_member_says_its_room_and_what_a_second_copy_needs() -> None:
     said = report_of(admin_pb2.StatusResponse(free_bytes=3, copy_bytes=5))
     assert (said.free_bytes, said.copy_bytes) == (3, 5)

@@ -41,14 +41,25 @@ class World:
     def all(self, kind: str) -> list[Json]:
         return [stored for (found, _, _), stored in self.api.objects.items() if found == kind]
 
+    def refuse(self, job: Json, words: str, at: str, uid: str = "") -> None:
+        """As the Job's controller tells it."""
+        metadata = job["metadata"]
+        about = {"kind": "Job", "name": metadata["name"], "namespace": "ns", "uid": uid or metadata["uid"]}
+        told = {"reason": "FailedCreate", "note": words, "deprecatedLastTimestamp": at, "eventTime": None}
+        self.api.put({"kind": "Event", "metadata": {"name": words, "namespace": "ns"}, "regarding": about, **told})
+
+    def pod(self, job: Json, made: str, status: Json) -> None:
+        """The one pod that there is, from now on."""
+        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        metadata = {"name": "p", "namespace": "ns", "labels": labels, "creationTimestamp": made}
+        self.api.put({"kind": "Pod", "metadata": metadata, "status": status})
+
     def end(self, job: Json, message: str, code: int) -> None:
         """As the Job's controller and the kubelet do."""
         kind = "Complete" if code == 0 else "Failed"
         job["status"] = {"conditions": [{"type": kind, "status": "True", "message": "BackoffLimitExceeded"}]}
-        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
         ended = {"state": {"terminated": {"exitCode": code, "message": message}}}
-        metadata = {"name": "p", "namespace": "ns", "labels": labels}
-        self.api.put({"kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [ended]}})
+        self.pod(job, "2027-01-16T00:01:00Z", {"containerStatuses": [ended]})
 
 
 @pytest.fixture
@@ -64,7 +75,13 @@ async def world() -> AsyncIterator[World]:
     await api.stop()
 
 
+ONCE = ("LockBackup", "once")
 BACKUP = {"clusterRef": {"name": "locks"}, "store": {"pvc": {"claimName": "backups"}}}
+
+
+def progress(status: Json) -> str:
+    found: str = next(one["message"] for one in status["conditions"] if one["type"] == "Progressing")
+    return found
 
 
 async def test_a_backup_from_its_job_to_its_archive(world: World) -> None:
@@ -93,6 +110,39 @@ async def test_a_failed_backup_says_the_pods_words_in_one_event(world: World) ->
     await world.make("LockBackup", "once")
     assert [event["reason"] for event in world.all("Event")] == ["ReadyBackupFailed"]
     assert world.all("Job") == []
+
+
+async def test_a_job_whose_pod_the_api_server_refuses_says_so_in_its_words(world: World) -> None:
+    """Asked for only while it has no pod; without the right to list events it goes on as before."""
+    world.api.put({**CLUSTER, "status": {"clusterId": "ab" * 16}})
+    world.put("LockBackup", "once", BACKUP)
+    await world.make("LockBackup", "once")
+    (job,) = world.all("Job")
+    world.refuse(job, "another's", "2027-01-16T00:09:00Z", uid="of-a-job-that-is-gone")
+    world.refuse(job, 'pods "once-1" is forbidden: exceeded quota: small', "2027-01-16T00:02:00Z")
+    assert 'its pod is not made: pods "once-1" is forbidden: exceeded quota: small' in progress(await world.make(*ONCE))
+    world.api.faults.append(Fault("GET", "Event", 403))
+    assert "not made" not in progress(await world.make(*ONCE))
+    world.pod(job, "2027-01-16T00:02:00Z", {"phase": "Failed"})  # its next one is refused as well
+    assert "exceeded quota" in progress(await world.make(*ONCE))
+    world.pod(job, "2027-01-16T00:03:00Z", {"phase": "Failed"})
+    assert "not made" not in progress(await world.make(*ONCE))
+    world.pod(job, "2027-01-16T00:01:00Z", {"phase": "Running"})
+    before = world.api.requests.count(("GET", "Event", ""))
+    assert "not made" not in progress(await world.make(*ONCE))
+    assert world.api.requests.count(("GET", "Event", "")) == before
+
+
+async def test_a_job_whose_pod_was_refused_until_its_deadline_failed_for_that(world: World) -> None:
+    world.api.put({**CLUSTER, "status": {"clusterId": "ab" * 16}})
+    world.put("LockBackup", "once", BACKUP)
+    await world.make("LockBackup", "once")
+    (job,) = world.all("Job")
+    world.refuse(job, "exceeded quota: small", "2027-01-16T00:02:00Z")
+    late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "active longer than specified"}
+    job["status"] = {"conditions": [late]}
+    (archive,) = (await world.make("LockBackup", "once"))["archives"]
+    assert archive["message"] == "its pod is not made: exceeded quota: small; active longer than specified"
 
 
 async def test_status_that_cannot_be_written_makes_no_job(world: World) -> None:

@@ -104,14 +104,21 @@ def test_the_first_volume_and_then_the_job() -> None:
 
 
 def test_a_restore_joins_and_is_done_when_the_cluster_is_ready() -> None:
-    done = JobSeen(job_name(R_OWNER, "restore"), "u", JobState.DONE, {"old_revision": 5})
+    report = {"old_revision": 5, "first_revision": 9}
+    done = JobSeen(job_name(R_OWNER, "restore"), "u", JobState.DONE, report)
     joined = restore(replace(RESTORING, jobs=(done,)))
-    assert (joined.status.phase, joined.status.revision) == (RestorePhase.JOINING, 5)
+    assert (joined.status.phase, joined.status.revision) == (RestorePhase.JOINING, 9)
     joining = replace(RESTORING, status=joined.status, jobs=(done,))
     assert restore(joining).steps == (DeleteJob(done.name, "u"),)
     other = replace(joining, cluster_ready=True, cluster_id=OLD)
     assert restore(other).status.phase is RestorePhase.JOINING
     assert restore(replace(other, cluster_id=joined.status.cluster_id)).status.phase is RestorePhase.DONE
+
+
+def test_a_job_of_an_older_version_does_not_say_where_the_revisions_begin() -> None:
+    done = JobSeen(job_name(R_OWNER, "restore"), "u", JobState.DONE, {"old_revision": 5})
+    joined = restore(replace(RESTORING, jobs=(done,)))
+    assert (joined.status.phase, joined.status.revision) == (RestorePhase.JOINING, 0)
 
 
 def test_a_restore_that_failed_is_refused_with_the_pods_words() -> None:

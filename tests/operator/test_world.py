@@ -377,6 +377,41 @@ def test_a_rollback_before_the_fence_is_free() -> None:
     assert {pod.version for pod in found.pods.values()} == {"0.1.0"}
 
 
+def test_a_rollback_before_any_fence_is_in_nobodys_way() -> None:
+    """Members of 0.1.0 do not say what their logs need: their own binary has opened them."""
+    found = old_cluster()
+    found.change(version="0.2.0")
+    found.settle()
+    before = len(found.log)
+    found.change(version="0.1.0")
+    while {pod.version for pod in found.pods.values()} != {"0.1.0"}:
+        found.run(2)
+        assert found.reason("UpgradeBlocked") != "LogHoldsLevel"
+    found.settle()
+    assert "ChangeGate" not in kinds(found, before)
+
+
+@pytest.mark.parametrize(
+    ("floor", "words"),
+    [
+        (2, "the logs of locks-0, locks-1, locks-2 still need a newer binary than level 1"),
+        (0, "locks-0, locks-1, locks-2 can't tell what the log needs: too old a version for that"),
+    ],
+)
+def test_a_rollback_waits_while_a_log_needs_the_newer_binary_or_a_member_can_not_tell(floor: int, words: str) -> None:
+    found = old_cluster()
+    found.change(version="0.2.0")
+    found.settle()
+    found.told_floor = floor
+    found.change(version="0.1.0")
+    found.run(120)
+    assert (found.reason("UpgradeBlocked"), found.message("UpgradeBlocked")) == ("LogHoldsLevel", words)
+    assert {pod.version for pod in found.pods.values()} == {"0.2.0"}
+    found.told_floor = None
+    found.settle()
+    assert {pod.version for pod in found.pods.values()} == {"0.1.0"}
+
+
 def test_a_rollback_while_the_fence_stands_cancels_it_first() -> None:
     found = old_cluster()
     found.change(version="0.2.0")
@@ -533,6 +568,19 @@ def test_a_late_step_of_an_old_operator_is_refused_by_its_epoch() -> None:
     found.do(planned)
     found.run(30)
     assert any("refused" in line for line in found.do(late))
+
+
+def test_a_late_transfer_of_an_old_operator_takes_nothing_from_a_later_leader() -> None:
+    found = settled()
+    found.change(resources={"requests": {"cpu": "500m"}})
+    while not isinstance((late := found.look()).disruptive, steps.TransferLeadership):
+        found.do(late)
+        found.advance(2)
+    found.do(late)
+    found.settle()
+    found.elect(1)
+    assert found.do(late)[-1].startswith("refused TransferLeadership")
+    assert found.leader_id == 1
 
 
 def test_the_world_notices_a_broken_law() -> None:

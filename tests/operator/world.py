@@ -112,8 +112,11 @@ class World:
     fence: int = 0
     gate_epoch: int = 0
     leader_id: int = 0
+    term: int = 0
     bad_images: set[str] = field(default_factory=set)
     found_level: int = 2
+    told_floor: int | None = None
+    """What members say of the level that their logs need; None: what is so."""
     cut_off: bool = False
     """The operator reaches no pod."""
     drawn: int = 0
@@ -195,7 +198,7 @@ class World:
             member.heard = (member.heard or self.now) if self.live(member) else 0
         leader = self.members.get(self.leader_id)
         if leader is None or not self._may_lead(leader):
-            self.leader_id = min((m.member_id for m in self.voters() if self._may_lead(m)), default=0)
+            self.elect(min((m.member_id for m in self.voters() if self._may_lead(m)), default=0))
         if not self.leader_id:
             return
         self._finish_changes()
@@ -205,6 +208,11 @@ class World:
                 member.voter = True
                 self.epoch += 1
                 return
+
+    def elect(self, member_id: int) -> None:
+        """Another leads, or nobody (0) for now."""
+        if member_id != self.leader_id:
+            self.leader_id, self.term = member_id, self.term + 1
 
     def _may_lead(self, member: Member) -> bool:
         leads = member.voter and not member.witness and member.phase == "steady" and self.margin() >= 0
@@ -259,7 +267,7 @@ class World:
                 level_of(pod.version),
                 self._is_witness(volume),
                 self.leader_id,
-                level_floor=max(1, self.level),
+                level_floor=self._floor_of(pod),
                 free_bytes=int(amount_of(volume.capacity) or 0) - volume.used if volume.used else 0,
                 alarms=("disk_behind", "disk_nearly_full") if volume.nearly_full else (),
             )
@@ -278,6 +286,12 @@ class World:
             leads_label=pod.labels[1],
             report=report,
         )
+
+    def _floor_of(self, pod: Pod) -> int:
+        """A binary of level 1 does not say; the log is cut as soon as it may be."""
+        if level_of(pod.version) < 2:
+            return 0
+        return max(1, self.level, self.fence) if self.told_floor is None else self.told_floor
 
     def _is_witness(self, volume: Volume) -> bool:
         member = self.members.get(volume.member_id)
@@ -304,7 +318,7 @@ class World:
                     self.gate_epoch if self.fence > self.level and self.caught_up(m) else 0,
                 )
             )
-        return EngineSeen(self.cluster_id, self.epoch, tuple(rows), self.level, self.fence, self.gate_epoch)
+        return EngineSeen(self.cluster_id, self.epoch, self.term, tuple(rows), self.level, self.fence, self.gate_epoch)
 
     # --- one pass of the operator ------------------------------------------------------------------------------------
 

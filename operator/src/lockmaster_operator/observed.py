@@ -35,7 +35,7 @@ class MemberReport:
     leader_id: int = 0
     """Whom it follows; 0: it knows no leader."""
     level_floor: int = 0
-    """Lowest level of a binary that may open its directory; 0: it does not say (then no older binary is tried)."""
+    """Lowest level of a binary that can open its directory; 0: it can't tell, it is an older one."""
     alarms: tuple[str, ...] = ()
     """Codes of what it complains of now (docs/operations.md), sorted."""
     free_bytes: int = 0
@@ -118,6 +118,8 @@ class EngineSeen:
 
     cluster_id: str
     epoch: int
+    term: int
+    """Of its leadership."""
     members: tuple[MemberSeen, ...]
     level_active: int = 2
     level_fence: int = 2

@@ -86,6 +86,12 @@ def all_reported(server: Server, epoch: int) -> bool:
     return [(m.level_min, m.level_max, m.fence_index) for m in server.engine.status().members] == [(1, 2, epoch)] * 2
 
 
+async def floor(server: Server) -> int:
+    """Lowest level of a binary that can open its directory, by its own word."""
+    status = await ask(server, "Status", admin_pb2.StatusRequest(), admin_pb2.StatusResponse)
+    return int(status.level_floor)
+
+
 async def test_a_gate_from_fence_to_activate_and_what_it_refuses(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         first = await start(tmp_path / "first", 2)
@@ -115,16 +121,21 @@ async def test_a_gate_from_fence_to_activate_and_what_it_refuses(tmp_path: Path)
 async def test_a_binary_is_rolled_back_after_cancel_and_refused_before(tmp_path: Path) -> None:
     server = await start(tmp_path / "one", 2)
     await until(lambda: server.engine.admits_writes)
+    assert await floor(server) == 1
     fenced = await change(server, FENCE)
+    await until(lambda: server.engine.directory.identity.level == 2)
+    assert await floor(server) == 2
     await server.stop()
     with pytest.raises(StartFailed, match="needs a binary of level 2 or newer; this one knows up to 1") as caught:
         await restart(tmp_path / "one", 1)
     assert caught.value.code == 66
     server = await restart(tmp_path / "one", 2)
     await until(lambda: server.engine.admits_writes)
+    assert await floor(server) == 2
     cancelled = await change(server, CANCEL, epoch=fenced.gate_epoch)
     assert (cancelled.level_active, cancelled.level_fence) == (1, 1)
-    await until(lambda: server.engine.directory.identity.level == 1)
+    await until(lambda: server.engine.directory.guard.level_floor == 1)
+    assert await floor(server) == 1
     await server.stop()
     server = await restart(tmp_path / "one", 1)
     await until(lambda: server.engine.admits_writes)

@@ -88,14 +88,15 @@ def test_a_cluster_founded_at_a_level_keeps_older_binaries_out(tmp_path: Path) -
     directory.close()
 
 
-def _crash_points() -> list[tuple[RecordingFiles, tuple[int, int]]]:
-    """(files, (level before, level after)) for each crash in raising to 2 and lowering to 1 again."""
+def _crash_points() -> list[tuple[RecordingFiles, tuple[int, int], int]]:
+    """(files, (level before, level after), level_floor then) for each crash in raising to 2 and lowering to 1 again."""
     blank = RecordingFiles()
     jm.make(blank)
     write_format(blank, jm.ROOT)
-    found: list[tuple[RecordingFiles, tuple[int, int]]] = []
+    found: list[tuple[RecordingFiles, tuple[int, int], int]] = []
     for crash_at in range(1, 200):
         files, done = RecordingFiles.of(blank.image(), crash_at=crash_at), 0
+        guard: GuardFile | None = None
         try:
             guard = GuardFile.open(files, jm.ROOT)
             for level in (2, 1):
@@ -103,19 +104,21 @@ def _crash_points() -> list[tuple[RecordingFiles, tuple[int, int]]]:
                 done += 1
             return found
         except Crash:
-            found.append((files, [(1, 2), (2, 1), (1, 1)][done]))
+            floor = guard.level_floor if guard is not None else 1
+            found.append((files, [(1, 2), (2, 1), (1, 1)][done], floor))
     raise AssertionError("more operations than expected")
 
 
 def test_every_crash_while_the_level_changes_leaves_the_old_or_the_new_one() -> None:
     seen = set()
-    for files, possible in _crash_points():
+    for files, possible, floor in _crash_points():
         for image in files.crash_images():
             after = RecordingFiles.of(image)
             promised = GuardFile.open(after, jm.ROOT).state.level
             format_level = check_format(after, jm.ROOT, 2)
             assert promised in possible
             assert format_level in possible
+            assert max(promised, format_level) <= floor  # what its status says of who can open it
             seen.add((possible, promised, format_level))
     assert {((1, 2), 1, 1), ((1, 2), 2, 1), ((2, 1), 2, 2), ((2, 1), 1, 2)} <= seen
 

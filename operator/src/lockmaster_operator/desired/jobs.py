@@ -23,7 +23,7 @@ from lockmaster_operator.desired.names import (
     labels,
     pod_name,
 )
-from lockmaster_operator.desired.pods import DATA, USER
+from lockmaster_operator.desired.pods import DATA, USER, resources_of
 from lockmaster_operator.models.backups import ClaimStore, LockBackupSpec
 from lockmaster_operator.models.part import API_VERSION, seconds_of
 
@@ -198,6 +198,7 @@ def _pod(cluster: Cluster, settings: Settings, args: list[str], mounts: list[Mou
         "image": image_of(cluster, settings),
         "imagePullPolicy": template.image_pull_policy,
         "args": ["job", *args, "--report", REPORT],
+        "resources": resources_of(cluster),
         "terminationMessagePath": REPORT,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {

@@ -127,15 +127,14 @@ def _volumes(cluster: Cluster) -> list[dict[str, Any]]:
     ]
 
 
+def resources_of(cluster: Cluster) -> dict[str, Any]:
+    """Of a container with the members' image."""
+    resources = cluster.spec.resources
+    both = (("requests", resources.requests), ("limits", resources.limits))
+    return {name: dict(amounts) for name, amounts in both if amounts}
+
+
 def _container(cluster: Cluster, settings: Settings) -> dict[str, Any]:
-    resources = {
-        name: dict(amounts)
-        for name, amounts in (
-            ("requests", cluster.spec.resources.requests),
-            ("limits", cluster.spec.resources.limits),
-        )
-        if amounts
-    }
     return {
         "name": "lockmaster",
         "image": image_of(cluster, settings),
@@ -153,7 +152,7 @@ def _container(cluster: Cluster, settings: Settings) -> dict[str, Any]:
                 else []
             ),
         ],
-        "resources": resources,
+        "resources": resources_of(cluster),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

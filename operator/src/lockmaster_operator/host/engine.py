@@ -40,8 +40,10 @@ class Engine(Protocol):
     async def look(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> Answers:
         """What each member says of itself, by ordinal, and the cluster by its leader's word."""
 
-    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
-        """Ask for one change. Raises LockmasterError, TimeoutError."""
+    async def perform(
+        self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep, key: str
+    ) -> None:
+        """Ask for one change; a repeat of `key` is answered as the first. Raises LockmasterError, TimeoutError."""
 
     async def forget(self, uid: str) -> None:
         """Close what is open towards a cluster."""
@@ -99,13 +101,15 @@ class MembersEngine:
             listed = await client.admin.members(addresses[leaders[-1]])
         except (LockmasterError, TimeoutError):
             return reports, None
-        return reports, engine_of(listed)
+        return reports, engine_of(listed, said[leaders[-1]].term)
 
-    async def perform(self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep) -> None:
-        """One change, with the epoch it was decided from. Raises LockmasterError, TimeoutError."""
+    async def perform(
+        self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep, key: str
+    ) -> None:
+        """One change, with what it was decided from and its key. Raises LockmasterError, TimeoutError."""
         admin = (await self._client(uid, addresses, tls)).admin
         match step:
-            case steps.Bootstrap():
+            case steps.Bootstrap():  # its key is the cluster's id
                 there = addresses[step.ordinal]
                 await admin.bootstrap(FULL_MIN, endpoint=there, cluster_id=bytes.fromhex(step.cluster_id))
             case steps.AddMember():
@@ -120,19 +124,24 @@ class MembersEngine:
                     member_role=witness,
                     level_max=step.level_max,
                     expected_epoch=step.expected_epoch,
+                    idempotency_key=key,
                 )
             case steps.RemoveMember():
-                await admin.remove_member(step.member_id, expected_epoch=step.expected_epoch)
+                await admin.remove_member(step.member_id, expected_epoch=step.expected_epoch, idempotency_key=key)
             case steps.ReplaceMember():
-                await admin.replace_member(step.old_id, step.new_id, expected_epoch=step.expected_epoch)
+                await admin.replace_member(
+                    step.old_id, step.new_id, expected_epoch=step.expected_epoch, idempotency_key=key
+                )
             case steps.PromoteMember():
-                await admin.promote_member(step.member_id, expected_epoch=step.expected_epoch)
+                await admin.promote_member(step.member_id, expected_epoch=step.expected_epoch, idempotency_key=key)
             case steps.DemoteMember():
-                await admin.demote_member(step.member_id, expected_epoch=step.expected_epoch)
+                await admin.demote_member(step.member_id, expected_epoch=step.expected_epoch, idempotency_key=key)
             case steps.TransferLeadership():
-                await admin.transfer(step.target)
+                await admin.transfer(step.target, expected_term=step.expected_term, idempotency_key=key)
             case steps.ChangeGate():
-                await admin.change_gate(_GATE[step.operation], step.level, expected_epoch=step.expected_epoch)
+                await admin.change_gate(
+                    _GATE[step.operation], step.level, expected_epoch=step.expected_epoch, idempotency_key=key
+                )
 
     async def forget(self, uid: str) -> None:
         """Close the connections to a cluster, and remove its certificate's files."""
@@ -161,6 +170,7 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
         incarnation=said.incarnation.hex(),
         version=said.version,
         level_max=said.level_max,
+        level_floor=said.level_floor,
         witness=said.member_role == "witness",
         leader_id=said.leader.member_id,
         free_bytes=said.free_bytes,
@@ -169,8 +179,8 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
     )
 
 
-def engine_of(listed: admin_pb2.ListMembersResponse) -> EngineSeen:
-    """The leader's ListMembers as the plan takes it."""
+def engine_of(listed: admin_pb2.ListMembersResponse, term: int) -> EngineSeen:
+    """The leader's ListMembers as the plan takes it; `term` is that of its Status, in which it says that it leads."""
     members = tuple(
         MemberSeen(
             member_id=row.member_id,
@@ -191,6 +201,7 @@ def engine_of(listed: admin_pb2.ListMembersResponse) -> EngineSeen:
     return EngineSeen(
         cluster_id=listed.cluster_id.hex(),
         epoch=listed.configuration_epoch,
+        term=term,
         members=members,
         level_active=listed.level_active,
         level_fence=listed.level_fence,

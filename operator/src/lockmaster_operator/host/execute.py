@@ -75,8 +75,8 @@ class Executor:
         if self.look.tls is None:
             raise StepRefused("the operator has no certificate for this cluster yet")
         key = steps.idempotency_key(self.look.observed.status.cluster_id, step)
-        _log.info("%s/%s: asks for %s", self.cluster.namespace, self.cluster.name, key)
-        await self.engine.perform(self.cluster.uid, self.look.addresses, self.look.tls, step)
+        _log.info("%s/%s: asks for %s as %s", self.cluster.namespace, self.cluster.name, step, key)
+        await self.engine.perform(self.cluster.uid, self.look.addresses, self.look.tls, step, key)
 
     async def _change(
         self, kind: str, name: str, uid: str, metadata: Mapping[str, Any], rest: Mapping[str, Any]

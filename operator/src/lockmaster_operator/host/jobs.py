@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from lockmaster_operator.desired.jobs import OWNER_LABEL, Owner
 from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.refusals import refused
 from lockmaster_operator.kinds.jobs import (
     WORDS_MAX,
     CreateClaim,
@@ -22,26 +24,49 @@ from lockmaster_operator.kinds.jobs import (
 JOBS_MAX: Final = 16
 """Most Jobs of one object that are looked at."""
 _JOB_LABEL: Final = "batch.kubernetes.io/job-name"
+_ENDED: Final = ("Succeeded", "Failed")
+"""Phases of a pod that runs no more."""
 
 
 async def jobs_of(kube: Kube, owner: Owner) -> tuple[JobSeen, ...]:
-    """Its Jobs, each with what its latest pod says. Raises KubeError."""
+    """Its Jobs, each with what its latest pod says, or why it has none. Raises KubeError."""
     mine = f"{OWNER_LABEL}={owner.uid}"
     jobs = await kube.list("Job", owner.namespace, mine)
     if not jobs:
         return ()
     pods = await kube.list("Pod", owner.namespace, mine)
-    return tuple(seen(job, pods) for job in jobs[:JOBS_MAX] if "deletionTimestamp" not in job["metadata"])
+    there = [job for job in jobs[:JOBS_MAX] if "deletionTimestamp" not in job["metadata"]]
+    return tuple([await _with_refusal(kube, job, pods) for job in there])
 
 
-def seen(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> JobSeen:
+async def _with_refusal(kube: Kube, job: Json, pods: Sequence[Json]) -> JobSeen:
+    """A Job that is not done and has no pod that could do it is asked about: the API server may refuse that one.
+
+    If that lasts until its deadline, this is why it failed.
+    """
+    found, own = seen(job, pods), _own(job, pods)
+    if found.state is JobState.DONE or any(pod.get("status", {}).get("phase") not in _ENDED for pod in own):
+        return found
+    why = await refused(kube, "Job", job["metadata"], own)
+    if not why:
+        return found
+    ended = f"; {found.words}" if found.state is JobState.FAILED else ""
+    return replace(found, words=f"its pod is not made: {why}{ended}"[:WORDS_MAX])
+
+
+def _own(job: Mapping[str, Any], pods: Sequence[Json]) -> list[Json]:
+    """The pods of one Job, the oldest first."""
+    name = job["metadata"]["name"]
+    own = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(_JOB_LABEL) == name]
+    return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+
+
+def seen(job: Mapping[str, Any], pods: Sequence[Json]) -> JobSeen:
     """One Job with the pods of all."""
     name, status = str(job["metadata"]["name"]), job.get("status", {})
     truths = {row.get("type"): row for row in status.get("conditions") or () if row.get("status") == "True"}
-    own = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(_JOB_LABEL) == name]
-    own.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     state = JobState.DONE if "Complete" in truths else JobState.FAILED if "Failed" in truths else JobState.RUNNING
-    words, code = _words(own, state)
+    words, code = _words(_own(job, pods), state)
     if state is JobState.FAILED and not words:
         words = str(truths["Failed"].get("message", ""))
     elif state is JobState.FAILED and truths["Failed"].get("reason") == "DeadlineExceeded":

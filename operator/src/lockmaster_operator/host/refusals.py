@@ -1,4 +1,4 @@
-"""Why a StatefulSet's pods are missing, by the word of its controller: events are the only place that has it."""
+"""Why pods are missing, by the word of a StatefulSet's or a Job's controller: events are the only place that has it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ _SECONDS: Final = len("2026-01-01T00:00:00")
 
 
 async def pods_refused(kube: Kube, stateful_set: Mapping[str, Any] | None, pods: Sequence[Json]) -> str:
-    """The refusal in force; "" where no pod is missing, none was refused, or we may not list events. Raises KubeError.
-
-    Asked for only while pods are missing: no request more where all is well.
-    """
+    """The refusal in force of a StatefulSet's pods; "" where none is missing. Raises KubeError."""
     if stateful_set is None or len(pods) >= int(stateful_set.get("spec", {}).get("replicas", 0)):
         return ""
-    metadata = stateful_set["metadata"]
-    chosen = f"regarding.kind=StatefulSet,regarding.name={metadata['name']},reason=FailedCreate"
+    return await refused(kube, "StatefulSet", stateful_set["metadata"], pods)
+
+
+async def refused(kube: Kube, kind: str, metadata: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    """The refusal in force of a controller's pods; "" where none was refused, or we may not list events.
+
+    Ask only while pods are missing: no request more where all is well. Raises KubeError.
+    """
+    chosen = f"regarding.kind={kind},regarding.name={metadata['name']},reason=FailedCreate"
     try:
         events = await kube.list("Event", metadata["namespace"], fields=chosen)
     except KubeError as error:
@@ -29,7 +33,7 @@ async def pods_refused(kube: Kube, stateful_set: Mapping[str, Any] | None, pods:
 
 
 def refusal(uid: str, events: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> str:
-    """The last FailedCreate event of the StatefulSet `uid` that is not older than its newest pod, in its own words.
+    """The last FailedCreate event of the controller `uid` that is not older than its newest pod, in its own words.
 
     A pod made since then shows that the refusal is over. Times are RFC 3339 in UTC; compared to the second.
     """

@@ -135,7 +135,7 @@ def _restoring(own: Restore, seen: Observed, now: int, settings: Settings) -> Pl
     job = next((one for one in seen.jobs if one.name == job_name(own.owner, "restore")), None)
     if job is not None and job.state is JobState.DONE:
         told = busy("Joining", f"the first member of {name} stands; its pods begin")
-        first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "old_revision")}
+        first = {"phase": RestorePhase.JOINING, "revision": number(job.report, "first_revision")}
         return planned(own, seen, now, (), first, told, POLL_S)
     if job is not None and job.state is JobState.FAILED:
         hold = f"LockCluster {name} stays empty and waits until this LockRestore is deleted"

@@ -231,7 +231,7 @@ class LockRestoreStatus(Part):
     cluster_id: Annotated[str, Field(max_length=32)] = ""
     """The new cluster. Written before it is made."""
     revision: Annotated[int, Field(ge=0)] = 0
-    """The revision that it begins with."""
+    """The revision that it begins with; 0: its Job, of an older version, did not say."""
     started: Timestamp | None = None
     """When it began."""
     finished: Timestamp | None = None

@@ -130,7 +130,7 @@ class Storage(Part):
 
 
 class Resources(Part):
-    """CPU and memory of a member's container."""
+    """CPU and memory of a container with the members' image."""
 
     requests: Annotated[dict[str, Quantity], Field(max_length=8)] = Field(default_factory=dict)
     """What the scheduler sets aside: cpu, memory, ephemeral-storage."""
@@ -438,7 +438,7 @@ class LockClusterSpec(Part):
     storage: Storage = Storage()
     """The volumes."""
     resources: Resources = Resources()
-    """CPU and memory of each member."""
+    """CPU and memory of each member, and of each Job for its data."""
     tls: Tls = Tls()
     """Certificates."""
     auth: Auth = Auth()

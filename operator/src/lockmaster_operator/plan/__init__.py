@@ -13,7 +13,7 @@ Order of the disruptive step, the first that applies (operator.md §§2–5):
  8. promote or remove as spec.members asks                                         shape.py
  9. make the StatefulSet anew around its pods, for larger claims                   objects.py
 Laws: no engine step without a full member that leads; none on purpose (6 to 9) unless everything is Steady and, from
-three voters on, one can be missed; steps carry the epoch that they were decided from; same inputs, same plan.
+three voters on, one can be missed; steps carry the epoch or term that they were decided from; same inputs, same plan.
 """
 
 from __future__ import annotations

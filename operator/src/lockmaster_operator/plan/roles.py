@@ -51,7 +51,7 @@ def role_step(view: View) -> Step | None:
             return PromoteMember(step.member_id, epoch, step.why)
         if isinstance(step, Demote):
             return DemoteMember(step.member_id, epoch, step.why)
-        return TransferLeadership(step.target, step.why) if isinstance(step, HandOver) else None
+        return TransferLeadership(step.target, view.term, step.why) if isinstance(step, HandOver) else None
     return None
 
 
@@ -65,7 +65,8 @@ def asked_step(view: View) -> Step | None:
         if isinstance(step, Demote):
             return DemoteMember(step.member_id, view.epoch, "spec.members asks for a witness here")
         if isinstance(step, HandOver):
-            return TransferLeadership(step.target, "the member that leads is to become a witness by spec.members")
+            why = "the member that leads is to become a witness by spec.members"
+            return TransferLeadership(step.target, view.term, why)
     return None
 
 

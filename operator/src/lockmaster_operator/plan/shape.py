@@ -95,7 +95,7 @@ def _remove(view: View) -> Step | None:
     if len(full) < FULL_MIN or (witnesses and len(full) < majority(len(left))):
         return None
     if last.seen.leader:
-        return TransferLeadership(full[0].member_id, f"member {last.member_id} leads and is to be removed")
+        return TransferLeadership(full[0].member_id, view.term, f"member {last.member_id} leads and is to be removed")
     return RemoveMember(last.member_id, view.epoch, "spec.members asks for fewer members")
 
 

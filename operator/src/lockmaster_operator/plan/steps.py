@@ -1,12 +1,14 @@
 """What a plan may ask for. Each step is idempotent, and says what must still be so when it is carried out.
 
 `disruptive` steps take something away from a running cluster, if only for a moment, or change who belongs to it: a plan
-has at most one, as its last. Steps towards the engine carry the epoch that they were decided from: the leader refuses
-them when the configuration is another by then, so an operator that was stopped in between does no harm.
+has at most one, as its last. Steps towards the engine carry the epoch that they were decided from, or the term: the
+leader refuses them when the configuration or the leadership is another by then, so an operator that was stopped in
+between does no harm.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -178,6 +180,8 @@ class TransferLeadership:
 
     disruptive: ClassVar[bool] = True
     target: int
+    expected_term: int
+    """Of the leader that is to hand over: a later one does not."""
     why: str
 
 
@@ -210,6 +214,10 @@ Step = EngineStep | KubernetesStep
 
 
 def idempotency_key(cluster_id: str, step: EngineStep) -> str:
-    """The same for every repetition of the same step, another for any other."""
+    """The same for every repetition of the same step, another for any other; within the protocol's 128 bytes.
+
+    Epoch or term are in it: a step that is taken anew after others is another one, and no old answer is its answer.
+    """
     values = [f"{field.name}={getattr(step, field.name)}" for field in fields(step) if field.name != "why"]
-    return "/".join([cluster_id, type(step).__name__, *values])
+    whole = "/".join([cluster_id, type(step).__name__, *values])
+    return f"{type(step).__name__}/{hashlib.sha256(whole.encode()).hexdigest()[:32]}"

@@ -78,14 +78,25 @@ def _behind_the_gate(view: View, spec: LockClusterSpec) -> Block | None:
 
 
 def _floor(view: View, level: int) -> Block | None:
-    """A directory whose log still holds a stretch of a higher level is not opened by an older binary."""
+    """A directory whose log still holds a stretch of a higher level is not opened by an older binary.
+
+    What runs a binary of that level already has opened its own.
+    """
     if level >= max((level_of(version) for version in running_versions(view)), default=level):
         return None
-    held = [n for n, r in reports(view).items() if not r.blank and not 0 < r.level_floor <= level]
-    if not held:
-        return None
-    names = ", ".join(pod_name(view.cluster, n) for n in held)
-    return Block("LogHoldsLevel", f"the logs of {names} may still need a newer binary than level {level}")
+    newer = {n: r for n, r in reports(view).items() if not r.blank and r.level_max > level}
+    held = [n for n, r in newer.items() if r.level_floor > level]
+    mute = [n for n, r in newer.items() if not r.level_floor]
+    why = []
+    if held:
+        why.append(f"the logs of {_names(view, held)} still need a newer binary than level {level}")
+    if mute:
+        why.append(f"{_names(view, mute)} can't tell what the log needs: too old a version for that")
+    return Block("LogHoldsLevel", "; ".join(why)) if why else None
+
+
+def _names(view: View, ordinals: list[int]) -> str:
+    return ", ".join(pod_name(view.cluster, n) for n in ordinals)
 
 
 def window_open(window: MaintenanceWindow | None, now: int) -> bool:
@@ -133,7 +144,8 @@ def roll(view: View) -> Roll:
     target = _successor(view, old)
     if target is None:
         return Roll(waits="no other full member can take the lead")
-    return Roll(TransferLeadership(target, f"{pod_name(view.cluster, view.leader.ordinal)} is to be restarted"))
+    why = f"{pod_name(view.cluster, view.leader.ordinal)} is to be restarted"
+    return Roll(TransferLeadership(target, view.term, why))
 
 
 def _successor(view: View, old: tuple[int, ...]) -> int | None:

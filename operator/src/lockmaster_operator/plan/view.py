@@ -98,6 +98,11 @@ class View:
         return self.engine.epoch if self.engine is not None else 0
 
     @property
+    def term(self) -> int:
+        """Of the leader; 0 without one."""
+        return self.engine.term if self.engine is not None else 0
+
+    @property
     def level(self) -> int:
         """The active level, as known now or remembered."""
         return self.engine.level_active if self.engine is not None else self.status.gate.level

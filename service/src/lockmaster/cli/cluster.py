@@ -98,6 +98,7 @@ def status_row(target: Target, endpoint: str, asked: Any) -> dict[str, Any]:
         "level_active": answer.level_active,
         "level_fence": answer.level_fence,
         "level_max": answer.level_max,
+        "level_floor": answer.level_floor,
         "uptime_ms": answer.uptime_ms,
         "uptime": duration(answer.uptime_ms),
         "alarms": ", ".join(answer.alarms),

@@ -161,7 +161,7 @@ def restore_command(
     """Begin the cluster --cluster-id with what an archive holds; once it stands, only say so."""
     require_server_extra()
     from lockmaster.storage.files import RealFiles
-    from lockmaster.storage.founding import archive_source, found, member_of, second_above
+    from lockmaster.storage.founding import archive_source, begun_at, found, member_of, second_above
 
     chosen = cluster_id_of(cluster_id)
     with explained():
@@ -179,8 +179,15 @@ def restore_command(
                 unix_seconds=max(int(time.time()), above),
                 cluster_id=chosen,
             )
+        first = begun_at(str(data_dir))
     _report(
-        report, {"cluster_id": cluster_id, "old_cluster_id": manifest.cluster_id, "old_revision": manifest.revision}
+        report,
+        {
+            "cluster_id": cluster_id,
+            "old_cluster_id": manifest.cluster_id,
+            "old_revision": manifest.revision,
+            "first_revision": first,
+        },
     )
 
 

@@ -75,6 +75,7 @@ class AdminCalls:
             version=self._version,
             level_active=now.level_active,
             level_max=now.level_max,
+            level_floor=now.level_floor,
             level_fence=now.level_fence,
             gate_epoch=now.gate_epoch,
             incarnation=now.incarnation,

@@ -118,6 +118,8 @@ class StatusSnapshot:
     gate_epoch: int
     """Index of the latest committed GATE entry, 0 for none."""
     level_max: int
+    level_floor: int
+    """Lowest level of a binary that can open its data directory."""
     uptime_ms: int
     peer_address: str
     client_address: str

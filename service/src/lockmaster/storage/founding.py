@@ -32,15 +32,17 @@ from lockmaster_raft.ready import Base
 from lockmaster.archive import ArchiveDamaged, Head, NotAnArchive, Progress, read_chunks
 from lockmaster.statemachine.apply import StateMachine
 from lockmaster.statemachine.codec import decode_batch
+from lockmaster.statemachine.records import NAMESPACES, WHOLE_HISTORY
 from lockmaster.statemachine.refounding import REVISION_SHIFT, Refounding, revision_floor
 from lockmaster.storage.directory import BALLAST_BYTES, UNFINISHED_NAME, DataDirectory, Disk
-from lockmaster.storage.errors import StorageFailed, WrongFormat
+from lockmaster.storage.errors import CorruptLog, StorageFailed, WrongFormat
 from lockmaster.storage.files import Files, RealFiles
 from lockmaster.storage.frame import decode_base_body
 from lockmaster.storage.guard import GUARD_NAME, SLOT_DISTANCE, SLOT_SIZE, decode_slot
 from lockmaster.storage.journal import SEGMENT_BYTES
-from lockmaster.storage.records import META_KEY, Meta
+from lockmaster.storage.records import META_KEY, Meta, resolve
 from lockmaster.storage.rocks import Database, StateDatabase
+from lockmaster.storage.side import state_name
 from lockmaster.storage.snapshot import Stream, fill, read_stream
 from lockmaster.storage.state import StateStore, write_base
 
@@ -174,6 +176,22 @@ def member_of(files: Files, path: str) -> tuple[bytes, int] | None:
         if known is not None and known[1].cluster_id is not None:
             return known[1].cluster_id, known[1].member_id
     return None
+
+
+def begun_at(path: str) -> int:
+    """`first_revision` of the founding on a source that made this directory, on which no server runs.
+
+    Looks, and changes nothing. Raises CorruptLog, StorageFailed.
+    """
+    database = Database(f"{path}/{state_name(RealFiles(), path)}", read_only=True)
+    try:
+        key = NAMESPACES.prefix + NAMESPACES.encode_key(WHOLE_HISTORY)
+        stored = database.get(key)
+        if stored is None:
+            raise CorruptLog(f"{database.path}: does not say where its history begins")
+        return NAMESPACES.decode_value(resolve(database.get, key, stored)).compacted
+    finally:
+        database.close()
 
 
 def second_above(revision: int) -> int:

@@ -77,6 +77,8 @@ class GuardFile:
     def __init__(self, files: Files, path: str, handle: int, sequence: int, state: GuardState) -> None:
         self._files = files
         self.path = path
+        self.level_floor = state.level
+        """Lowest level of a binary that can open the directory: what guard file and FORMAT ask for, the higher one."""
         self._handle = handle
         self._sequence = sequence
         self._state = state
@@ -131,8 +133,10 @@ class GuardFile:
         makes FORMAT say what the guard says.
         """
         with self._lock:
+            self.level_floor = max(self.level_floor, level)
             self._both(replace(self._state, level=level))
             write_format(self._files, os.path.dirname(self.path), level)
+            self.level_floor = level
 
     def set_boot_nonce(self, boot_nonce: int) -> None:
         """The nonce of this boot. Repairs a damaged slot, since both are written."""

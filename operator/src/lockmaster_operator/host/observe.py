@@ -23,13 +23,13 @@ from lockmaster_operator.desired.names import (
 )
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.host.engine import Engine
-from lockmaster_operator.host.issuing import BadSecret, Pems, pems_of, seen
+from lockmaster_operator.host.issuing import BadSecret, Held, Pems, held_of, seen
 from lockmaster_operator.host.kube import Json, Kube
 from lockmaster_operator.host.refusals import pods_refused
 from lockmaster_operator.models.backups import RestorePhase
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.models.quorum_recovery import RecoveryPhase
-from lockmaster_operator.observed import PODS_MAX, CertificateSeen, ClaimSeen, Observed, PodSeen
+from lockmaster_operator.observed import PODS_MAX, ClaimSeen, Observed, PodSeen
 
 _CONTAINER: Final = "lockmaster"
 _OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
@@ -69,7 +69,8 @@ async def look(
         kube.list("LockRestore", cluster.namespace),
         kube.list("QuorumRecovery", cluster.namespace),
     )
-    own = secrets.get(secret_name(cluster, Purpose.OPERATOR))
+    held = secrets.get(secret_name(cluster, Purpose.OPERATOR))
+    own = held.pems if held is not None else None
     rows = [(n, pod) for pod in pods if 0 <= (n := _ordinal(cluster.name, _name(pod))) < PODS_MAX]
     addresses = {n: f"{host_of(cluster, settings, n)}:{CLIENT_PORT}" for n, _ in rows}
     asked = {n: addresses[n] for n, pod in rows if _running(pod)}
@@ -84,7 +85,7 @@ async def look(
         pods=tuple(PodSeen(**{**_fields(pod), "report": reports.get(pod.ordinal)}) for pod in found),
         claims=tuple(claims_of(cluster, claims, gone)),
         engine=told,
-        certificates=_certificates(cluster, settings, secrets),
+        certificates=seen(certificates(cluster, settings), secrets),
         client_authority="" if own is None else own[0],
         pods_refused=refused,
         restore_pending=any(_restores(cluster, restore) for restore in restores),
@@ -107,28 +108,20 @@ async def _objects(
     return found
 
 
-async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> dict[str, Pems]:
+async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> dict[str, Held]:
     """By name only, so that the operator needs no right to list Secrets."""
     names = [wanted.secret for wanted in certificates(cluster, settings)]
     names.append(secret_name(cluster, Purpose.OPERATOR))
-    found: dict[str, Pems] = {}
+    found: dict[str, Held] = {}
     for name in dict.fromkeys(names):
         secret = await kube.get("Secret", cluster.namespace, name)
         if secret is None:
             continue
         try:
-            found[name] = pems_of(secret)
+            found[name] = held_of(secret)
         except BadSecret:
             continue
     return found
-
-
-def _certificates(cluster: Cluster, settings: Settings, secrets: Mapping[str, Pems]) -> tuple[CertificateSeen, ...]:
-    return tuple(
-        seen(wanted.secret, secrets[wanted.secret], secrets.get(wanted.issuer_secret))
-        for wanted in certificates(cluster, settings)
-        if wanted.secret in secrets
-    )
 
 
 def _name(item: Mapping[str, Any]) -> str:

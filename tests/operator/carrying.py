@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockmaster_operator.desired.compare import key_of
-from lockmaster_operator.observed import CertificateSeen
+from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 from lockmaster_operator.plan import steps
 from lockmaster_operator.plan.steps import GateOperation
 from lockmaster_operator.plan.versions import level_of
 from lockmaster_operator.plan.view import majority
 
-from .world import CHANGE_S, YEAR_S, Member, Refused, Violation, Volume, World
+from .world import CHANGE_S, Member, Refused, Violation, Volume, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def carry_out(world: World, step: steps.Step) -> None:
     handlers: dict[type, Callable[[World, steps.Step], None]] = {
         steps.Apply: apply,
         steps.IssueCertificate: issue,
+        steps.SpreadAuthorities: spread,
         steps.LabelPod: label,
         steps.ExpandClaim: expand,
         steps.RecreateStatefulSet: recreate_set,
@@ -90,8 +92,27 @@ def apply(world: World, step: steps.Step) -> None:
 def issue(world: World, step: steps.Step) -> None:
     assert isinstance(step, steps.IssueCertificate)
     wanted = step.wanted
-    hold("a leaf before its authority", not wanted.issuer_secret or wanted.issuer_secret in world.certificates, world)
-    world.certificates[wanted.secret] = CertificateSeen(wanted.secret, world.now + YEAR_S * 9, wanted.names)
+    until = world.now + wanted.lifetime_s
+    issuer = step.issuer
+    if wanted.issuer_secret:
+        there = world.certificates.get(wanted.issuer_secret)
+        hold("a leaf before its authority", there is not None and there.issuer == issuer, world)
+    else:
+        issuer = world.draw("authority") + "\n"
+        world.authorities[issuer] = AuthoritySeen(issuer, world.now, until)
+    seen = CertificateSeen(wanted.secret, until, wanted.names, issuer)
+    world.certificates[wanted.secret] = with_ca(world, seen, issuer + step.beside, step.since)
+
+
+def spread(world: World, step: steps.Step) -> None:
+    assert isinstance(step, steps.SpreadAuthorities)
+    secret = step.wanted.secret
+    world.certificates[secret] = with_ca(world, world.certificates[secret], step.ca, step.since)
+
+
+def with_ca(world: World, seen: CertificateSeen, ca: str, since: int) -> CertificateSeen:
+    found = tuple(one for pem, one in world.authorities.items() if pem in ca)
+    return replace(seen, ca=ca, authorities=found, since=since)
 
 
 def label(world: World, step: steps.Step) -> None:

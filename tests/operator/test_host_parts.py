@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 from cryptography import x509
 from lockmaster.api import admin_pb2
-from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
+from lockmaster_operator.desired.certificates import SECRET_KEYS, SINCE_ANNOTATION, CertificateWanted, Purpose
 from lockmaster_operator.host import issuing, watching
 from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
 from lockmaster_operator.host.engine import report_of
-from lockmaster_operator.host.issuing import issue, seen
+from lockmaster_operator.host.issuing import Held, Pems, issue, seen
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.minding import KINDS, Minder, both
 from lockmaster_operator.host.page import start_page
@@ -21,6 +23,7 @@ from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.queue import KEYS_MAX, Key, Queue, backoff_s
 from lockmaster_operator.host.settings import SettingsError, described, load
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
+from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -116,35 +119,70 @@ LEAF = CertificateWanted(
 )
 
 
+def rows(authority: Pems | None, leaf: Pems) -> tuple[CertificateSeen, ...]:
+    """What is seen of the two Secrets."""
+    held = {"leaf": Held(leaf)} if authority is None else {"ca": Held(authority), "leaf": Held(leaf)}
+    return seen((AUTHORITY, LEAF), held)
+
+
 def test_a_leaf_is_of_its_authority_for_its_time_and_names_and_may_sign_nothing() -> None:
     authority = issue(AUTHORITY, None, NOW)
     leaf = issue(LEAF, authority, NOW)
-    row = seen("leaf", leaf, authority)
-    assert (row.not_after, row.names, row.trusted) == (NOW + 90 * DAY, ("locks.ns", "127.0.0.1"), True)
+    own, row = rows(authority, leaf)
+    assert (row.not_after, row.names, row.issuer) == (NOW + 90 * DAY, ("locks.ns", "127.0.0.1"), authority[1])
     assert leaf[0] == authority[0]
     certificate = x509.load_pem_x509_certificate(leaf[1].encode())
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert seen("ca", authority, None).trusted
+    assert own.issuer == authority[1]
+    assert own.authorities == (AuthoritySeen(authority[1], NOW - issuing.BEFORE_S, NOW + 3650 * DAY),)
 
 
-def test_another_authoritys_leaf_or_another_key_is_not_trusted() -> None:
-    authority, other = issue(AUTHORITY, None, NOW), issue(AUTHORITY, None, NOW)
+def test_a_leaf_is_of_the_authority_that_signed_it_wherever_that_one_stands_and_of_none_without_its_key() -> None:
+    old, new = issue(AUTHORITY, None, NOW), issue(AUTHORITY, None, NOW)
+    leaf = issue(LEAF, old, NOW)
+    assert rows(new, leaf)[1].issuer == old[1]
+    assert rows((new[1] + old[1], new[1], new[2]), (new[1], leaf[1], leaf[2]))[1].issuer == old[1]
+    assert rows(new, (new[1], leaf[1], leaf[2]))[1].issuer == ""
+    assert rows(old, (leaf[0], leaf[1], new[2]))[1].issuer == ""
+
+
+def test_a_damaged_authority_is_known_by_its_certificate() -> None:
+    authority = issue(AUTHORITY, None, NOW)
     leaf = issue(LEAF, authority, NOW)
-    assert not seen("leaf", leaf, other).trusted
-    assert not seen("leaf", (leaf[0], leaf[1], other[2]), authority).trusted
+    own, row = rows(("", authority[1], "nonsense"), ("", leaf[1], leaf[2]))
+    assert (own.issuer, own.authorities[0].pem, row.issuer) == ("", authority[1], authority[1])
 
 
-def test_a_new_authority_stands_beside_the_old_one_alone() -> None:
+def test_what_somebody_else_put_into_ca_crt_is_not_taken_for_an_authority_of_the_operators() -> None:
+    authority, other = issue(AUTHORITY, None, NOW), issue(replace(AUTHORITY, common_name="theirs"), None, NOW)
+    leaf = issue(LEAF, authority, NOW, other[1])
+    row = rows(authority, leaf)[1]
+    assert (row.ca, [one.pem for one in row.authorities]) == (authority[1] + other[1], [authority[1]])
+    own, row = rows(other, issue(LEAF, other, NOW))
+    assert (own.issuer, row.issuer) == (other[1], other[1])  # in the authority's own Secret it is one
+
+
+def test_an_authority_begins_its_ca_crt_and_others_stand_beside_it() -> None:
     first = issue(AUTHORITY, None, NOW)
-    second = issue(AUTHORITY, None, NOW + DAY, first)
-    third = issue(AUTHORITY, None, NOW + 2 * DAY, second)
-    assert second[0] == second[1] + first[1]
-    assert third[0] == third[1] + second[1]
+    second = issue(AUTHORITY, None, NOW + DAY, first[1])
+    leaf = issue(LEAF, second, NOW + DAY, first[1])
+    assert second[0] == leaf[0] == second[1] + first[1]
+
+
+def test_since_when_is_told_by_the_annotation_and_by_nothing_else() -> None:
+    secret = {"data": {name: base64.b64encode(b"x").decode() for name in SECRET_KEYS}}
+    for told, since in (
+        (None, 0),
+        ({SINCE_ANNOTATION: "soon"}, 0),
+        ({SINCE_ANNOTATION: "2027-01-15T08:00:00Z"}, NOW),
+    ):
+        held = issuing.held_of({**secret, "metadata": {"annotations": told}})
+        assert held == Held(("x", "x", "x"), since)
 
 
 def test_a_secret_that_holds_no_certificate_counts_as_run_out_and_a_bad_one_is_named() -> None:
-    row = seen("leaf", ("", "nonsense", "nonsense"), None)
-    assert (row.not_after, row.trusted) == (0, False)
+    row = rows(None, ("", "nonsense", "nonsense"))[0]
+    assert (row.not_after, row.issuer, row.authorities) == (0, "", ())
     with pytest.raises(issuing.BadSecret, match=r"Secret x: ca.crt, tls.crt, tls.key must be there"):
         issuing.pems_of({"metadata": {"name": "x"}, "data": {"tls.crt": "%%%"}})
 

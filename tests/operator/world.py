@@ -16,6 +16,7 @@ from lockmaster_operator.models.lock_cluster import LockClusterSpec
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.models.part import amount_of
 from lockmaster_operator.observed import (
+    AuthoritySeen,
     CertificateSeen,
     ClaimSeen,
     EngineSeen,
@@ -34,7 +35,6 @@ CATCH_UP_S = 4
 """A member lacks entries for so long after it came back."""
 CHANGE_S = 6
 """A role change takes so long."""
-YEAR_S = 365 * 86_400
 
 
 class Violation(AssertionError):
@@ -103,6 +103,8 @@ class World:
     volumes: dict[int, Volume] = field(default_factory=dict)
     members: dict[int, Member] = field(default_factory=dict)
     certificates: dict[str, CertificateSeen] = field(default_factory=dict)
+    authorities: dict[str, AuthoritySeen] = field(default_factory=dict)
+    """All that were ever made, by PEM."""
     cluster_id: str = ""
     epoch: int = 0
     next_id: int = 1

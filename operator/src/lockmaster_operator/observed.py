@@ -128,15 +128,32 @@ class EngineSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthoritySeen:
+    """The certificate of one of the operator's own authorities."""
+
+    pem: str
+    not_before: int
+    """Seconds since 1970, as not_after."""
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSeen:
-    """A certificate in a Secret."""
+    """A certificate in a Secret, and the authorities beside it."""
 
     secret: str
     not_after: int
     """Seconds since 1970."""
     names: tuple[str, ...] = ()
-    trusted: bool = True
-    """It is of the authority that is in use now, and fits its key."""
+    issuer: str = ""
+    """PEM of the authority that signed it, of those in any Secret around it; of an authority, its own. "": there is no
+    such authority, or the certificate does not fit its key."""
+    ca: str = ""
+    """ca.crt as it stands there."""
+    authorities: tuple[AuthoritySeen, ...] = ()
+    """The operator's own in ca.crt; in the Secret of an authority, that one, too."""
+    since: int = 0
+    """Since when all of them have been in ca.crt, in seconds since 1970; 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

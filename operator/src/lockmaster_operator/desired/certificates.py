@@ -2,7 +2,8 @@
 
 Two authorities: whoever has a certificate of the members' authority may speak as a member, so clients get none of it.
 The names cover every ordinal there can be: scaling issues nothing. Files are read again when they change, so a
-rotation needs no restart; a new authority is first added to ca.crt beside the old one, then used, then the old goes.
+rotation needs no restart; a new authority is first added to ca.crt beside the old one, then used, then the old goes
+(plan/certificates.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from lockmaster_operator.desired.names import Cluster, Settings, host_of, leader_service, metadata
 from lockmaster_operator.models.lock_cluster import TlsMode
+from lockmaster_operator.models.timestamps import timestamp_of
 
 LIFETIME_S: Final = 90 * 86_400
 """Of a certificate."""
@@ -20,8 +22,18 @@ RENEW_BEFORE_S: Final = 30 * 86_400
 """A certificate with less than this left is issued anew."""
 AUTHORITY_LIFETIME_S: Final = 10 * 365 * 86_400
 AUTHORITY_RENEW_BEFORE_S: Final = 365 * 86_400
+"""An authority with less than this left gets a successor. It stays in ca.crt to its end: so long do certificates that
+clients outside have of it stay good."""
+SYNC_S: Final = 86_400
+"""How long everybody must have had an authority in ca.crt before it signs anything. A kubelet that reaches the API
+server takes at most two minutes (its sync period of one, and as long for its cache); the rest is for nodes that are
+cut off, for the clocks of two operators, and for jobs that copy ca.crt to clients outside every hour or every day."""
+AUTHORITIES_MAX: Final = 4
+"""Most authorities in a ca.crt: two, unless a new one was made several times, because its Secret was lost."""
 SECRET_KEYS: Final = ("ca.crt", "tls.crt", "tls.key")
-"""Of every Secret here, type kubernetes.io/tls; ca.crt may hold two authorities during a rotation."""
+"""Of every Secret here, type kubernetes.io/tls; ca.crt holds at most AUTHORITIES_MAX, the one in use first."""
+SINCE_ANNOTATION: Final = "lockmaster.dev/authorities-since"
+"""On a Secret: since when ca.crt has had all authorities that it has. Written together with it."""
 
 
 class Purpose(StrEnum):
@@ -78,12 +90,15 @@ def peer_names(cluster: Cluster, settings: Settings) -> tuple[str, ...]:
     return tuple(host_of(cluster, settings, ordinal) for ordinal in cluster.members_max)
 
 
-def secret_object(cluster: Cluster, wanted: CertificateWanted, pems: tuple[str, str, str]) -> dict[str, Any]:
+def secret_object(
+    cluster: Cluster, wanted: CertificateWanted, pems: tuple[str, str, str], since: int
+) -> dict[str, Any]:
     """The Secret of a certificate; `pems` as SECRET_KEYS names them. Whoever logs it logs a private key."""
+    annotations = {SINCE_ANNOTATION: timestamp_of(since)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(cluster, wanted.secret),
+        "metadata": {**metadata(cluster, wanted.secret), "annotations": annotations},
         "type": "kubernetes.io/tls",
         "stringData": dict(zip(SECRET_KEYS, pems)),
     }

@@ -11,7 +11,7 @@ from lockmaster_operator.desired.certificates import secret_object
 from lockmaster_operator.desired.compare import owned
 from lockmaster_operator.desired.names import LEADS_LABEL, ROLE_LABEL, Cluster, claim_name, pod_name
 from lockmaster_operator.host.engine import Engine
-from lockmaster_operator.host.issuing import BadSecret, Pems, issue, pems_of
+from lockmaster_operator.host.issuing import BadSecret, Pems, issue, normal, pems_of
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.observe import Look
 from lockmaster_operator.plan import steps
@@ -43,6 +43,8 @@ class Executor:
                 await self.kube.apply(step.body)
             case steps.IssueCertificate():
                 await self._issue(step)
+            case steps.SpreadAuthorities():
+                await self._spread(step)
             case steps.LabelPod():
                 labels = {ROLE_LABEL: step.role, LEADS_LABEL: "true" if step.leads else None}
                 await self._change("Pod", pod_name(self.cluster, step.ordinal), step.uid, {"labels": labels}, {})
@@ -100,27 +102,23 @@ class Executor:
         if live is not None and not owned(self.cluster, live):
             raise StepRefused(f"Secret {wanted.secret} is there and not this LockCluster's: rename or remove it")
         issuer = await self._pems(wanted.issuer_secret) if wanted.issuer_secret else None
-        before = None
-        if live is not None and not wanted.issuer_secret:
-            before = _readable(live)
         try:
-            made = issue(wanted, issuer, self.now, before)
+            if issuer is not None and normal(issuer[1]) != step.issuer:
+                raise StepRefused(f"the authority in Secret {wanted.issuer_secret} is another by now")
+            made = issue(wanted, issuer, self.now, step.beside)
         except BadSecret as error:
             raise StepRefused(str(error)) from None
-        await self.kube.apply(secret_object(self.cluster, wanted, made))
+        await self.kube.apply(secret_object(self.cluster, wanted, made, step.since))
+
+    async def _spread(self, step: steps.SpreadAuthorities) -> None:
+        _, certificate, key = await self._pems(step.wanted.secret)
+        await self.kube.apply(secret_object(self.cluster, step.wanted, (step.ca, certificate, key), step.since))
 
     async def _pems(self, secret: str) -> Pems:
         live = await self.kube.get("Secret", self.cluster.namespace, secret)
         if live is None or not owned(self.cluster, live):
-            raise StepRefused(f"the authority in Secret {secret} is gone")
+            raise StepRefused(f"Secret {secret} is gone, or another's")
         try:
             return pems_of(live)
         except BadSecret as error:
             raise StepRefused(str(error)) from None
-
-
-def _readable(secret: Mapping[str, Any]) -> Pems | None:
-    try:
-        return pems_of(secret)
-    except BadSecret:
-        return None

@@ -6,7 +6,8 @@ import base64
 import binascii
 import datetime
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
@@ -15,18 +16,32 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lockmaster_operator.desired.certificates import SECRET_KEYS, CertificateWanted
-from lockmaster_operator.observed import CertificateSeen
+from lockmaster_operator.desired.certificates import SECRET_KEYS, SINCE_ANNOTATION, CertificateWanted
+from lockmaster_operator.models.timestamps import seconds_at
+from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 
 BEFORE_S: Final = 300
 """A certificate is valid from so long ago: clocks of nodes differ."""
-AUTHORITIES_MAX: Final = 2
-"""Most authorities in a ca.crt: the one in use and the one before it."""
 Pems = tuple[str, str, str]
 
 
 class BadSecret(Exception):
     """A Secret does not hold what its keys promise; the text names the Secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What stands in a Secret."""
+
+    pems: Pems
+    since: int = 0
+    """As CertificateSeen.since."""
+
+
+def held_of(secret: Mapping[str, Any]) -> Held:
+    """Of a Secret as read. Raises BadSecret."""
+    annotations = secret.get("metadata", {}).get("annotations") or {}
+    return Held(pems_of(secret), seconds_at(str(annotations.get(SINCE_ANNOTATION, ""))))
 
 
 def pems_of(secret: Mapping[str, Any]) -> Pems:
@@ -40,6 +55,22 @@ def pems_of(secret: Mapping[str, Any]) -> Pems:
     return ca, certificate, key
 
 
+def normal(pem: str) -> str:
+    """A certificate as it is written here. Raises BadSecret."""
+    try:
+        return _text(x509.load_pem_x509_certificate(pem.encode()))
+    except ValueError:
+        raise BadSecret("tls.crt is no certificate in PEM") from None
+
+
+def _text(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _name(wanted: CertificateWanted) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name[:64])])
+
+
 def _key_of(pem: str, name: str) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode(), None)
@@ -50,14 +81,13 @@ def _key_of(pem: str, name: str) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def issue(wanted: CertificateWanted, issuer: Pems | None, now: int, before: Pems | None = None) -> Pems:
+def issue(wanted: CertificateWanted, issuer: Pems | None, now: int, beside: str = "") -> Pems:
     """A new key and certificate: ca.crt, tls.crt, tls.key. `issuer`: the authority's; None: it signs itself.
 
-    `before`: what a new authority replaces: it stays in ca.crt, so that its leaves stay good until they are renewed.
-    Raises BadSecret.
+    ca.crt: what signs it, and `beside` after it. Raises BadSecret.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name[:64])])
+    name = _name(wanted)
     start = datetime.datetime.fromtimestamp(now - BEFORE_S, datetime.UTC)
     builder = (
         x509.CertificateBuilder()
@@ -79,15 +109,11 @@ def issue(wanted: CertificateWanted, issuer: Pems | None, now: int, before: Pems
         x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
     )
     made = builder.issuer_name(issuer_name).sign(signer, hashes.SHA256())
-    certificate = made.public_bytes(serialization.Encoding.PEM).decode()
+    certificate = _text(made)
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    if issuer is not None:
-        return issuer[0], certificate, secret.decode()
-    kept = x509.load_pem_x509_certificates(before[0].encode())[: AUTHORITIES_MAX - 1] if before is not None else []
-    old = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in kept)
-    return certificate + old, certificate, secret.decode()
+    return (certificate if issuer is None else normal(issuer[1])) + beside, certificate, secret.decode()
 
 
 def _as_authority(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
@@ -118,30 +144,75 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def seen(secret: str, pems: Pems, issuer: Pems | None) -> CertificateSeen:
-    """What is in a Secret; `issuer`: the authority in use now, None for an authority itself.
+def seen(wanted: Sequence[CertificateWanted], held: Mapping[str, Held]) -> tuple[CertificateSeen, ...]:
+    """What is in the Secrets of the operator's own certificates, by name; those that are not there are left out.
 
     A Secret that does not hold a certificate is one that ran out long ago: it is issued anew.
     """
+    there = [one for one in wanted if one.secret in held]
+    subjects = {one.secret: {_name(one)} for one in wanted if not one.issuer_secret}
+    for one in there:
+        if not one.issuer_secret:  # somebody may have put an authority of another name there
+            subjects[one.secret] |= {own.subject for own in _read(held[one.secret].pems[1])}
+    found: dict[str, dict[str, x509.Certificate]] = {}
+    known: dict[str, dict[str, x509.Certificate]] = {secret: {} for secret in subjects}
+    for one in there:
+        family, pems = one.issuer_secret or one.secret, held[one.secret].pems
+        texts = pems[:1] if one.issuer_secret else pems[:2]
+        found[one.secret] = _authorities(texts, subjects[family])
+        known[family] |= found[one.secret]
+    return tuple(
+        _seen(one, held[one.secret], found[one.secret], known[one.issuer_secret or one.secret]) for one in there
+    )
+
+
+def _read(pem: str) -> list[x509.Certificate]:
     try:
-        certificate = x509.load_pem_x509_certificate(pems[1].encode())
-        key = _key_of(pems[2], secret)
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
+
+
+def _authorities(texts: Sequence[str], subjects: Set[x509.Name]) -> dict[str, x509.Certificate]:
+    """Certificates that sign themselves, of these names alone: what somebody else put into ca.crt is not spread."""
+    read = [one for text in texts for one in _read(text)]
+    return {_text(one): one for one in read if one.subject in subjects and _signed(one, one)}
+
+
+def _seen(
+    wanted: CertificateWanted, held: Held, here: Mapping[str, x509.Certificate], known: Mapping[str, x509.Certificate]
+) -> CertificateSeen:
+    """`here`: the authorities in this Secret; `known`: those in any Secret around it."""
+    ca, pem, key_pem = held.pems
+    authorities = tuple(
+        AuthoritySeen(text, _seconds(one.not_valid_before_utc), _seconds(one.not_valid_after_utc))
+        for text, one in here.items()
+    )
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        key = _key_of(key_pem, wanted.secret)
     except (ValueError, BadSecret):
-        return CertificateSeen(secret, 0, (), trusted=False)
+        return CertificateSeen(wanted.secret, 0, ca=ca, authorities=authorities, since=held.since)
     names: tuple[str, ...] = ()
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = (*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress)))
     except x509.ExtensionNotFound:
         pass
-    fits = certificate.public_key() == key.public_key()
-    until = int(certificate.not_valid_after_utc.timestamp())
-    return CertificateSeen(secret, until, names, trusted=fits and _signed(certificate, issuer))
+    issuer = ""
+    if certificate.public_key() == key.public_key():
+        signers = known.items() if wanted.issuer_secret else ((_text(certificate), certificate),)
+        issuer = next((text for text, one in signers if _signed(certificate, one)), "")
+    until = _seconds(certificate.not_valid_after_utc)
+    return CertificateSeen(wanted.secret, until, names, issuer, ca, authorities, held.since)
 
 
-def _signed(certificate: x509.Certificate, issuer: Pems | None) -> bool:
+def _seconds(moment: datetime.datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
-        authority = certificate if issuer is None else x509.load_pem_x509_certificate(issuer[1].encode())
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         return False

@@ -23,14 +23,14 @@ from lockmaster_operator.desired.names import (
 )
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.host.engine import Engine
-from lockmaster_operator.host.issuing import BadSecret, Pems, pems_of, seen
+from lockmaster_operator.host.issuing import BadSecret, Held, Pems, held_of, seen
 from lockmaster_operator.host.kube import RESOURCES, Json, Kube, KubeError
 from lockmaster_operator.host.refusals import pods_refused
 from lockmaster_operator.models.backups import RestorePhase
 from lockmaster_operator.models.lock_cluster import TlsMode
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.models.quorum_recovery import RecoveryPhase
-from lockmaster_operator.observed import PODS_MAX, CertificateSeen, ClaimSeen, Observed, PodSeen
+from lockmaster_operator.observed import PODS_MAX, ClaimSeen, Observed, PodSeen
 
 _CONTAINER: Final = "lockmaster"
 _OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
@@ -70,7 +70,8 @@ async def look(
         kube.list("LockRestore", cluster.namespace),
         kube.list("QuorumRecovery", cluster.namespace),
     )
-    own = secrets.get(secret_name(cluster, Purpose.OPERATOR))
+    held = secrets.get(secret_name(cluster, Purpose.OPERATOR))
+    own = held.pems if held is not None else None
     rows = [(n, pod) for pod in pods if 0 <= (n := _ordinal(cluster.name, _name(pod))) < PODS_MAX]
     addresses = {n: f"{host_of(cluster, settings, n)}:{CLIENT_PORT}" for n, _ in rows}
     asked = {n: addresses[n] for n, pod in rows if _running(pod)}
@@ -85,7 +86,7 @@ async def look(
         pods=tuple(PodSeen(**{**_fields(pod), "report": reports.get(pod.ordinal)}) for pod in found),
         claims=tuple(claims_of(cluster, claims, gone)),
         engine=told,
-        certificates=_certificates(cluster, settings, secrets),
+        certificates=seen(certificates(cluster, settings), secrets),
         client_authority="" if own is None else own[0],
         pods_refused=refused,
         bad_secrets=bad_secrets if cluster.spec.tls.mode is TlsMode.SECRET else (),
@@ -119,11 +120,11 @@ async def _listed(kube: Kube, kind: str, namespace: str, labels: str) -> list[Js
         raise KubeError(422, f"{words}: spec.tls.mode certManager needs cert-manager to be installed") from None
 
 
-async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> tuple[dict[str, Pems], tuple[str, ...]]:
+async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> tuple[dict[str, Held], tuple[str, ...]]:
     """By name only, so that the operator needs no right to list Secrets; and what is wrong with others."""
     names = [wanted.secret for wanted in certificates(cluster, settings)]
     names += [secret_name(cluster, purpose) for purpose in (Purpose.CLIENT, Purpose.PEER, Purpose.OPERATOR)]
-    found: dict[str, Pems] = {}
+    found: dict[str, Held] = {}
     bad = []
     for name in dict.fromkeys(names):
         secret = await kube.get("Secret", cluster.namespace, name)
@@ -131,18 +132,10 @@ async def _secrets(kube: Kube, cluster: Cluster, settings: Settings) -> tuple[di
             bad.append(f"Secret {name} is not there")
             continue
         try:
-            found[name] = pems_of(secret)
+            found[name] = held_of(secret)
         except BadSecret as error:
             bad.append(str(error))
     return found, tuple(bad)
-
-
-def _certificates(cluster: Cluster, settings: Settings, secrets: Mapping[str, Pems]) -> tuple[CertificateSeen, ...]:
-    return tuple(
-        seen(wanted.secret, secrets[wanted.secret], secrets.get(wanted.issuer_secret))
-        for wanted in certificates(cluster, settings)
-        if wanted.secret in secrets
-    )
 
 
 def _name(item: Mapping[str, Any]) -> str:

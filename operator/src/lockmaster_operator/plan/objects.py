@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lockmaster_operator.desired.certificates import AUTHORITY_RENEW_BEFORE_S, RENEW_BEFORE_S, certificates
 from lockmaster_operator.desired.compare import changed_claim_templates, differs, key_of, owned
 from lockmaster_operator.desired.names import Cluster
 from lockmaster_operator.desired.objects import Decided, render
 from lockmaster_operator.models.lock_cluster_status import Phase
+from lockmaster_operator.plan.certificates import certificate_steps
 from lockmaster_operator.plan.repair import wanted_witness
 from lockmaster_operator.plan.shape import replicas
-from lockmaster_operator.plan.steps import Apply, IssueCertificate, LabelPod, RecreateStatefulSet, Step
+from lockmaster_operator.plan.steps import Apply, LabelPod, RecreateStatefulSet, Step
 from lockmaster_operator.plan.upgrade import Block
 from lockmaster_operator.plan.view import STABLE_S, View
 from lockmaster_operator.plan.volumes import expansions, volume_size
@@ -36,7 +36,7 @@ def upkeep(view: View, block: Block | None) -> Upkeep:
     """What differs from what is desired."""
     size = volume_size(view)
     wanted = render(_runnable(view, block), view.settings, _decided(view, size))
-    steps: list[Step] = list(_certificates(view))
+    steps: list[Step] = certificate_steps(view)
     recreate = None
     taken: list[str] = []
     for body in wanted:
@@ -108,19 +108,4 @@ def _labels(view: View) -> list[Step]:
         role = "witness" if member.seen.witness else "full"
         if (pod.role_label, pod.leads_label) != (role, member.seen.leader):
             found.append(LabelPod(member.ordinal, pod.uid, role, member.seen.leader))
-    return found
-
-
-def _certificates(view: View) -> list[Step]:
-    """Missing, running out, of an authority that is gone, or without a name: authorities first, leaves a pass later."""
-    there = {seen.secret: seen for seen in view.observed.certificates}
-    found: list[Step] = []
-    for wanted in certificates(view.cluster, view.settings):
-        seen = there.get(wanted.secret)
-        margin = RENEW_BEFORE_S if wanted.issuer_secret else AUTHORITY_RENEW_BEFORE_S
-        good = seen is not None and seen.not_after - view.now > margin and seen.trusted
-        if good and seen is not None and set(wanted.names) <= set(seen.names):
-            continue
-        if not wanted.issuer_secret or wanted.issuer_secret in there:
-            found.append(IssueCertificate(wanted))
     return found

@@ -39,10 +39,30 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class IssueCertificate:
-    """Make a key and a certificate, and put them into the Secret (desired.certificates.secret_object)."""
+    """Make a key and a certificate, and put them into the Secret (desired.certificates.secret_object).
+
+    Only while the authority that signs it is this very one.
+    """
 
     disruptive: ClassVar[bool] = False
     wanted: CertificateWanted
+    issuer: str
+    """PEM of the authority that signs it; "": it is an authority and signs itself."""
+    beside: str
+    """PEM of the authorities that ca.crt holds after the one that signs it."""
+    since: int
+    """As CertificateSeen.since."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadAuthorities:
+    """Replace ca.crt in the Secret of a certificate; the certificate and its key stay."""
+
+    disruptive: ClassVar[bool] = False
+    wanted: CertificateWanted
+    ca: str
+    since: int
+    """As CertificateSeen.since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +228,15 @@ EngineStep = (
     | ChangeGate
 )
 KubernetesStep = (
-    Apply | IssueCertificate | LabelPod | ExpandClaim | RecreateStatefulSet | DeletePod | WipeMember | ReplaceVolume
+    Apply
+    | IssueCertificate
+    | SpreadAuthorities
+    | LabelPod
+    | ExpandClaim
+    | RecreateStatefulSet
+    | DeletePod
+    | WipeMember
+    | ReplaceVolume
 )
 Step = EngineStep | KubernetesStep
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -29,9 +30,10 @@ class JoinRefused(Exception):
 
 
 async def join(
-    engine: Engine, settings: Settings, client_address: str, credentials: grpc.ChannelCredentials | None
+    engine: Engine, settings: Settings, client_address: str, credentials: Callable[[], grpc.ChannelCredentials | None]
 ) -> None:
-    """Returns once this member is part of the cluster; raises JoinRefused. Cancel it to give up."""
+    """Returns once this member is part of the cluster; raises JoinRefused. Cancel it to give up. `credentials` is asked
+    at each attempt."""
     request = admin_pb2.AddMemberRequest(
         name=settings.name,
         peer_address=engine.peer_address,
@@ -48,7 +50,7 @@ async def join(
     while engine.is_blank:
         address = addresses[attempt % len(addresses)]
         attempt += 1
-        why, hint = await _ask(address, request, credentials)
+        why, hint = await _ask(address, request, credentials())
         if not why:
             _log.info("accepted by the cluster through %s; waiting for its leader", address)
             if await _adopted(engine):

@@ -6,7 +6,7 @@ certificate or where nobody has an identity. A relayed call is never relayed aga
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,14 +35,15 @@ class _Road:
     """A channel to one address. Closed once it is retired and `calls` is 0, never under a call."""
 
     channel: grpc.aio.Channel
+    credentials: grpc.ChannelCredentials | None
     calls: int = 0
     retired: bool = False
 
 
 class Relay:
-    """Channels to leaders, made when first needed."""
+    """Channels to leaders, made when first needed, and anew once `credentials` gives others: one keeps its own."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, credentials: Callable[[], grpc.ChannelCredentials | None]) -> None:
         self._credentials = credentials
         # By address, the one used longest ago first; len <= CHANNELS_MAX.
         self._roads: dict[str, _Road] = {}
@@ -87,7 +88,10 @@ class Relay:
     @asynccontextmanager
     async def _channel(self, address: str) -> AsyncIterator[grpc.aio.Channel]:
         """The channel to an address, for one call. Makes room by retiring the one used longest ago."""
-        road = self._roads.pop(address, None) or _Road(open_channel(address, self._credentials))
+        credentials = self._credentials()
+        if address in self._roads and self._roads[address].credentials is not credentials:
+            await self._retire(address)
+        road = self._roads.pop(address, None) or _Road(open_channel(address, credentials), credentials)
         self._roads[address] = road
         road.calls += 1
         try:

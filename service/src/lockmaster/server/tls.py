@@ -168,15 +168,21 @@ def newest(reloaded: Reloaded[ssl.SSLContext]) -> ssl.SSLContext:
     return listening
 
 
-def member_channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
-    """What this member dials other members' client ports with (joining, relaying); None for plaintext."""
+def member_channel_credentials(settings: Settings) -> Callable[[], grpc.ChannelCredentials | None]:
+    """What this member dials other members' client ports with (joining, relaying), as its files are when it asks; the
+    same object while they are the same, None for plaintext."""
     cert, key, ca = settings.client_tls_cert, settings.client_tls_key, settings.client_tls_ca
     if cert is None or key is None:
-        return None
-    if ca is None:
-        # Without mTLS there is no CA setting; a certificate that signs itself is its own authority.
-        return grpc.ssl_channel_credentials(root_certificates=cert.read_bytes())
-    return grpc.ssl_channel_credentials(ca.read_bytes(), key.read_bytes(), cert.read_bytes())
+        return lambda: None
+
+    def make() -> grpc.ChannelCredentials:
+        _check_pair(cert, key, ca)
+        if ca is None:
+            # Without mTLS there is no CA setting; a certificate that signs itself is its own authority.
+            return grpc.ssl_channel_credentials(root_certificates=cert.read_bytes())
+        return grpc.ssl_channel_credentials(ca.read_bytes(), key.read_bytes(), cert.read_bytes())
+
+    return _reloaded((cert, key, ca), make).get
 
 
 def peer_tls(settings: Settings, member_hosts: Callable[[int], tuple[str, ...]]) -> PeerTls | None:

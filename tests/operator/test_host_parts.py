@@ -170,7 +170,7 @@ def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -> None
 
 def test_metrics_of_a_cluster_go_with_it() -> None:
     metrics = Metrics()
-    metrics.tell(A, LockClusterStatus(quorum_margin=1, full_copies=2))
+    metrics.tell(A, LockClusterStatus(quorum_margin=1, full_copies=2), hibernated=False)
     assert b'lockmaster_cluster_quorum_margin{cluster="a",namespace="ns"} 1.0' in metrics.page()
     metrics.forget(A)
     assert b'cluster="a"' not in metrics.page()

@@ -1,6 +1,6 @@
 """When the operator's alerts fire: their expressions, evaluated over the page of an operator's own metrics.
 
-Only of what they are made of: selectors, numbers, comparisons, `and`, `or`, `unless`, `max by`. `for` is not waited for.
+Only of what they are made of: selectors, numbers, comparisons, `and`, `or`, `unless`, `max by`. `for` is not waited.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def evaluate(node: Any, page: Vector) -> Vector:
         case promql_parser.AggregateExpr():
             groups: dict[Labels, float] = {}
             for labels, value in evaluate(node.expr, page):
-                kept = only(labels, node.modifier.labels)
+                kept = only(labels, node.modifier.labels if node.modifier is not None else ())
                 groups[kept] = max(value, groups.get(kept, value))
             return list(groups.items())
         case promql_parser.BinaryExpr() if isinstance(node.rhs, promql_parser.NumberLiteral):

@@ -30,6 +30,7 @@ from lockmaster_operator.host.reaching import Members
 from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.host.tracing import start_traces
 from lockmaster_operator.host.watching import watch
 
 _log = logging.getLogger(__name__)
@@ -138,7 +139,8 @@ class Operator:
         for task in (keeper, *others):
             task.cancel()
         await asyncio.gather(*others, self.pods.close(), return_exceptions=True)
-        if stop.is_set():
+        # kopf takes the process's signals for itself while it runs, and ends in peace only because of one.
+        if stop.is_set() or (watcher in done and watcher.exception() is None):
             await asyncio.wait({watcher})
             return EXIT_OK
         for task in done:
@@ -190,6 +192,7 @@ async def serve(settings: HostSettings, exit_now: Callable[[int], None]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    traces = start_traces(settings)
     engine = MembersEngine()
     client = await connect()
     try:
@@ -200,3 +203,5 @@ async def serve(settings: HostSettings, exit_now: Callable[[int], None]) -> int:
     finally:
         await engine.close()
         await client.close()
+        if traces is not None:
+            traces.shutdown()

@@ -56,7 +56,7 @@ class Metrics:
         )
         self._level = Gauge("lockmaster_cluster_level", "Active feature level.", _CLUSTER, registry=registry)
         self._hibernated = Gauge(
-            "lockmaster_cluster_hibernated", "1 while spec.hibernate keeps it without pods.", _CLUSTER, registry=registry
+            "lockmaster_cluster_hibernated", "1 while spec.hibernate asks for no pods.", _CLUSTER, registry=registry
         )
         self._conditions: dict[Key, tuple[str, ...]] = {}
 

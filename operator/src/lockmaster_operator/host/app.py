@@ -31,13 +31,14 @@ from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.host.tracing import start_traces
-from lockmaster_operator.host.watching import watch
+from lockmaster_operator.host.watch_ages import WatchAges
+from lockmaster_operator.host.watching import RESOURCES_WATCHED, watch
 
 _log = logging.getLogger(__name__)
 RESYNC_S: Final = 60.0
 """All LockClusters are listed and queued so often: what a watch has missed costs no more than this."""
 RESYNC_AGE_MAX_S: Final = 300.0
-"""The process is not alive when it has not listed them for so long."""
+"""The process is not alive when it has not listed them, or not opened one of its watches, for so long."""
 PASS_SECONDS_MAX: Final = 120.0
 EXIT_OK: Final = 0
 EXIT_LEASE_LOST: Final = 1
@@ -78,6 +79,7 @@ class Operator:
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
         self._watching = asyncio.Event()
+        self.watches = WatchAges(RESOURCES_WATCHED * max(1, len(settings.namespaces)))
 
     def enqueue(self, key: Key) -> None:
         """Look at this LockCluster soon."""
@@ -92,7 +94,10 @@ class Operator:
         """ "" or why the process should be restarted."""
         last = self._resynced if self.lease.held else self.lease.asked_at
         age = self._clock() - last
-        return "" if age < RESYNC_AGE_MAX_S else f"the API server has not answered for {age:.0f} s"
+        if age >= RESYNC_AGE_MAX_S:
+            return f"the API server has not answered for {age:.0f} s"
+        age = self.watches.age_s() if self.lease.held else 0.0
+        return "" if age < RESYNC_AGE_MAX_S else f"a watch was not opened for {age:.0f} s"
 
     def ready(self) -> str:
         """ "" or why nothing is looked after here."""
@@ -126,9 +131,11 @@ class Operator:
 
     async def _serve(self, stop: asyncio.Event) -> int:
         self._resynced = self._clock()
+        self.watches.begin()
         keeper = asyncio.create_task(self.lease.keep(), name="lease")
+        namespaces = self.settings.namespaces
         watcher = asyncio.create_task(
-            watch(self.enqueue, self.minder.enqueue, self.settings.namespaces, self.identity, self._watching, stop),
+            watch(self.enqueue, self.minder.enqueue, self.watches, namespaces, self.identity, self._watching, stop),
             name="watches",
         )
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]

@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, Json]] = {
                 "runbooks": "https://docs.example.com/runbooks",
             },
             "test": {"enabled": False},
+            "telemetry": {"otlpEndpoint": "collector.infra:4317", "otlpInsecure": True, "traceSampleRatio": 0.25},
         },
     ),
     "cluster-default": ("lockmaster-cluster", {}),
@@ -113,6 +114,8 @@ def test_helm_3_renders_the_same(case: str) -> None:
         ("lockmaster-operator", {"metrics": {"runbooks": "docs/operations/runbooks.md"}}, "runbooks"),
         ("lockmaster-operator", {"metrics": {"runbooks": "https://example.com/a#b"}}, "runbooks"),
         ("lockmaster-operator", {"namespaces": ["UPPER"]}, "namespaces"),
+        ("lockmaster-operator", {"telemetry": {"otlpEndpoint": "http://collector:4317"}}, "otlpEndpoint"),
+        ("lockmaster-operator", {"telemetry": {"traceSampleRatio": 2}}, "traceSampleRatio"),
         ("lockmaster-operator", {"image": {"repository": "x", "digest": "sha256:short"}}, "digest"),
         ("lockmaster-cluster", {"spec": {"version": "1.0.0"}}, "spec"),
         ("lockmaster-cluster", {"spec": {"mmbers": {}}}, "mmbers"),
@@ -198,3 +201,58 @@ def test_what_helm_test_makes_goes_with_it() -> None:
     ]
     assert [one["kind"] for one in hooks] == ["ServiceAccount", "Role", "RoleBinding", "Pod"]
     assert all("before-hook-creation" in one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for one in hooks)
+
+
+ABSENT = {"version"}
+"""Of spec, in the CRD and not in the chart's values: `version` is a value of its own, beside spec."""
+
+
+def test_the_clusters_values_have_every_key_of_spec_and_take_every_name_that_the_crd_does() -> None:
+    values = json.loads((CHARTS / "lockmaster-cluster/values.schema.json").read_text())["properties"]
+    crd = yaml.safe_load((CHARTS / "lockmaster-operator/files/crds/lockmaster.dev_lockclusters.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert set(values["spec"]["properties"]) == set(schema["properties"]["spec"]["properties"]) - ABSENT
+    (longest,) = [rule["rule"] for rule in schema["x-kubernetes-validations"] if "name.size()" in rule["rule"]]
+    assert longest == f"self.metadata.name.size() <= {values['name']['maxLength']}"
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_the_binding_that_login_needs_is_there_whoever_made_the_account(create: bool) -> None:
+    values = {"serviceAccount": {"create": create, "name": "mine"}}
+    made = {(one["kind"], one["metadata"]["name"]): one for one in rendered("lockmaster-operator", values)}
+    (container,) = made["Deployment", "release-lockmaster-operator"]["spec"]["template"]["spec"]["containers"]
+    (binding,) = [one["value"] for one in container["env"] if one["name"] == "LOCKMASTER_OPERATOR_LOGIN_BINDING"]
+    assert made["ClusterRoleBinding", binding]["roleRef"]["name"] == binding
+    assert ("ClusterRole", binding) in made
+    assert made["ClusterRoleBinding", f"{binding}-subjects"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "mine", "namespace": "system"}
+    ]
+    assert (("ServiceAccount", "mine") in made) is create
+
+
+def test_locks_are_read_by_whoever_may_edit_and_written_by_the_operator_alone() -> None:
+    roles = [one for one in rendered("lockmaster-operator", {}) if one["kind"] == "ClusterRole"]
+    for role in (one for one in roles if one["metadata"]["name"].endswith(("-view", "-edit"))):
+        (verbs,) = [rule["verbs"] for rule in role["rules"] if "locks" in rule["resources"]]
+        assert verbs == ["get", "list", "watch"]
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        ({}, "with a certificate of the authority in Secret locks-client-ca.\n"),
+        ({"mode": "operator"}, "with a certificate of the authority in Secret locks-client-ca.\n"),
+        (
+            {"mode": "certManager", "issuer": {"name": "ours", "kind": "ClusterIssuer"}},
+            "with a certificate of ClusterIssuer ours; Secret locks-client-tls has its authority as ca.crt.\n",
+        ),
+        (
+            {"mode": "secret", "secrets": {"client": "c", "peer": "p", "operator": "o"}},
+            "with a certificate of the authority that Secret c has as ca.crt.\n",
+        ),
+    ],
+)
+def test_the_notes_name_the_authority_that_is_there(tls: Json, words: str) -> None:
+    values = {"name": "locks", "spec": {"tls": tls}}
+    done = run("install", "release", str(CHARTS / "lockmaster-cluster"), "--dry-run=client", values=values)
+    assert words in done.stdout, done.stderr

@@ -61,7 +61,7 @@ def free_port() -> int:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Sample names of an operator and of a member that runs."""
     metrics = Metrics()
-    metrics.tell(("ns", "locks"), LockClusterStatus())
+    metrics.tell(("ns", "locks"), LockClusterStatus(), hibernated=False)
     metrics.reconciled(0.1, "done")
     metrics.step("DeletePod", "done")
     pages = [metrics.page().decode(), member_page(tmp_path_factory.mktemp("member"))]

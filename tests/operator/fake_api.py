@@ -12,13 +12,20 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
 from aiohttp import web
 from lockmaster_operator.host.kube import RESOURCES
 
 Json = dict[str, Any]
 KINDS = {(root, plural): kind for kind, (root, plural) in RESOURCES.items()}
+DISCOVERED = KINDS | {
+    ("api/v1", "namespaces"): "Namespace",
+    ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"): "CustomResourceDefinition",
+}
+"""What kopf wants to be there, too."""
 
 
 @dataclass(slots=True)
@@ -67,6 +74,21 @@ class FakeApi:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def kubeconfig(self, folder: Path) -> str:
+        """The path of one for this server."""
+        entry = {"name": "fake"}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "contexts": [{**entry, "context": {"cluster": "fake", "user": "fake"}}],
+            "clusters": [{**entry, "cluster": {"server": self.url}}],
+            "users": [{**entry, "user": {"token": "of-nobody"}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(body))
+        return str(path)
+
     def put(self, body: Json) -> Json:
         """Store an object as if somebody else had."""
         metadata = {"uid": f"uid-{next(self._numbers)}", "generation": 1, **body.get("metadata", {})}
@@ -93,8 +115,11 @@ class FakeApi:
         self.watched_from.append(request.query["resourceVersion"])
         try:
             await response.prepare(request)
-            while (event := await watch[2].get()) is not None:
-                await response.write(json.dumps(event).encode() + b"\n")
+            async with asyncio.timeout(float(request.query["timeoutSeconds"])):
+                while (event := await watch[2].get()) is not None:
+                    await response.write(json.dumps(event).encode() + b"\n")
+        except TimeoutError:
+            pass
         finally:
             self.watches.remove(watch)
         return response
@@ -107,6 +132,8 @@ class FakeApi:
         root = "/".join(parts[: 2 if parts[0] == "api" else 3])
         rest = parts[2 if parts[0] == "api" else 3 :]
         namespace = ""
+        if not rest:
+            return web.json_response(discovered("/".join(parts)))
         if rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
         kind = KINDS[root, rest[0]]
@@ -166,7 +193,22 @@ class FakeApi:
             and all(at(item, path) == value for path, value in fields.items())
         ]
         root = RESOURCES[kind][0].split("/", 1)[1]
-        return web.json_response({"apiVersion": root, "kind": f"{kind}List", "metadata": {}, "items": found})
+        return web.json_response(
+            {"apiVersion": root, "kind": f"{kind}List", "metadata": {"resourceVersion": "1"}, "items": found}
+        )
+
+
+def discovered(path: str) -> Json:
+    """What there is: versions of the core, groups, or the resources of one group and version."""
+    if path == "api":
+        return {"versions": ["v1"]}
+    if path == "apis":
+        roots = sorted({root for root, _ in DISCOVERED if root.startswith("apis/")})
+        groups = [(root.split("/")[1], {"version": root.split("/")[2]}) for root in roots]
+        return {"groups": [{"name": name, "versions": [one], "preferredVersion": one} for name, one in groups]}
+    common = {"namespaced": True, "verbs": ["get", "list", "watch", "patch"]}
+    found = [(kind, plural) for (root, plural), kind in DISCOVERED.items() if root == path]
+    return {"resources": [{"kind": k, "singularName": k.lower(), "name": plural, **common} for k, plural in found]}
 
 
 def pairs(selector: str) -> dict[str, str]:

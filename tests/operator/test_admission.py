@@ -54,6 +54,11 @@ TAKEN = [
     ("LockCluster", cluster(podTemplate={"env": [{"name": "TZ", "value": "UTC"}, {"name": "A"}]})),
     ("LockCluster", cluster(scheduling={"affinity": {"nodeAffinity": {}}, "tolerations": [{"operator": "Exists"}]})),
     ("LockCluster", cluster(name="a" * 48)),
+    ("LockCluster", cluster(config={"telemetry": {"otlpEndpoint": "collector.infra:4317"}})),
+    (
+        "LockCluster",
+        cluster(config={"telemetry": {"otlpEndpoint": "[::1]:65535", "otlpInsecure": True, "traceSampleRatio": "1"}}),
+    ),
     ("ConfigSet", config_set()),
     ("ConfigSet", config_set(data={}, files=[{"configMap": {"name": "rates"}}])),
     (
@@ -112,6 +117,23 @@ REFUSED = [
         "LockCluster",
         cluster(podTemplate={"env": [{"name": "LOCKMASTER_ROLE"}]}),
         ".spec.podTemplate.env[0].name: LOCKMASTER_ variables are the operator's",
+    ),
+    ("LockCluster", cluster(config={"telemetry": {}}), "'otlpEndpoint' is a required property"),
+    *(
+        (
+            "LockCluster",
+            cluster(config={"telemetry": {"otlpEndpoint": endpoint}}),
+            f".spec.config.telemetry.otlpEndpoint: '{endpoint}' does not match",
+        )
+        for endpoint in ("", "collector", "http://collector:4317", "collector:65536", "collector:0", "::1:4317")
+    ),
+    *(
+        (
+            "LockCluster",
+            cluster(config={"telemetry": {"otlpEndpoint": "c:4317", "traceSampleRatio": ratio}}),
+            f".spec.config.telemetry.traceSampleRatio: '{ratio}' does not match",
+        )
+        for ratio in ("1.5", "-1", "1e-3", "all")
     ),
     ("LockCluster", cluster(deletionPolicy="Maybe"), "'Maybe' is not one of ['Retain', 'Delete']"),
     ("LockCluster", cluster(name="a" * 49), "metadata.name must have at most 48 characters"),

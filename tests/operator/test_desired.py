@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from lockmaster.client import surroundings
+from lockmaster.server.app import dev_settings
+from lockmaster.server.settings import Settings as ServerSettings
 from lockmaster_operator.desired.certificates import certificates
 from lockmaster_operator.desired.names import LOGIN_PORT_NAME, Cluster, Settings
 from lockmaster_operator.desired.objects import Decided, render
@@ -54,6 +56,21 @@ def test_without_login_there_is_no_port_no_token_and_no_access(logins: bool, spe
     assert not [name for name in environment(found) if "LOGIN" in name]
     assert found["StatefulSet", "locks"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
     assert ("ConfigMap", "locks-access") not in found
+
+
+def test_members_send_traces_and_metrics_where_they_are_told_to_and_else_their_pods_have_nothing_of_it() -> None:
+    asked = {"otlpEndpoint": "collector.infra:4317", "otlpInsecure": True, "traceSampleRatio": "0.5"}
+    found = environment(objects(config={"telemetry": asked}))
+    told = {name: value for name, value in found.items() if name not in environment(objects())}
+    assert told == {
+        "LOCKMASTER_OTLP_ENDPOINT": "collector.infra:4317",
+        "LOCKMASTER_OTLP_INSECURE": "true",
+        "LOCKMASTER_TRACE_SAMPLE_RATIO": "0.5",
+    }
+    settings = dev_settings(Path("data"))
+    read = {name.removeprefix("LOCKMASTER_").lower(): value for name, value in told.items()}
+    known = ServerSettings.model_validate({**settings.model_dump(), **read})
+    assert (known.otlp_endpoint, known.otlp_insecure, known.trace_sample_ratio) == ("collector.infra:4317", True, 0.5)
 
 
 def test_a_pod_finds_its_cluster_by_one_service_alone() -> None:

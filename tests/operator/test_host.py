@@ -255,6 +255,35 @@ async def test_a_spec_that_cannot_be_read_touches_nothing_and_is_shown(world: Wo
     assert world.status["conditions"][0]["reason"] == "InvalidSpec"
 
 
+def metric(world: World, name: str) -> bool:
+    """Whether the page has this sample, with its value."""
+    return f"{name}\n".encode() in world.metrics.page()
+
+
+async def test_a_spec_that_cannot_be_read_is_told_to_prometheus_until_it_can(world: World) -> None:
+    stalled = 'lockmaster_cluster_condition{cluster="locks",condition="Stalled",namespace="ns"} 1.0'
+    spec = world.api.objects["LockCluster", "ns", "locks"]["spec"]
+    spec["members"] = {"full": 1, "witness": 1}
+    await world.passes.make(KEY)
+    assert metric(world, stalled)
+    del spec["members"]
+    await world.passes.make(KEY)
+    assert b'condition="Stalled"' not in world.metrics.page()
+
+
+async def test_a_hibernated_cluster_is_told_to_prometheus_as_such_whatever_else_its_spec_says(world: World) -> None:
+    hibernated = 'lockmaster_cluster_hibernated{cluster="locks",namespace="ns"}'
+    spec = world.api.objects["LockCluster", "ns", "locks"]["spec"]
+    await world.passes.make(KEY)
+    assert metric(world, f"{hibernated} 0.0")
+    spec["hibernate"] = True
+    await world.passes.make(KEY)
+    assert metric(world, f"{hibernated} 1.0")
+    spec["members"] = {"full": 1, "witness": 1}
+    await world.passes.make(KEY)
+    assert metric(world, f"{hibernated} 1.0")
+
+
 async def test_another_ones_secret_is_never_written_over(world: World) -> None:
     theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "locks-client-ca", "namespace": "ns"}}
     world.api.put(theirs)

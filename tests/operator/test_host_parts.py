@@ -22,6 +22,7 @@ from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.queue import KEYS_MAX, Key, Queue, backoff_s
 from lockmaster_operator.host.settings import SettingsError, described, load
+from lockmaster_operator.host.watch_ages import WatchAges
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 
@@ -196,10 +197,10 @@ def test_settings_come_from_the_environment_and_a_wrong_one_is_named(monkeypatch
     assert "LOCKMASTER_OPERATOR_LEASE  [default: lockmaster-operator]" in described()
 
 
-def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -> None:
+async def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -> None:
     settings = watching.settings()
     assert (settings.posting.enabled, settings.peering.standalone, settings.scanning.disabled) == (False, True, True)
-    found = watching.registry(lambda key: None, lambda kind, key: None)
+    found = watching.registry(lambda key: None, lambda kind, key: None, WatchAges(1))
     assert len(list(found._watching.get_all_handlers())) == 1 + len(watching.OWNED) + len(KINDS)
     # State handlers would leave annotations on objects, daemons and timers finalizers.
     assert not found._changing._handlers
@@ -208,7 +209,7 @@ def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -> None
 
 def test_metrics_of_a_cluster_go_with_it() -> None:
     metrics = Metrics()
-    metrics.tell(A, LockClusterStatus(quorum_margin=1, full_copies=2))
+    metrics.tell(A, LockClusterStatus(quorum_margin=1, full_copies=2), hibernated=False)
     assert b'lockmaster_cluster_quorum_margin{cluster="a",namespace="ns"} 1.0' in metrics.page()
     metrics.forget(A)
     assert b'cluster="a"' not in metrics.page()
@@ -217,7 +218,7 @@ def test_metrics_of_a_cluster_go_with_it() -> None:
 async def test_every_watched_object_enqueues_the_lock_cluster_that_it_is_or_belongs_to() -> None:
     keys: list[Key] = []
     minded: list[tuple[str, Key]] = []
-    found = watching.registry(keys.append, lambda kind, key: minded.append((kind, key)))
+    found = watching.registry(keys.append, lambda kind, key: minded.append((kind, key)), WatchAges(1))
     for handler in found._watching.get_all_handlers():
         event: Any = {"name": "x", "namespace": "ns", "labels": {"app.kubernetes.io/instance": "locks"}}
         await handler.fn(**event)  # type: ignore[misc]  # kopf's own protocol of its keywords
@@ -304,12 +305,15 @@ async def test_a_pass_that_fails_in_whatever_way_is_made_again_after_a_back_off(
 
 
 async def test_the_page_tells_who_waits_for_the_lease_and_whose_watches_run() -> None:
-    one, _ = operator()
+    one, clock = operator()
+    one.watches = WatchAges(1, clock)
     assert (one.alive(), one.ready()) == ("", "another operator holds the Lease")
     one.lease.held = True
     assert one.ready() == "the watches have not begun"
     one._watching.set()
     assert one.ready() == ""
+    clock.now = RESYNC_AGE_MAX_S
+    assert one.alive() == "a watch was not opened for 300 s"
     one._resynced -= RESYNC_AGE_MAX_S
     assert one.alive() == "the API server has not answered for 300 s"
     runner = await start_page("127.0.0.1:0", one.alive, one.ready, one.page)

@@ -199,6 +199,7 @@ def _environment(cluster: Cluster, settings: Settings) -> list[dict[str, Any]]:
         "LOCKMASTER_SHUTDOWN_GRACE_S": str(SHUTDOWN_GRACE_S),
         **_member_settings(cluster),
         **_auth_settings(cluster, settings),
+        **_telemetry_settings(cluster),
     }
     for part in ("client", "peer"):
         for setting, file in (("CERT", "tls.crt"), ("KEY", "tls.key"), ("CA", "ca.crt")):
@@ -221,6 +222,17 @@ def _auth_settings(cluster: Cluster, settings: Settings) -> dict[str, str]:
         own = f"{cluster.name}-{Purpose.OPERATOR.value}"
         found["LOCKMASTER_ADMINS"] = ",".join(dict.fromkeys((own, *auth.admins)))
     return found
+
+
+def _telemetry_settings(cluster: Cluster) -> dict[str, str]:
+    telemetry = cluster.spec.config.telemetry
+    if telemetry is None:
+        return {}
+    return {
+        "LOCKMASTER_OTLP_ENDPOINT": telemetry.otlp_endpoint,
+        "LOCKMASTER_OTLP_INSECURE": str(telemetry.otlp_insecure).lower(),
+        "LOCKMASTER_TRACE_SAMPLE_RATIO": telemetry.trace_sample_ratio,
+    }
 
 
 def _member_settings(cluster: Cluster) -> dict[str, str]:

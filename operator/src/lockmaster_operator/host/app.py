@@ -30,13 +30,15 @@ from lockmaster_operator.host.reaching import Members
 from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.host.telling import Teller
-from lockmaster_operator.host.watching import watch
+from lockmaster_operator.host.tracing import start_traces
+from lockmaster_operator.host.watch_ages import WatchAges
+from lockmaster_operator.host.watching import RESOURCES_WATCHED, watch
 
 _log = logging.getLogger(__name__)
 RESYNC_S: Final = 60.0
 """All LockClusters are listed and queued so often: what a watch has missed costs no more than this."""
 RESYNC_AGE_MAX_S: Final = 300.0
-"""The process is not alive when it has not listed them for so long."""
+"""The process is not alive when it has not listed them, or not opened one of its watches, for so long."""
 PASS_SECONDS_MAX: Final = 120.0
 EXIT_OK: Final = 0
 EXIT_LEASE_LOST: Final = 1
@@ -77,6 +79,7 @@ class Operator:
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
         self._watching = asyncio.Event()
+        self.watches = WatchAges(RESOURCES_WATCHED * max(1, len(settings.namespaces)))
 
     def enqueue(self, key: Key) -> None:
         """Look at this LockCluster soon."""
@@ -91,7 +94,10 @@ class Operator:
         """ "" or why the process should be restarted."""
         last = self._resynced if self.lease.held else self.lease.asked_at
         age = self._clock() - last
-        return "" if age < RESYNC_AGE_MAX_S else f"the API server has not answered for {age:.0f} s"
+        if age >= RESYNC_AGE_MAX_S:
+            return f"the API server has not answered for {age:.0f} s"
+        age = self.watches.age_s() if self.lease.held else 0.0
+        return "" if age < RESYNC_AGE_MAX_S else f"a watch was not opened for {age:.0f} s"
 
     def ready(self) -> str:
         """ "" or why nothing is looked after here."""
@@ -125,9 +131,11 @@ class Operator:
 
     async def _serve(self, stop: asyncio.Event) -> int:
         self._resynced = self._clock()
+        self.watches.begin()
         keeper = asyncio.create_task(self.lease.keep(), name="lease")
+        namespaces = self.settings.namespaces
         watcher = asyncio.create_task(
-            watch(self.enqueue, self.minder.enqueue, self.settings.namespaces, self.identity, self._watching, stop),
+            watch(self.enqueue, self.minder.enqueue, self.watches, namespaces, self.identity, self._watching, stop),
             name="watches",
         )
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
@@ -138,7 +146,8 @@ class Operator:
         for task in (keeper, *others):
             task.cancel()
         await asyncio.gather(*others, self.pods.close(), return_exceptions=True)
-        if stop.is_set():
+        # kopf takes the process's signals for itself while it runs, and ends in peace only because of one.
+        if stop.is_set() or (watcher in done and watcher.exception() is None):
             await asyncio.wait({watcher})
             return EXIT_OK
         for task in done:
@@ -190,6 +199,7 @@ async def serve(settings: HostSettings, exit_now: Callable[[int], None]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    traces = start_traces(settings)
     engine = MembersEngine()
     client = await connect()
     try:
@@ -200,3 +210,5 @@ async def serve(settings: HostSettings, exit_now: Callable[[int], None]) -> int:
     finally:
         await engine.close()
         await client.close()
+        if traces is not None:
+            traces.shutdown()

@@ -55,6 +55,9 @@ class Metrics:
             "lockmaster_cluster_full_copies", "Full members that are there and caught up.", _CLUSTER, registry=registry
         )
         self._level = Gauge("lockmaster_cluster_level", "Active feature level.", _CLUSTER, registry=registry)
+        self._hibernated = Gauge(
+            "lockmaster_cluster_hibernated", "1 while spec.hibernate asks for no pods.", _CLUSTER, registry=registry
+        )
         self._conditions: dict[Key, tuple[str, ...]] = {}
 
     def observe(self, waiting: int, resync_age_s: float, leads: bool) -> None:
@@ -79,14 +82,19 @@ class Metrics:
         """A status was written."""
         self._writes.inc()
 
-    def tell(self, key: Key, status: LockClusterStatus) -> None:
-        """Where a cluster stands."""
+    def tell(self, key: Key, status: LockClusterStatus, *, hibernated: bool) -> None:
+        """Where a cluster stands. A condition that is not there any more (Stalled) is taken back."""
         self._margin.labels(*key).set(status.quorum_margin)
         self._copies.labels(*key).set(status.full_copies)
         self._level.labels(*key).set(status.gate.level)
+        self._hibernated.labels(*key).set(int(hibernated))
         for condition in status.conditions:
             self._condition.labels(*key, condition.type).set(int(condition.status is Truth.TRUE))
-        self._conditions[key] = tuple(condition.type for condition in status.conditions)
+        there = tuple(condition.type for condition in status.conditions)
+        for kind in self._conditions.get(key, ()):
+            if kind not in there:
+                self._condition.remove(*key, kind)
+        self._conditions[key] = there
 
     def forget(self, key: Key) -> None:
         """The cluster is gone."""
@@ -95,7 +103,7 @@ class Metrics:
             return
         for kind in kinds:
             self._condition.remove(*key, kind)
-        for gauge in (self._margin, self._copies, self._level):
+        for gauge in (self._margin, self._copies, self._level, self._hibernated):
             gauge.remove(*key)
 
     def page(self) -> bytes:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from opentelemetry import trace
+
 from lockmaster_operator.host import minded
 from lockmaster_operator.host.config_sets import ConfigSets
 from lockmaster_operator.host.kube import Kube
@@ -19,6 +21,7 @@ from lockmaster_operator.host.reaching import Reach
 from lockmaster_operator.host.telling import Teller
 
 _log = logging.getLogger(__name__)
+_tracer = trace.get_tracer("lockmaster.operator")
 Make = Callable[[Key], Awaitable[float | None]]
 """One pass over an object: seconds until the next, None if it is gone. Raises PassFailed."""
 KINDS: Final = ("ConfigSet", *minded.KINDS, "LockCluster")
@@ -83,8 +86,10 @@ class Minder:
         started = asyncio.get_running_loop().time()
         outcome = "failed"
         try:
-            async with asyncio.timeout(PASS_SECONDS_MAX):
-                again = await self._makes[kind]((where[0], where[1]))
+            attributes = {"k8s.namespace.name": where[0], "name": where[1]}
+            with _tracer.start_as_current_span(f"mind {kind}", attributes=attributes):
+                async with asyncio.timeout(PASS_SECONDS_MAX):
+                    again = await self._makes[kind]((where[0], where[1]))
             self.queue.done(item, again)
             outcome = "done" if again is not None else "gone"
         except (PassFailed, TimeoutError) as error:

@@ -106,6 +106,7 @@ class Passes:
         if isinstance(cluster, str):
             decided = refuse(stored, status_of(stored), cluster, int(self.now()))
             await self._store(stored, status_of(stored), decided)
+            self.metrics.tell(key, decided.status, hibernated=stored.get("spec", {}).get("hibernate") is True)
             return decided.requeue_after_s
         if self._uids.get(key, cluster.uid) != cluster.uid:
             await self._forget(key)
@@ -120,7 +121,7 @@ class Passes:
         observed = replace(seen.observed, refused=self._refused.get(key, ""))
         decided = plan(cluster, observed, int(self.now()), self.settings)
         stored = await self._store(stored, status_of(stored), decided)
-        self.metrics.tell(key, decided.status)
+        self.metrics.tell(key, decided.status, hibernated=cluster.spec.hibernate)
         if self.reviewers is not None:
             await self.reviewers.add(cluster)
         refusal: KubeError | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
+from lockmaster.addresses import ADDRESS_BYTES_MAX, split_address
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -41,6 +42,12 @@ class HostSettings(BaseSettings):
     ServiceAccount token."""
     reads_cluster: bool = True
     """Whether nodes and volumes may be read, to tell a member that is lost from one that is away."""
+    otlp_endpoint: Annotated[str, Field(max_length=ADDRESS_BYTES_MAX)] = ""
+    """host:port of an OTLP gRPC collector that gets a trace of each pass; empty = none."""
+    otlp_insecure: bool = False
+    """Speak plaintext to the collector."""
+    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Share of the passes that are traced; members trace what a traced pass asks of them."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     """What is logged."""
 
@@ -49,6 +56,13 @@ class HostSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value:
+            split_address(value)
         return value
 
 

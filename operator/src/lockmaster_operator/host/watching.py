@@ -15,6 +15,7 @@ from lockmaster_operator.desired.names import MANAGER
 from lockmaster_operator.host.kube import RESOURCES
 from lockmaster_operator.host.minding import KINDS
 from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.watch_ages import WATCH_SECONDS, WatchAges
 from lockmaster_operator.models.part import GROUP, VERSION
 
 INSTANCE: Final = "app.kubernetes.io/instance"
@@ -29,6 +30,8 @@ OWNED: Final = (
     ("policy", "v1", "poddisruptionbudgets"),
     ("networking.k8s.io", "v1", "networkpolicies"),
 )
+RESOURCES_WATCHED: Final = len(OWNED) + len({"LockCluster", *KINDS})
+"""How many watches there are, in each namespace that is named, or of the whole cluster."""
 REQUEST_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 5.0
 
@@ -74,6 +77,8 @@ def settings() -> kopf.OperatorSettings:
     found.networking.enforce_retry_after = True
     found.watching.connect_timeout = CONNECT_SECONDS
     found.watching.reconnect_backoff = 1.0
+    found.watching.server_timeout = WATCH_SECONDS
+    found.watching.client_timeout = WATCH_SECONDS + REQUEST_SECONDS
     found.persistence.progress_storage = _NoProgress()
     found.persistence.diffbase_storage = _NoDiffBase()
     for group, version, plural in OWNED:
@@ -81,7 +86,9 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-def registry(enqueue: Callable[[Key], None], mind: Callable[[str, Key], None]) -> kopf.OperatorRegistry:
+def registry(
+    enqueue: Callable[[Key], None], mind: Callable[[str, Key], None], ages: WatchAges
+) -> kopf.OperatorRegistry:
     """The handlers, all of which only enqueue: the LockCluster that an object is or belongs to, or (`mind`) the object
     itself where it is of another of our kinds."""
     found = kopf.OperatorRegistry()
@@ -101,8 +108,9 @@ def registry(enqueue: Callable[[Key], None], mind: Callable[[str, Key], None]) -
     for kind in KINDS:
         kopf.on.event(GROUP, VERSION, RESOURCES[kind][1], registry=found, id=kind)(_minds(mind, kind))
 
-    def login(**given: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+    # A coroutine: it runs in the loop that its session is for.
+    async def login(**given: Any) -> kopf.AiohttpSession | None:
+        return ages.session_of(kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given))
 
     kopf.on.login(registry=found, id="login")(login)
     return found
@@ -119,6 +127,7 @@ def _minds(mind: Callable[[str, Key], None], kind: str) -> Callable[..., Any]:
 async def watch(
     enqueue: Callable[[Key], None],
     mind: Callable[[str, Key], None],
+    ages: WatchAges,
     namespaces: tuple[str, ...],
     identity: Any,
     ready: asyncio.Event,
@@ -126,11 +135,13 @@ async def watch(
 ) -> None:
     """Watches until `stop` is set. `ready` is set once the watches run. Raises what ends a watch for good.
 
+    `ages` is told whenever one is opened.
+
     `identity`: a text (kopf's own type for it is not public); without it kopf asks for a user name that a pod has not.
     """
     await kopf.operator(
         identity=identity,
-        registry=registry(enqueue, mind),
+        registry=registry(enqueue, mind, ages),
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,

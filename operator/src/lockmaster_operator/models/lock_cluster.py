@@ -274,6 +274,24 @@ class Quotas(Part):
     """Watches at a time."""
 
 
+_ADDRESS: Final = (
+    r"^([A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+)
+"""host:port or [v6]:port, as members read it: one that they can't read keeps them from starting."""
+
+
+class Telemetry(Part):
+    """Where the members send traces and metrics, by OTLP over gRPC."""
+
+    otlp_endpoint: Annotated[str, Field(max_length=261, pattern=_ADDRESS)]
+    """host:port of an OpenTelemetry collector."""
+    otlp_insecure: bool = False
+    """Speak plaintext to it."""
+    trace_sample_ratio: Annotated[str, Field(max_length=10, pattern=r"^(0(\.[0-9]{1,8})?|1(\.0{1,8})?)$")] = "0.01"
+    """Share of the requests that are traced where the client traces none, 0 to 1; with 0 no trace is sent at all."""
+
+
 class Config(Part):
     """Settings of the members."""
 
@@ -283,6 +301,8 @@ class Config(Part):
     """What is kept on the volumes."""
     quotas: Quotas = Quotas()
     """Limits of one member."""
+    telemetry: Telemetry | None = None
+    """Traces and metrics sent to a collector; absent: none. Each change restarts the members, one at a time."""
 
 
 class Spread(StrEnum):

@@ -21,8 +21,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from lockmaster.addresses import split_address
 from lockmaster.errors import LockmasterError
@@ -32,10 +30,9 @@ from lockmaster.server.operation_tracing import OperationTracing, operation_here
 from lockmaster.server.runtime import Engine
 from lockmaster.server.settings import Settings
 from lockmaster.server.status import StatusSnapshot
+from lockmaster.span_export import EXPORT_TIMEOUT_S, tracer_provider
 
 EXPORT_INTERVAL_MS: Final = 10_000
-EXPORT_TIMEOUT_S: Final = 3.0
-"""How long one export may take, so how long a collector that is gone may hold up a stop, for each of both kinds."""
 if TYPE_CHECKING:
     from lockmaster.server.token_review import Logins
 
@@ -178,14 +175,9 @@ class Telemetry:
     def _start_traces(self, settings: Settings, resource: Resource) -> None:
         if not settings.otlp_endpoint or settings.trace_sample_ratio <= 0:
             return
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
-        self._traces = TracerProvider(sampler=sampler, resource=resource)
-        exporter = OTLPSpanExporter(
-            endpoint=settings.otlp_endpoint, insecure=settings.otlp_insecure, timeout=EXPORT_TIMEOUT_S
+        self._traces = tracer_provider(
+            settings.otlp_endpoint, settings.otlp_insecure, settings.trace_sample_ratio, resource
         )
-        self._traces.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._traces.get_tracer("lockmaster.server")
         self.operations = OperationTracing(self._tracer, settings.trace_sample_ratio, self._holder_token)
         self._engine.subscribe(self.operations.listen)

@@ -137,9 +137,17 @@ async def test_a_survivor_becomes_a_new_cluster_after_two_of_three_directories_a
         cluster_id = last.cluster_id.hex()
         for word in (f"cluster {cluster_id}", "its log ends with entry", "What may be lost", survivor.name):
             assert word in asked.stdout, asked.stdout
-        told = done(run(*command, "-o", "json", "--confirm", cluster_id[:8])).stdout
-        facts = json.loads(told)
+        asked = run(*command, "-o", "json", stdin="no\n")
+        assert (asked.returncode, asked.stdout) == (4, "")
+        assert "What may be lost" in asked.stderr
+        facts = json.loads(done(run(*command, "-o", "json", "--confirm", cluster_id[:8])).stdout)
         assert facts["old_index"] >= last.commit_index
+        had, lost = facts["survivor"], facts["may_be_lost"]
+        assert (had["cluster_id"], had["name"], had["voter"]) == (cluster_id, survivor.name, True)
+        assert sorted([had["name"], *(other["name"] for other in had["others"])]) == [m.name for m in cluster.members]
+        assert (lost["after_index"], lost["after_term"]) == (facts["old_index"], had["last_term"])
+        assert had["last_index"] == facts["old_index"] >= had["applied_index"]
+        assert "acknowledged after this entry" in lost["what"]
         started = await start_from(new, facts)
         async with AsyncClient(new.endpoints, insecure=True) as client:
             await assert_delayed_then_granted(client, started, [*tokens(record), held.fencing_token])

@@ -20,9 +20,10 @@ from lockmaster_raft.messages import (
 )
 from lockmaster_raft.pieces import PIECES_OUTSTANDING_MAX
 from lockmaster_raft.progress import ProgressState
+from lockmaster_raft.ready import Role
 from lockmaster_raft.role_policy import RolePolicy
 
-from .rig import Cluster, Rig, append, base, configuration, entries, header
+from .rig import Cluster, Rig, append, base, config_entry, configuration, entries, header
 from .shapes import asked_for_nothing, log_of, shaped, until, write
 
 FETCHING = RaftConfig(
@@ -315,6 +316,22 @@ def test_a_conflicting_tail_is_replaced() -> None:
     for prev, last in ((4, 6), (6, 9)):
         piece(rig, 3, prev, last)
     assert [e.term for e in rig.store.log] == [1, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_the_members_own_promotion_and_removal_may_lie_in_a_range() -> None:
+    """MR 2.3: each is in force as soon as its piece is here, and the removal is told once it is committed."""
+    learning, voting, gone = (configuration((2, 3, 4), (1,)), configuration((1, 2, 3, 4)), configuration((2, 3, 4)))
+    log = list(LOG)
+    log[1], log[4] = config_entry(3, 1, replace(voting, epoch=2)), config_entry(6, 2, replace(gone, epoch=3))
+    rig = Rig(conf=learning, start=base(learning, level=2), term=2)
+    named(rig, sources=(3,))
+    seen = [rig.node.role]
+    for prev, last in ((1, 4), (4, 6), (6, 9)):
+        rig.receive(FetchRangeReply(header(3, 2), Index(prev), Index(last), tuple(log[prev - 1 : last - 1])))
+        seen.append(rig.node.role)
+        if last == 6:
+            assert [a.code for a in rig.ready.alarms] == ["removed"]
+    assert seen == [Role.LEARNER, Role.FOLLOWER, Role.REMOVED, Role.REMOVED]
 
 
 def test_a_range_that_does_not_join_is_refused_at_once() -> None:

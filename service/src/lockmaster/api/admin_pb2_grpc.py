@@ -33,6 +33,8 @@ class AdminStub:
     one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
     a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
     without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
+    A repeat that finds it done is success: expected_epoch and expected_term are compared only where something is left to
+    do. docs/commands.md has the guard of every call in a table.
     """
 
     def __init__(self, channel):
@@ -136,6 +138,8 @@ class AdminServicer:
     one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
     a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
     without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
+    A repeat that finds it done is success: expected_epoch and expected_term are compared only where something is left to
+    do. docs/commands.md has the guard of every call in a table.
     """
 
     def Status(self, request, context):
@@ -358,6 +362,8 @@ class Admin:
     one's answer; the same key with another request is INVALID_REQUEST. A refusal is not remembered: nothing was done, so
     a repeat is a new attempt. The last 1,024 answers are kept, in memory: another leader knows none of them. There, and
     without a key, a repeat of what is so already changes nothing, and `expected_epoch` refuses one that would act twice.
+    A repeat that finds it done is success: expected_epoch and expected_term are compared only where something is left to
+    do. docs/commands.md has the guard of every call in a table.
     """
 
     @staticmethod

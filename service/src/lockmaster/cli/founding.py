@@ -283,7 +283,8 @@ def _tell_archive(head: archive.Head, output: str) -> None:
         click.echo(f"  {name:<11} {value}")
 
 
-def _tell(founded: Founded, path: Path, output: str) -> None:
+def _tell(founded: Founded, path: Path, output: str, more: dict[str, object] | None = None) -> None:
+    """What was founded; as JSON with `more` beside it, one document."""
     facts = {
         "cluster_id": founded.cluster_id.hex(),
         "member_id": founded.member_id,
@@ -296,7 +297,7 @@ def _tell(founded: Founded, path: Path, output: str) -> None:
         "locks_released": founded.locks_released,
     }
     if output == "json":
-        print_json(facts)
+        print_json(facts | (more or {}))
         return
     click.echo(f"cluster {facts['cluster_id']} begins with the old one's state after entry {founded.index}")
     click.echo(f"  {founded.sessions_ended} sessions ended, {founded.locks_released} locks are in their lock-delay")
@@ -317,8 +318,8 @@ def recover(output: str, place: Place, survivor: Path, data_dir: Path, confirm: 
     """Begin a new cluster with what one member still has, when the majority is lost for good.
 
     Only for then: while the others may come back, this makes two clusters that both hold your locks. Says what the
-    survivor has and what it cannot know, and asks for the lost cluster's id. Refused from a witness, which has no
-    state (exit code 4).
+    survivor has and what may be lost, and asks for the lost cluster's id; `-o json` has both in its answer. Refused
+    from a witness, which has no state (exit code 4).
     """
     _need_name(place)
     require_server_extra()
@@ -333,17 +334,43 @@ def recover(output: str, place: Place, survivor: Path, data_dir: Path, confirm: 
         try:
             facts = examine(directory)
             check_clock(facts.revision >> 20, "the survivor's revision was reached")
-            if output != "json":
-                _tell_survivor(facts, directory)
+            if output != "json" or not confirm:  # who is asked is told before, beside the document
+                _tell_survivor(facts, directory, err=output == "json")
             _confirm(facts.cluster_id.hex(), confirm)
             founded = _found_on(source_of(directory, facts), data_dir, place)
         finally:
             directory.close()
-    _tell(founded, data_dir, output)
+    _tell(founded, data_dir, output, _survivor_facts(facts, survivor))
 
 
-def _tell_survivor(facts: Survivor, directory: DataDirectory) -> None:
-    own, say = facts.member, click.echo
+def _survivor_facts(facts: Survivor, path: Path) -> dict[str, object]:
+    """What the survivor has, and from where on writes may be lost: as `_tell_survivor` says it, for programs."""
+    own = facts.member
+    others = [m for m in facts.configuration.members if m.member_id != facts.member_id]
+    survivor = {
+        "data_dir": str(path),
+        "cluster_id": facts.cluster_id.hex(),
+        "member_id": facts.member_id,
+        "name": own.name if own is not None else "",
+        "voter": own is not None and own.voter,
+        "applied_index": facts.applied,
+        "revision": facts.revision,
+        "last_index": facts.last_index,
+        "last_term": facts.last_term,
+        "term_seen": facts.term,
+        "others": [{"member_id": m.member_id, "name": m.name, "peer_address": m.peer_address} for m in others],
+    }
+    may_be_lost = {
+        "after_index": facts.last_index,
+        "after_term": facts.last_term,
+        "what": "whatever the others acknowledged after this entry without this member; nothing here can tell whether "
+        "there was any",
+    }
+    return {"survivor": survivor, "may_be_lost": may_be_lost}
+
+
+def _tell_survivor(facts: Survivor, directory: DataDirectory, *, err: bool) -> None:
+    own, say = facts.member, functools.partial(click.echo, err=err)
     who = f"{own.name}, {'voter' if own.voter else 'learner'}" if own is not None else "removed from the cluster"
     say(f"{directory.path}: member {facts.member_id} ({who}) of cluster {facts.cluster_id.hex()}")
     say(f"  its state stands at entry {facts.applied}, revision {facts.revision}")

@@ -126,6 +126,9 @@ def on_reply(core: Core, p: Progress, m: CatchUpReply) -> bool:
     if m.match_index > p.fetch_upto:
         core.refuse("range reply beyond what was named")
         return False
+    if max(m.applied, m.log_first - 1) > core.log.last_index:
+        core.refuse("range reply beyond the leader's log")
+        return False
     p.applied = max(p.applied, m.applied)
     p.log_first = max(p.log_first, m.log_first)
     p.free_bytes = m.free_bytes

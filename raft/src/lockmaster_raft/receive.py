@@ -54,7 +54,7 @@ def receive(core: Core, m: Message) -> None:
         core.refuse("no common level")
         return
     reason = why_not(m, core.term, core.cluster_time_heard)
-    if reason is None and isinstance(m, (InstallSnapshot, InstallAnchor, Removed)):
+    if reason is None:
         reason = why_not_near(m, core.log.last_index, core.committed_configuration.epoch)
     if reason is not None:
         core.refuse(reason)

@@ -47,7 +47,7 @@ TIME_MAX: Final = 2**63 - 1
 TERM_AHEAD_MAX: Final = 1 << 32
 """Terms that a message may be ahead of its receiver: at an election a second, 136 years of them."""
 INDEX_AHEAD_MAX: Final = 1 << 48
-"""Entries that a snapshot or an anchor may be ahead of its receiver's log."""
+"""Entries that whatever a leader names may be ahead of its receiver's log."""
 EPOCH_AHEAD_MAX: Final = 1 << 32
 """Configuration changes that a removal may be ahead of its receiver's configuration."""
 TIME_AHEAD_MAX: Final = 1 << 60
@@ -129,11 +129,24 @@ def why_not_snapshot(m: InstallSnapshot) -> str | None:
     return None
 
 
-def why_not_near(m: InstallSnapshot | InstallAnchor | Removed, last_index: int, epoch: int) -> str | None:
+def why_not_near(m: Message, last_index: int, epoch: int) -> str | None:
     """Why what this message tells is too far ahead of a receiver whose log ends there, in that configuration."""
-    if isinstance(m, Removed):
-        return "configuration epoch from the far future" if m.configuration_epoch > epoch + EPOCH_AHEAD_MAX else None
-    index = m.last_index if isinstance(m, InstallSnapshot) else m.index
+    index = told_epoch = 0
+    match m:
+        case Removed():
+            told_epoch = m.configuration_epoch
+        case InstallSnapshot():
+            index, told_epoch = m.last_index, m.configuration.epoch
+        case InstallAnchor():
+            index, told_epoch = m.index, m.configuration.epoch
+        case Coverage() | ReadIndexReply():
+            index = m.index
+        case Retain():
+            index = max(m.floor, m.snapshot_at)
+        case _:
+            return None
+    if told_epoch > epoch + EPOCH_AHEAD_MAX:
+        return "configuration epoch from the far future"
     return "index from the far future" if index > last_index + INDEX_AHEAD_MAX else None
 
 
@@ -146,6 +159,8 @@ def why_not(m: Message, term: int, cluster_time: int) -> str | None:
     header = m.header
     if not (0 < header.term <= INDEX_MAX and 0 < header.sender <= INDEX_MAX):
         return "term or sender out of range"
+    if not 0 < header.level_min <= header.level_max <= LEVEL_LIMIT:
+        return "level out of range"
     if header.term > term + TERM_AHEAD_MAX:
         return "term from the far future"
     time_max = min(TIME_MAX, cluster_time + TIME_AHEAD_MAX)
@@ -176,7 +191,8 @@ def _is_sound_reply(m: _Reply) -> bool:
             ok = _in_range(m.stream_epoch, m.request_id, m.match_index, m.last_index, m.commit, m.log_first, m.applied)
             ok = ok and _in_range(m.conflict_term, m.conflict_first_index, m.free_bytes)
             ok = ok and m.applied <= m.commit <= m.last_index and m.match_index <= m.last_index
-            ok = ok and m.log_first <= m.last_index + 1
+            ok = ok and m.log_first <= m.commit + 1  # a log begins after what is committed
+            ok = ok and m.conflict_term <= m.header.term and m.conflict_first_index <= m.last_index
         case HeartbeatReply():
             ok = _in_range(m.round_id, m.sent_at, m.last_index, m.commit, m.applied, m.sticky_ns, m.fence_index)
             ok = ok and _in_range(m.boot_nonce)
@@ -220,7 +236,7 @@ def _is_sound(m: _Other) -> bool:
         case ReadIndex():
             ok = _in_range(m.read_id)
         case ReadIndexReply():
-            ok = _in_range(m.read_id, m.index)
+            ok = _in_range(m.read_id, m.index) and (m.index > 0 or not m.ok)
         case FetchPiece():
             ok = _in_range(m.last_index, m.number) and len(m.digest) == 32
         case FetchPieceReply():

@@ -9,7 +9,15 @@ from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.errors import CorruptLog
 from lockmaster_raft.gates import LEVEL_LIMIT
 from lockmaster_raft.ids import INDEX_MAX
-from lockmaster_raft.membership import Configuration, Levels, MemberPhase, decode_configuration
+from lockmaster_raft.membership import (
+    MEMBERS_MAX,
+    Configuration,
+    Levels,
+    Member,
+    MemberPhase,
+    MemberRole,
+    decode_configuration,
+)
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -107,7 +115,41 @@ def why_not_configuration(c: Configuration) -> str:
         return "outgoing voters not ascending members"
     if sum(m.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING) for m in c.members) > 1:
         return "two role changes at once"
+    return _why_not_members(c)
+
+
+def _why_not_members(c: Configuration) -> str:
+    """What is wrong with the members of a configuration, or "". No proposal of any release leads to one of these."""
+    if not 1 <= c.full_min <= MEMBERS_MAX:
+        return "fewest full voters out of range"
+    if any(not m.name or not m.peer_address for m in c.members):
+        return "member without a name or an address"
+    if len({m.name for m in c.members}) < len(c.members):
+        return "two members of one name"
+    if len({m.incarnation for m in c.members}) < len(c.members):
+        return "two members of one incarnation"
+    if any(_is_odd_phase(c, m) for m in c.members):
+        return "phase that its member can't be in"
+    if not any(m.voter and m.is_full for m in c.members):
+        return "no full voter"
+    if c.reduced_commit and not all(m.is_full for m in c.members):
+        return "reduced commit quorum beside a witness"
     return ""
+
+
+def _is_odd_phase(c: Configuration, m: Member) -> bool:
+    """PROMOTING is a witness, DEMOTING a full member; LEAVING one that voted before the joint change that runs."""
+    match m.phase:
+        case MemberPhase.STEADY:
+            return False
+        case MemberPhase.PROMOTING:
+            return m.role is not MemberRole.WITNESS
+        case MemberPhase.DEMOTING:
+            return m.role is not MemberRole.FULL
+        case MemberPhase.LEAVING:
+            return m.voter or m.member_id not in c.outgoing
+        case _:
+            assert_never(m.phase)
 
 
 def _why_not_levels(levels: Levels, index: int) -> bool:

@@ -169,7 +169,7 @@ def test_4_2_1_a_learner_that_is_not_caught_up_does_not_vote() -> None:
 
 def test_4_1_a_configuration_is_in_force_when_appended() -> None:
     rig = Rig(term=2)
-    conf = configuration((1, 2), epoch=2)
+    conf = configuration((1, 2, 3)).without_member(NodeId(3))
     rig.receive(append(2, 2, (1, 1), [config_entry(2, 2, conf)]))
     assert rig.node.configuration == conf
     assert rig.node.committed_configuration.epoch == 1

@@ -341,6 +341,7 @@ class Core:
         if first <= self.commit_index:
             raise InvariantViolation(f"truncation from {first} would remove committed entries (≤ {self.commit_index})")
         self.log.truncate(first)
+        self._drop_ranges_above(self.log.last_index)
         kept = [e for e in self._entries if e.index < first]
         if len(kept) == len(self._entries):
             self._truncate_from = first if self._truncate_from is None else min(first, self._truncate_from)
@@ -362,6 +363,12 @@ class Core:
         self._base = base
         self.base_proved = False
         self.log.reset(base, self.write_seq)
+        self._drop_ranges_above(base.index)
+
+    def _drop_ranges_above(self, last: int) -> None:
+        """The log ends at `last` now: a range whose next piece joins above it joins to nothing any more."""
+        if self.ranges is not None and self.ranges.anchors[self.ranges.done][0] > last:
+            self.ranges = None
 
     # --- output ------------------------------------------------------------------------------------------------------
 

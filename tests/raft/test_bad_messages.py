@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from lockmaster_raft.messages import (
 from lockmaster_raft.validate import EPOCH_AHEAD_MAX, INDEX_AHEAD_MAX, TERM_AHEAD_MAX, TIME_AHEAD_MAX
 
 from .absurd import EVERY_KIND, ODD_CONFIGURATIONS, in_range, messages, number, of_kind
+from .coherent import WAITS, Talk
 from .rig import BLANK, Rig, append, config_entry, configuration, entries, header
 from .shapes import add
 from .test_log_replication import leading
@@ -102,8 +104,8 @@ ROLES: dict[str, Callable[[], Rig]] = {
 }
 
 
-def meet(rig: Rig, message: Message) -> bool:
-    """Receive it and go on as a host does; False when the node must stop by design."""
+def meet(rig: Rig, message: Message, talk: Talk | None = None) -> bool:
+    """Receive it and go on as a host does (as `talk` has it); False when the node must stop by design."""
     if message.header.receiver == 1:
         message = dataclasses.replace(message, header=dataclasses.replace(message.header, receiver=rig.node.node_id))
     term, commit, last = rig.node.term, rig.node.commit_index, rig.node.last_index
@@ -124,15 +126,17 @@ def meet(rig: Rig, message: Message) -> bool:
     if not (0 < message.header.term <= INDEX_MAX and 0 < message.header.sender <= INDEX_MAX):
         assert sum(rig.node.refusals.values()) == count + 1
         assert ready.persist is None
-    if ready.apply:
+    if ready.apply and rig.node._core.machine:
         rig.step(Applied(ready.apply[-1].index))
+    for event in talk.host(ready) if talk is not None else ():
+        rig.step(event)
     if rig.node._core.persist_seq > rig.node._core.persisted_seq:
         rig.synced()
     return True
 
 
 @pytest.mark.parametrize("role", ROLES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=45, deadline=None)
 @given(incoming=st.lists(messages(number), min_size=1, max_size=6))
 def test_no_message_breaks_a_law_or_crashes_in_any_role(role: str, incoming: list[Message]) -> None:
     rig = ROLES[role]()
@@ -142,6 +146,21 @@ def test_no_message_breaks_a_law_or_crashes_in_any_role(role: str, incoming: lis
     rig.step(StorageReport(Index(0), 1 << 30, 0))
     for _ in range(3):
         rig.tick(SECOND)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_no_sequence_that_fits_the_node_breaks_a_law_or_crashes_it(role: str, seed: int) -> None:
+    """Each message is made from the node's state (coherent.py), and the host does what it is told meanwhile."""
+    rng = random.Random(seed)
+    rig = ROLES[role]()
+    talk = Talk(rig, rng)
+    for _ in range(rng.randint(5, 40)):
+        if rng.random() < 0.1:
+            rig.tick(rng.choice(WAITS))
+        elif not meet(rig, talk.message(), talk):
+            return
 
 
 # --- single rules -------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def test_4_2_1_a_learner_that_is_not_caught_up_does_not_vote() -> None:
 
 def test_4_1_a_configuration_is_in_force_when_appended() -> None:
     rig = Rig(term=2)
-    conf = configuration((1, 2), epoch=2)
+    conf = configuration((1, 2, 3)).without_member(NodeId(3))
     rig.receive(append(2, 2, (1, 1), [config_entry(2, 2, conf)]))
     assert rig.node.configuration == conf
     assert rig.node.committed_configuration.epoch == 1
@@ -332,7 +332,8 @@ def test_a_leader_whose_disk_is_behind_stops_admitting() -> None:
     request = to(rig, 2)[0]
     rig.receive(ack(2, 2, request))
     assert isinstance(rig.step(Propose(2, b"x")).proposals[0], Appended)  # nothing is committed beyond the disk
-    rig.receive(replace(ack(3, 2, request), request_id=0, stream_epoch=1))
+    rig.receive(replace(ack(3, 2, request), request_id=1, match_index=Index(2)))  # its probe, with the NOOP on board
+    rig.receive(ack(3, 2, to(rig, 3)[0]))
     assert rig.node.commit_index == 3
     assert isinstance(error_of(rig, Propose(3, b"x")), Overloaded)
 

@@ -127,7 +127,7 @@ def test_an_anchor_that_makes_a_witness_of_a_member_gives_it_the_role() -> None:
     full = TWO_ONE.with_member(member(3))
     rig = Rig(start=base(full, level=2), log=entries(2, 1, 1), node_id=3, term=2)
     before = rig.node.role
-    rig.receive(anchor(2, 90, TWO_ONE))
+    rig.receive(anchor(2, 90, replace(TWO_ONE, epoch=4)))
     assert (before, rig.node.role) == (Role.FOLLOWER, Role.WITNESS)
 
 

@@ -327,5 +327,5 @@ def test_a_snapshot_beyond_the_new_leader_s_commit_index_joins_the_log() -> None
 def test_an_installed_snapshot_that_the_leader_has_not_is_not_believed() -> None:
     rig, offered = leading_with_nobody_caught_up(6)
     rig.receive(InstallSnapshotReply(header(2, 2), offered.stream_epoch, Index(7), True, 12, Index(7)))
-    assert rig.node.refusals["snapshot reply beyond the commit index"] == 1
+    assert rig.node.refusals["snapshot reply beyond what was offered"] == 1
     assert rig.sent(AppendEntries) == []

@@ -7,7 +7,7 @@ leaves a step leaves through `finish`; a reply built on a write carries that wri
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -28,6 +28,7 @@ from lockmaster_raft.membership import (
     role_changed,
 )
 from lockmaster_raft.messages import Header, Message
+from lockmaster_raft.pending_reads import Reads
 from lockmaster_raft.pieces import Fetch, OwnSnapshot, RangeFetch
 from lockmaster_raft.progress import CommitLatency, Progress
 from lockmaster_raft.quorum import commit_value, quorum_value
@@ -93,28 +94,6 @@ class Side:
     snapshot_min: Index
     """Index of P1: an older snapshot may know nothing of the promotion."""
     stage: SideStage = SideStage.FETCHING
-
-
-@dataclass(slots=True)
-class Reads:
-    """Linearizable reads on their way; see reads.py. Their number is bounded by pending_reads_max."""
-
-    waiting: list[tuple[NodeId, int]] = field(default_factory=list)
-    """Leader: (origin or NO_NODE for own, id), not yet attached to a round."""
-    rounds: deque[tuple[int, Index, list[tuple[NodeId, int]]]] = field(default_factory=deque)
-    """Leader: (round_id, read index, readers), in order of rounds."""
-    pending_count: int = 0
-    queued: list[tuple[int, int]] = field(default_factory=list)
-    """Follower: (request_id, deadline) waiting for the next attempt."""
-    attempt: list[tuple[int, int]] = field(default_factory=list)
-    attempt_id: int = 0
-    attempt_retry_at: int = NEVER
-    attempt_at: int = 0
-    """When the attempt on its way was sent."""
-    fresh: tuple[int, Index] | None = None
-    """(started, index) of the newest confirmed read whose index is applied: the state is at least of that moment."""
-    coming: tuple[int, Index] | None = None
-    """The newest confirmed read whose index is not applied yet."""
 
 
 def _held_back(member: Member) -> bool:
@@ -362,6 +341,7 @@ class Core:
         if first <= self.commit_index:
             raise InvariantViolation(f"truncation from {first} would remove committed entries (≤ {self.commit_index})")
         self.log.truncate(first)
+        self._drop_ranges_above(self.log.last_index)
         kept = [e for e in self._entries if e.index < first]
         if len(kept) == len(self._entries):
             self._truncate_from = first if self._truncate_from is None else min(first, self._truncate_from)
@@ -383,6 +363,12 @@ class Core:
         self._base = base
         self.base_proved = False
         self.log.reset(base, self.write_seq)
+        self._drop_ranges_above(base.index)
+
+    def _drop_ranges_above(self, last: int) -> None:
+        """The log ends at `last` now: a range whose next piece joins above it joins to nothing any more."""
+        if self.ranges is not None and self.ranges.anchors[self.ranges.done][0] > last:
+            self.ranges = None
 
     # --- output ------------------------------------------------------------------------------------------------------
 

@@ -158,6 +158,7 @@ def offer_anchor(core: Core, p: Progress) -> None:
         core.alarm("witness_blocked", text)
         return
     p.offered_index = at
+    p.offered_max = max(p.offered_max, at)
     p.covered = max(p.covered, at)
     core.told_max = max(core.told_max, at)
     index, configuration = core.log.configuration_at(at)

@@ -1,8 +1,8 @@
 """What a follower, learner or campaigner does with a leader's messages.
 
-Laws: everything up to the commit index matches without comparing terms; an entry is removed only by a conflicting one
-(row 27: an empty append removes nothing); the reply says "durable and equal to your log up to here" and waits for the
-write that makes it so.
+Laws: everything up to the commit index matches (what says otherwise was refused: validate_known.py); an entry is
+removed only by a conflicting one (row 27: an empty append removes nothing); the reply says "durable and equal to your
+log up to here" and waits for the write that makes it so.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Final
 from lockmaster_raft.commit import set_commit
 from lockmaster_raft.core import Core
 from lockmaster_raft.election import sticky_ns
-from lockmaster_raft.entry import CONFIG, GATE, Entry
-from lockmaster_raft.errors import CorruptLog, InvariantViolation
-from lockmaster_raft.gates import decode_gate, fold
+from lockmaster_raft.entry import CONFIG, Entry
+from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, HeartbeatReply
 from lockmaster_raft.promise import fence_report
@@ -25,7 +24,11 @@ _FOLLOWING: Final = (FOLLOWER, WITNESS, LEARNER)
 
 
 def follow(core: Core, leader: NodeId, term: Term) -> None:
-    """A message of the leader of `term` (not below ours): follow it, and stay off its back for a while."""
+    """A message of the leader of `term` (not below ours): follow it, and stay off its back for a while.
+
+    Stops the node where two members that may vote lead one term: what either has committed may be lost. (A sender that
+    can't lead was refused before: validate_known.py.)
+    """
     if core.role is LEADER and term == core.term:
         raise InvariantViolation(f"members {core.node_id} and {leader} both lead term {term}")
     core.contact_at = core.now
@@ -51,10 +54,6 @@ def on_append(core: Core, m: AppendEntries) -> None:
         _mismatch(core, m, log.term_at(prev), Index(log.first_index_of_term_at(prev)))
         return
     match = Index(prev + len(m.entries))
-    if contradicts_gates(core, prev, m.entries):
-        core.refuse("gate entry that follows nothing")
-        refuse_append(core, m, "gate entry that follows nothing")
-        return
     if m.entries:
         merge(core, m.entries)
     commit = min(m.commit, match)
@@ -77,20 +76,6 @@ def on_append(core: Core, m: AppendEntries) -> None:
         ),
         after=core.after(match),
     )
-
-
-def contradicts_gates(core: Core, prev: int, entries: tuple[Entry, ...]) -> bool:
-    """Whether a GATE entry above the commit index is one that no leader could have appended there."""
-    gates = [e for e in entries if e.kind is GATE and e.index > core.commit_index]
-    if not gates:
-        return False
-    levels = core.log.levels_at(max(prev, core.commit_index))
-    try:
-        for entry in gates:
-            levels = fold(levels, entry.index, decode_gate(entry.payload))
-    except CorruptLog:
-        return True
-    return False
 
 
 def merge(core: Core, entries: tuple[Entry, ...]) -> None:

@@ -30,6 +30,7 @@ from lockmaster_raft.messages import AppendEntriesReply, CatchUpReply, Heartbeat
 from lockmaster_raft.progress import CATCHUP, FETCHING, PROBE, Progress
 from lockmaster_raft.ready import LEADER, Appended, Refused
 from lockmaster_raft.replication import (
+    match_bound,
     on_mismatch,
     on_success,
     replicate,
@@ -126,17 +127,18 @@ def _leave(core: Core) -> None:
 def on_append_reply(core: Core, m: AppendEntriesReply) -> None:
     """A stream's answer: moves its window, maybe the commit index."""
     p = core.progress.get(m.header.sender)
-    if p is None or m.stream_epoch != p.epoch or p.state is CATCHUP:
+    if p is None or m.stream_epoch != p.epoch or p.state is CATCHUP or p.state is FETCHING:
         core.refuse("append reply of another stream")
         return
     if m.reason:
         core.refuse("append refused by a member")
         return
+    beyond = m.commit > core.log.last_index or m.request_id > p.request_id
+    if beyond or (m.success and m.match_index > match_bound(p, m.request_id)):
+        core.refuse("append reply beyond what was sent")
+        return
     if not m.success:
         on_mismatch(core, p, m)
-        return
-    if max(m.match_index, m.commit) > core.log.last_index or m.request_id > p.request_id:
-        core.refuse("append reply beyond what was sent")
         return
     probed = p.state is PROBE
     rose = on_success(core, p, m)
@@ -207,16 +209,15 @@ def on_heartbeat_reply(core: Core, m: HeartbeatReply) -> None:
 def on_install_reply(core: Core, m: InstallSnapshotReply) -> None:
     """A member fetches a snapshot, or has it: then the log joins at its index.
 
-    Committed is what this leader knows to be, and what its own snapshot holds: it may have been made by an earlier run
-    of this process, beyond the commit index that this one has come to.
+    It answers no more than what was named to it in this term. That may lie beyond the commit index that this leader has
+    come to: its own snapshot may have been made by an earlier run of this process.
     """
     p = core.progress.get(m.header.sender)
     if p is None or m.stream_epoch != p.epoch or p.state is not CATCHUP:
         core.refuse("snapshot reply of another stream")
         return
-    own = core.snapshot.last_index if core.snapshot is not None else 0
-    if m.last_index > max(core.commit_index, own):
-        core.refuse("snapshot reply beyond the commit index")
+    if m.last_index > p.offered_max:
+        core.refuse("snapshot reply beyond what was offered")
         return
     if not m.installed:
         return

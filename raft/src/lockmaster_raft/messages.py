@@ -120,7 +120,7 @@ class Heartbeat:
     `commit` is min(leader's commit, what the leader knows to match at this member). `round_id` numbers the leader's
     rounds: check-quorum, cluster time and reads count only replies to a round started after the thing they prove.
     `sent_at` is the leader's own clock, echoed back. `cluster_time` is the leader's stamp (BOUNDED reads, standing
-    expiry). `configuration_epoch` lets a stale member ask.
+    expiry). `configuration_epoch` is that of the leader's configuration in force: told, and used by no receiver.
     """
 
     header: Header
@@ -173,7 +173,7 @@ class InstallSnapshot:
     """The leader names a snapshot to fetch: the receiver is too far behind its log (§5).
 
     `chunk_digests` is the manifest: 32-byte BLAKE2b of every chunk, in order. `sources` are members that have it.
-    `sizes_total` is the sum of chunk sizes, for progress.
+    `bytes_total` is the sum of chunk sizes, for progress.
     """
 
     header: Header
@@ -190,7 +190,10 @@ class InstallSnapshot:
 
 @record
 class InstallSnapshotReply:
-    """`installed` once the snapshot is switched in and BASE is durable; else progress or a refusal's `reason`."""
+    """`installed` once the snapshot is switched in and BASE is durable; else progress or a refusal's `reason`.
+
+    `chunks_held` is that progress: no receiver goes by it. An anchor's answer has 0.
+    """
 
     header: Header
     stream_epoch: int
@@ -283,7 +286,10 @@ class Retain:
 
 @record
 class SourceReport:
-    """What a member can serve: its snapshot (0, 0 and zeros without one), by the digest of its manifest."""
+    """What a member can serve: its snapshot (0, 0 and zeros without one), by the digest of its manifest.
+
+    The leader goes by index and manifest, which name the state; `snapshot_term` is told, and used by no receiver.
+    """
 
     header: Header
     log_first: Index

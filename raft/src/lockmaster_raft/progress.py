@@ -84,6 +84,7 @@ class Progress:
         "next",
         "offered_at",
         "offered_index",
+        "offered_max",
         "reachable",
         "ready_epoch",
         "ready_index",
@@ -141,6 +142,8 @@ class Progress:
         self.report_round = 0
         """The round whose answer gave level_min, level_max, fence_index and boot_nonce (gating.note_report)."""
         self.offered_index: int = 0
+        self.offered_max: int = 0
+        """The highest snapshot or anchor that was named to it in this term: an answer to an earlier one may be late."""
         self.offered_at: int = 0
         self.catch_target: int = 0
         self.catch_started: int = now

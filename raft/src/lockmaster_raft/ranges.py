@@ -23,6 +23,7 @@ from lockmaster_raft import follower, pipeline
 from lockmaster_raft.core import Core
 from lockmaster_raft.coverage import promised
 from lockmaster_raft.entry import CONFIG, Entry
+from lockmaster_raft.errors import LevelUnsupported
 from lockmaster_raft.ids import NO_NODE, Index, NodeId, Term
 from lockmaster_raft.messages import CatchUp, CatchUpReply, FetchRange, FetchRangeReply
 from lockmaster_raft.pieces import Pieces, RangeFetch, timeout_ns
@@ -30,6 +31,7 @@ from lockmaster_raft.progress import FETCHING, REPLICATE, Progress
 from lockmaster_raft.ready import Channel
 from lockmaster_raft.validate import why_not_payload
 from lockmaster_raft.validate_fetch import ANCHORS_MAX, RANGE_ENTRIES_MAX
+from lockmaster_raft.validate_known import is_other, why_not_entries
 
 SOURCES_MAX: Final = 8
 """Most sources that a leader names."""
@@ -125,6 +127,9 @@ def on_reply(core: Core, p: Progress, m: CatchUpReply) -> bool:
         return False
     if m.match_index > p.fetch_upto:
         core.refuse("range reply beyond what was named")
+        return False
+    if max(m.applied, m.log_first - 1) > core.log.last_index:
+        core.refuse("range reply beyond the leader's log")
         return False
     p.applied = max(p.applied, m.applied)
     p.log_first = max(p.log_first, m.log_first)
@@ -262,10 +267,18 @@ def _append(core: Core, fetch: RangeFetch) -> bool:
     """Append the next piece, which is whole; False if it contradicts itself, and is to be had elsewhere."""
     number = fetch.done
     entries = tuple(fetch.parts.pop(number))
-    index = fetch.anchors[number + 1][0]
+    index, term = fetch.anchors[number + 1]
+    if is_other(core, index, term):
+        # Committed since the range was named, by the word of who named it: what follows joins to nothing.
+        core.refuse("range of another log")
+        core.ranges = None
+        _reply(core, fetch.leader, fetch.stream_epoch, Index(0), "the log does not join")
+        return False
     if index > core.commit_index:
-        if follower.contradicts_gates(core, entries[0].index - 1, entries):
-            core.refuse("gate entry that follows nothing")
+        why = _why_not_here(core, entries)
+        if why:
+            core.refuse(why)
+            core.alarm("bad_source", f"member {fetch.pieces.used[number]} served entries up to {index}: {why}")
             fetch.pieces.refused(number)
             return False
         follower.merge(core, entries)
@@ -273,6 +286,17 @@ def _append(core: Core, fetch: RangeFetch) -> bool:
     fetch.pieces.hold(number)
     fetch.done += 1
     return core.ranges is fetch
+
+
+def _why_not_here(core: Core, entries: tuple[Entry, ...]) -> str:
+    """Why a whole piece can't follow the own log, or "".
+
+    What would stop this binary does not: a source proves nothing. If it is in the log, the leader itself sends it.
+    """
+    try:
+        return why_not_entries(core, entries) or ""
+    except LevelUnsupported:
+        return "range piece of another log"
 
 
 def _report(core: Core, fetch: RangeFetch) -> None:

@@ -2,7 +2,8 @@
 
 Laws: a read is released only by a round started after it arrived; its index is the commit index when that round
 started, and only once an entry of the leader's own term is committed; every forwarded attempt has an id of its own,
-so a delayed answer to an earlier attempt releases nothing; pending_count <= pending_reads_max.
+so a delayed answer to an earlier attempt releases nothing, and only the leader that was asked answers it;
+pending_count <= pending_reads_max.
 """
 
 from __future__ import annotations
@@ -133,16 +134,23 @@ def _attempt(core: Core) -> None:
         return
     core.next_read_id += 1
     reads.attempt_id = core.next_read_id
+    reads.attempt_of, reads.attempt_term = core.leader_id, core.term
     reads.attempt_at = core.now
     reads.attempt_retry_at = core.now + 2 * core.config.heartbeat_interval_ns
     core.send(ReadIndex(core.header(core.leader_id), reads.attempt_id), after=core.after())
 
 
 def on_read_index_reply(core: Core, m: ReadIndexReply) -> None:
-    """The index of the attempt on its way, or a refusal; anything else is too late and releases nothing."""
+    """The index of the attempt on its way, or a refusal; anything else is too late and releases nothing.
+
+    The leader that was asked may have been elected again before the question came: its later term is as good.
+    """
     reads = core.reads
     if not reads.attempt or m.read_id != reads.attempt_id:
         core.refuse("read index of another attempt")
+        return
+    if m.header.sender != reads.attempt_of or m.header.term < reads.attempt_term:
+        core.refuse("read index of a member that was not asked")
         return
     for request_id, _ in reads.attempt:
         core.read_results.append(ReadReady(request_id, m.index if m.ok else None))

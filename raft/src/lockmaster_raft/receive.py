@@ -42,6 +42,7 @@ from lockmaster_raft.messages import (
 from lockmaster_raft.ready import LEADER
 from lockmaster_raft.roles import become_follower
 from lockmaster_raft.validate import why_not, why_not_near
+from lockmaster_raft.validate_known import FromLeader, why_not_from_leader
 
 
 def receive(core: Core, m: Message) -> None:
@@ -54,7 +55,7 @@ def receive(core: Core, m: Message) -> None:
         core.refuse("no common level")
         return
     reason = why_not(m, core.term, core.cluster_time_heard)
-    if reason is None and isinstance(m, (InstallSnapshot, InstallAnchor, Removed)):
+    if reason is None:
         reason = why_not_near(m, core.log.last_index, core.committed_configuration.epoch)
     if reason is not None:
         core.refuse(reason)
@@ -94,15 +95,20 @@ def receive(core: Core, m: Message) -> None:
             assert_never(m)
 
 
-_FromLeader = AppendEntries | Heartbeat | InstallSnapshot | InstallAnchor | Coverage | CatchUp | Retain | TimeoutNow
 _ToLeader = AppendEntriesReply | HeartbeatReply | InstallSnapshotReply | WitnessReport | CatchUpReply | SourceReport
 
 
-def _from_leader(core: Core, m: _FromLeader) -> None:
+def _from_leader(core: Core, m: FromLeader) -> None:
     header = m.header
     if header.term < core.term:
         core.refuse("stale term")
         _answer_stale(core, m)
+        return
+    reason = why_not_from_leader(core, m)
+    if reason is not None:
+        core.refuse(reason)
+        if isinstance(m, AppendEntries):
+            follower.refuse_append(core, m, reason)
         return
     follower.follow(core, header.sender, header.term)
     match m:
@@ -126,7 +132,7 @@ def _from_leader(core: Core, m: _FromLeader) -> None:
             assert_never(m)
 
 
-def _answer_stale(core: Core, m: _FromLeader) -> None:
+def _answer_stale(core: Core, m: FromLeader) -> None:
     """The reply's header carries our term: a deposed leader learns of it."""
     match m:
         case AppendEntries():

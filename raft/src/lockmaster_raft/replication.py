@@ -79,6 +79,16 @@ def send_append(core: Core, p: Progress, entries_max: int, bytes_max: int) -> bo
     return True
 
 
+def match_bound(p: Progress, request_id: int) -> int:
+    """The most that an answer to this request proves: what it had on board, or what is proved already if it is over.
+
+    Exact, for a member answers prev + n of the request (messages.py), whatever more it holds: ranges, a snapshot, a
+    tail from before a restart. What it got from others it proves by CatchUpReply and InstallSnapshotReply. A request
+    that is not on its way any more was answered, by itself or by a later one: so a duplicate proves nothing new.
+    """
+    return next((sent.last_index for sent in p.inflight if sent.request_id == request_id), p.match)
+
+
 def on_success(core: Core, p: Progress, m: AppendEntriesReply) -> bool:
     """Move the window by a cumulative ack; True if match rose."""
     now = core.now

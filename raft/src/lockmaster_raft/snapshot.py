@@ -92,6 +92,7 @@ def _own_snapshot(core: Core, index_min: Index) -> OwnSnapshot | None:
 def _name(core: Core, p: Progress, snapshot: OwnSnapshot) -> None:
     core.told_max = max(core.told_max, snapshot.last_index)
     p.offered_index, p.offered_at = snapshot.last_index, core.now
+    p.offered_max = max(p.offered_max, snapshot.last_index)
     core.send(
         InstallSnapshot(
             core.header(p.member_id),

@@ -9,7 +9,15 @@ from lockmaster_raft.entry import CONFIG
 from lockmaster_raft.errors import CorruptLog
 from lockmaster_raft.gates import LEVEL_LIMIT
 from lockmaster_raft.ids import INDEX_MAX
-from lockmaster_raft.membership import Configuration, Levels, MemberPhase, decode_configuration
+from lockmaster_raft.membership import (
+    MEMBERS_MAX,
+    Configuration,
+    Levels,
+    Member,
+    MemberPhase,
+    MemberRole,
+    decode_configuration,
+)
 from lockmaster_raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -47,7 +55,7 @@ TIME_MAX: Final = 2**63 - 1
 TERM_AHEAD_MAX: Final = 1 << 32
 """Terms that a message may be ahead of its receiver: at an election a second, 136 years of them."""
 INDEX_AHEAD_MAX: Final = 1 << 48
-"""Entries that a snapshot or an anchor may be ahead of its receiver's log."""
+"""Entries that whatever a leader names may be ahead of its receiver's log."""
 EPOCH_AHEAD_MAX: Final = 1 << 32
 """Configuration changes that a removal may be ahead of its receiver's configuration."""
 TIME_AHEAD_MAX: Final = 1 << 60
@@ -107,7 +115,41 @@ def why_not_configuration(c: Configuration) -> str:
         return "outgoing voters not ascending members"
     if sum(m.phase in (MemberPhase.PROMOTING, MemberPhase.DEMOTING) for m in c.members) > 1:
         return "two role changes at once"
+    return _why_not_members(c)
+
+
+def _why_not_members(c: Configuration) -> str:
+    """What is wrong with the members of a configuration, or "". No proposal of any release leads to one of these."""
+    if not 1 <= c.full_min <= MEMBERS_MAX:
+        return "fewest full voters out of range"
+    if any(not m.name or not m.peer_address for m in c.members):
+        return "member without a name or an address"
+    if len({m.name for m in c.members}) < len(c.members):
+        return "two members of one name"
+    if len({m.incarnation for m in c.members}) < len(c.members):
+        return "two members of one incarnation"
+    if any(_is_odd_phase(c, m) for m in c.members):
+        return "phase that its member can't be in"
+    if not any(m.voter and m.is_full for m in c.members):
+        return "no full voter"
+    if c.reduced_commit and not all(m.is_full for m in c.members):
+        return "reduced commit quorum beside a witness"
     return ""
+
+
+def _is_odd_phase(c: Configuration, m: Member) -> bool:
+    """PROMOTING is a witness, DEMOTING a full member; LEAVING one that voted before the joint change that runs."""
+    match m.phase:
+        case MemberPhase.STEADY:
+            return False
+        case MemberPhase.PROMOTING:
+            return m.role is not MemberRole.WITNESS
+        case MemberPhase.DEMOTING:
+            return m.role is not MemberRole.FULL
+        case MemberPhase.LEAVING:
+            return m.voter or m.member_id not in c.outgoing
+        case _:
+            assert_never(m.phase)
 
 
 def _why_not_levels(levels: Levels, index: int) -> bool:
@@ -129,11 +171,24 @@ def why_not_snapshot(m: InstallSnapshot) -> str | None:
     return None
 
 
-def why_not_near(m: InstallSnapshot | InstallAnchor | Removed, last_index: int, epoch: int) -> str | None:
+def why_not_near(m: Message, last_index: int, epoch: int) -> str | None:
     """Why what this message tells is too far ahead of a receiver whose log ends there, in that configuration."""
-    if isinstance(m, Removed):
-        return "configuration epoch from the far future" if m.configuration_epoch > epoch + EPOCH_AHEAD_MAX else None
-    index = m.last_index if isinstance(m, InstallSnapshot) else m.index
+    index = told_epoch = 0
+    match m:
+        case Removed():
+            told_epoch = m.configuration_epoch
+        case InstallSnapshot():
+            index, told_epoch = m.last_index, m.configuration.epoch
+        case InstallAnchor():
+            index, told_epoch = m.index, m.configuration.epoch
+        case Coverage() | ReadIndexReply():
+            index = m.index
+        case Retain():
+            index = max(m.floor, m.snapshot_at)
+        case _:
+            return None
+    if told_epoch > epoch + EPOCH_AHEAD_MAX:
+        return "configuration epoch from the far future"
     return "index from the far future" if index > last_index + INDEX_AHEAD_MAX else None
 
 
@@ -146,6 +201,8 @@ def why_not(m: Message, term: int, cluster_time: int) -> str | None:
     header = m.header
     if not (0 < header.term <= INDEX_MAX and 0 < header.sender <= INDEX_MAX):
         return "term or sender out of range"
+    if not 0 < header.level_min <= header.level_max <= LEVEL_LIMIT:
+        return "level out of range"
     if header.term > term + TERM_AHEAD_MAX:
         return "term from the far future"
     time_max = min(TIME_MAX, cluster_time + TIME_AHEAD_MAX)
@@ -176,7 +233,8 @@ def _is_sound_reply(m: _Reply) -> bool:
             ok = _in_range(m.stream_epoch, m.request_id, m.match_index, m.last_index, m.commit, m.log_first, m.applied)
             ok = ok and _in_range(m.conflict_term, m.conflict_first_index, m.free_bytes)
             ok = ok and m.applied <= m.commit <= m.last_index and m.match_index <= m.last_index
-            ok = ok and m.log_first <= m.last_index + 1
+            ok = ok and m.log_first <= m.commit + 1  # a log begins after what is committed
+            ok = ok and m.conflict_term <= m.header.term and m.conflict_first_index <= m.last_index
         case HeartbeatReply():
             ok = _in_range(m.round_id, m.sent_at, m.last_index, m.commit, m.applied, m.sticky_ns, m.fence_index)
             ok = ok and _in_range(m.boot_nonce)
@@ -220,7 +278,7 @@ def _is_sound(m: _Other) -> bool:
         case ReadIndex():
             ok = _in_range(m.read_id)
         case ReadIndexReply():
-            ok = _in_range(m.read_id, m.index)
+            ok = _in_range(m.read_id, m.index) and (m.index > 0 or not m.ok)
         case FetchPiece():
             ok = _in_range(m.last_index, m.number) and len(m.digest) == 32
         case FetchPieceReply():

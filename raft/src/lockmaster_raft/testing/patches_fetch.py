@@ -21,7 +21,7 @@ FETCH_MUTANTS: Final = (
     _one(
         "snapshot_beyond_the_new_leader_s_commit_index_is_refused",
         "leader.py",
-        "    if m.last_index > max(core.commit_index, own):\n",
+        "    if m.last_index > p.offered_max:\n",
         "    if m.last_index > core.commit_index:\n",
         SOURCES,
     ),

@@ -47,7 +47,7 @@ from lockmaster_raft.testing.invariants.i14_state_hash import EqualStates
 from lockmaster_raft.testing.invariants.newer_snapshot import NewerSnapshot
 from lockmaster_raft.testing.invariants.range_sources import RangeSources
 
-from tests.sim.plants import (
+from .plants import (
     GATE,
     NOOP,
     TERM,

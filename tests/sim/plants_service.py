@@ -51,7 +51,7 @@ from lockmaster_raft.testing.invariants.s12_progress import ELECTIONS_AFTER_HEAL
 from lockmaster_raft.testing.quorum_first import QuorumFirst
 from lockmaster_raft.testing.swarm import draw_mix
 
-from tests.sim.plants import (
+from .plants import (
     TERM,
     World,
     answer,

@@ -19,8 +19,8 @@ from lockmaster_raft.testing.invariants import ALL
 from lockmaster_raft.testing.invariants.base import Invariant, Violation
 from lockmaster_raft.testing.invariants.rare_events import RareEvents
 
-from tests.sim import plants_raft, plants_service
-from tests.sim.plants import BY_RULE, ELSEWHERE
+from . import plants_raft, plants_service
+from .plants import BY_RULE, ELSEWHERE
 
 FOLDERS = tuple(Path(inspect.getfile(package)).parent for package in (lockmaster_raft.testing, lockmaster.testing))
 MODULES = (plants_raft, plants_service)

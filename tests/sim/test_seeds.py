@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from lockmaster_raft.testing.__main__ import replay_command
 from lockmaster_raft.testing.runner import Totals, run_jobs
-from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN
+from lockmaster_raft.testing.swarm import FAULTS_MIN, OPERATIONS_MIN, SIMULATED_SECONDS_MIN, with_gates
 
 SEEDS = int(os.environ.get("LOCKMASTER_SIM_SEEDS", "500"))
 REGISTERS_EVERY = 5
@@ -27,7 +27,15 @@ whose log held no entry (no session expired any more), one that went on from a h
 had not heard (a session that this one renewed expired too early)."""
 REGISTER_REGRESSIONS = (5071,)
 """A member that waited for good for a snapshot which nobody had any more."""
-MET = ("crashed at a sync", "snapshot installed", "elections won", "sessions expired", "waits", "joined")
+MET = (
+    "crashed at a sync",
+    "snapshot installed",
+    "elections won",
+    "sessions expired",
+    "waits",
+    "joined",
+    "gate fence refused",
+)
 """Rare events that the seeds must meet."""
 
 
@@ -45,8 +53,8 @@ class Run:
 
 def _jobs() -> list[tuple[int, str | None]]:
     registers = SEEDS // REGISTERS_EVERY
-    service = sorted({*range(1, SEEDS - registers + 1), *REGRESSIONS})
-    register = sorted({*range(5001, 5001 + registers), *REGISTER_REGRESSIONS})
+    service = sorted({*with_gates(range(1, SEEDS - registers + 1)), *REGRESSIONS})
+    register = sorted({*with_gates(range(5001, 5001 + registers)), *REGISTER_REGRESSIONS})
     return [*((seed, "service") for seed in service), *((seed, "register") for seed in register)]
 
 

@@ -10,6 +10,7 @@ import sys
 
 from lockmaster_raft.testing.invariants.rare_events import RARE
 from lockmaster_raft.testing.runner import run_seed
+from lockmaster_raft.testing.swarm import with_gates
 
 
 def shortest(met: dict[int, frozenset[str]]) -> list[int]:
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--application", default="register")
     options = parser.parse_args()
     met: dict[int, frozenset[str]] = {}
-    for seed in range(options.start, options.start + options.seeds):
+    for seed in with_gates(range(options.start, options.start + options.seeds)):
         result = run_seed((seed, options.application))
         if result.failure:
             print(f"seed {seed}: {result.failure}")

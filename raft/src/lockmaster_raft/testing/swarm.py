@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +15,25 @@ OPERATIONS_MIN: Final = 300
 FAULTS_MIN: Final = 5
 GATE_SEEDS_FROM: Final = 100_000
 """Seeds from here on have level gates (gate_churn.py), half of them nothing of roles."""
+GATES_EVERY: Final = 10
+"""A run of many seeds takes one in so many from those with gates."""
+
+
+def with_gates(seeds: Sequence[int]) -> list[int]:
+    """What a run of these seeds runs: in place of 9, 19, 29 and so on the seed with gates so far above GATE_SEEDS_FROM.
+
+    By the number, not by the place in the run, so that runs that overlap run the same seeds there.
+    """
+    return [seed + GATE_SEEDS_FROM if _is_gates_turn(seed) else seed for seed in seeds]
+
+
+def without_gates(seed: int, first: int) -> int:
+    """The number whose turn `seed` was in a run that began at `first`."""
+    return seed - GATE_SEEDS_FROM if first < GATE_SEEDS_FROM <= seed else seed
+
+
+def _is_gates_turn(seed: int) -> bool:
+    return seed < GATE_SEEDS_FROM and seed % GATES_EVERY == GATES_EVERY - 1
 
 
 def stream(seed: int, purpose: str) -> random.Random:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from lockmaster_raft.events import Event
     from lockmaster_raft.node import Node
     from lockmaster_raft.ready import Ready
-    from lockmaster_raft.testing.checker import Checker
     from lockmaster_raft.testing.host import Host
 
 
@@ -21,10 +20,6 @@ class OneChange(Invariant):
     """Looks at each CONFIG that a leader appends."""
 
     rule = "I10 one change at a time"
-
-    def __init__(self, checker: Checker) -> None:
-        super().__init__(checker)
-        self._voters: dict[int, set[int]] = {}
 
     def stepped(self, host: Host, node: Node, event: Event, ready: Ready) -> None:
         """Own appends of the leader are those of its term."""

@@ -23,6 +23,7 @@ class ElectionSafety(Invariant):
 
     def led(self, host: Host, node: Node) -> None:
         """One leader per term, and not the same one again after a restart."""
-        before = self._leaders.setdefault(node.term, host.number)
-        if before != host.number:
-            self.fail(f"hosts {before} and {host.number} both lead term {node.term}")
+        before = self._leaders.get(node.term)
+        if before is not None:
+            self.fail(f"term {node.term} has a leader again: host {host.number}, after host {before}")
+        self._leaders[node.term] = host.number

@@ -185,7 +185,7 @@ async def test_a_member_that_is_refused_says_why(pair: tuple[Server, Server], tm
     try:
         settings = blank.settings.model_copy(update={"join": (leader.bound_address,)})
         with pytest.raises(JoinRefused, match="client_address"):
-            await join(blank.engine, settings, "nowhere", None)
+            await join(blank.engine, settings, "nowhere", lambda: None)
         assert blank.engine.is_blank
     finally:
         await blank.stop()

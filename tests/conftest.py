@@ -1,4 +1,4 @@
-"""Properties have no deadline: they may run on a processor that others leave idle (tools/run_tests.py), or beside others."""
+"""Properties have no deadline: a processor may be left to them only while others are idle (tools/run_tests.py)."""
 
 from hypothesis import settings
 

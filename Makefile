@@ -44,16 +44,17 @@ mutation: setup ## small changes to the decisive modules: tests must notice 90 %
 	@$(PYTHON) tools/setup.py --mutation
 	@$(RUN) tools/mutation.py --mutants $(MUTANTS) $(if $(SEED),--seed $(SEED)) $(foreach name,$(MODULE),--module $(name))
 
-spec: setup ## the TLA+ specification, checked by TLC, and the known bugs that violate it (skipped without Java)
+spec: setup ## the TLA+ specification, checked by TLC, the known bugs that violate it, fifty traces (skipped without Java)
 	@$(RUN) raft/spec/run.py spec mutants
+	@$(RUN) raft/spec/validate.py --seeds 50
 
-spec-deep: setup ## the same at larger bounds: hours
-	@$(RUN) raft/spec/run.py deep
+spec-deep: setup ## the models at larger bounds, a day each at most; make spec-deep SECONDS=1200 looks at each for so long
+	@$(RUN) raft/spec/run.py deep $(if $(SECONDS),--seconds $(SECONDS)) $(foreach name,$(MODEL),--only $(name))
 
 spec-mutants: setup ## only the known bugs: each must violate its invariant
 	@$(RUN) raft/spec/run.py mutants
 
-spec-traces: setup ## fifty traces of the simulator must be behaviours of the specification
+spec-traces: setup ## only the traces: fifty of the simulator must be behaviours of the specification
 	@$(RUN) raft/spec/validate.py --seeds 50
 
 generate: setup ## the stubs, the sync client from the async one, the CRDs from the models

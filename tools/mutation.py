@@ -39,7 +39,9 @@ from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "raft" / "src" / "lockmaster_raft"
-MODULES = ("election", "quorum", "log", "membership", "witness", "gates")
+DECISIONS = ("members", "role_changes", "coverage", "gating", "promise", "commit")
+"""Who may become a voter, change its role, truncate, gate a level, and what counts as committed."""
+MODULES = ("election", "quorum", "log", "membership", "witness", "gates", *DECISIONS)
 TESTS = ("tests/raft", "--ignore=tests/raft/test_spec.py")
 """test_spec.py runs TLC, which doesn't know these modules."""
 PYTEST = ("-p", "no:cacheprovider", "--capture=no", "--assert=plain")

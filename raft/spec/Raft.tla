@@ -228,7 +228,10 @@ Deliver(t, x, n, c) ==
   /\ learns /\ n > p => n <= cmt[t]
   /\ c <= n /\ c <= cmt[t]
   /\ byState => /\ n >= base[l] /\ ~ActsAsWitness(l)
-                /\ asWitness => \A y \in FullVoters(Config(L)) : acked[t][y] >= base[l]
+                /\ asWitness => \A y \in Server :   \* in force or committed, as in TruncationPoint
+                     \/ acked[t][y] >= base[l]
+                     \/ y \notin FullVoters(Config(L))
+                        /\ (y \notin FullVoters(ConfigAt(L, cmt[t])) \/ Mutant = "anchor_latest")
   /\ term' = [term EXCEPT ![x] = t]
   /\ voted' = IF term[x] < t THEN [voted EXCEPT ![x] = Nobody] ELSE voted
   /\ role' = [role EXCEPT ![x] = "F"]

@@ -119,18 +119,29 @@ SPEC = (SMOKE, GATES, QUICK, PROMOTE, RESTORE, JOIN, BASE, WHOLE)
 
 DEEP_SECONDS = 24 * 3600
 TERMS = {"MaxTerm": "3", "MaxLog": "5", "MaxData": "2"}
+FOUR = raft("four", "three full and a witness: promotion, quorum shaping; 1 term, 4 entries", Fulls="{a, b, c}")
+ROLES = features("promote", "shape", "single", "truncate", "compact")
+FOUR = replace(FOUR, constants={**FOUR.constants, "Features": ROLES, "MaxTerm": "1"})
+
+
+def deep(model: Model, **constants: str) -> Model:
+    """The model of this name with "-deep" behind it, these bounds and a day's time."""
+    given = {**model.constants, **constants}
+    return replace(model, name=f"{model.name}-deep", constants=given, seconds_max=DEEP_SECONDS)
+
+
 DEEP = (
-    replace(gates("gates-deep", "as gates; 6 entries, 3 boots, 3 leaders"), seconds_max=DEEP_SECONDS),
-    *(
-        replace(m, name=f"{m.name}-deep", constants={**m.constants, **TERMS}, seconds_max=DEEP_SECONDS)
-        for m in (PROMOTE, RESTORE, JOIN, WHOLE)
-    ),
+    replace(FOUR, seconds_max=DEEP_SECONDS),
+    deep(replace(FOUR, shows="the same; 3 terms, 5 entries, 2 values"), **TERMS),
+    deep(replace(GATES, shows="as gates; 6 entries, 3 boots, 3 leaders"), MaxLog="6", MaxBoots="3", MaxLeaders="3"),
+    *(deep(model, **TERMS) for model in (PROMOTE, RESTORE, JOIN, WHOLE)),
 )
-"""`make spec-deep`: three terms, two values, two configurations and more (reliability.md, layer 7)."""
-DEEP[0].constants.update(MaxLog="6", MaxBoots="3", MaxLeaders="3")
+"""`make spec-deep`. reliability.md, layer 7, asks for four-deep: three voters with a witness, two configurations, three
+terms, two values."""
 
 EARLY = features("promote", "compact")
 GROW = features("join", "single")
+LEAVE = {"Features": features("single", "compact"), "MaxLog": "3", "MaxConfig": "1", "MaxLost": "0"}
 ONE = {"MaxTerm": "1", "Features": WITNESS}
 MUTANTS = (
     bug(QUICK, "metadata_witness", "a witness that stores no payload", "NothingLost", Features="{}"),
@@ -145,6 +156,7 @@ MUTANTS = (
     bug(QUICK, "p4_unready", "P4 without a ready state", "I8_FullIsReady", **ONE),
     bug(PROMOTE, "truncate_side", "truncation above the snapshot while promoting", "I8_FullIsReady", **ONE),
     bug(JOIN, "reported_first", "I6 by what the witness reported, not by what it was told", "I6_Coverage"),
+    bug(FOUR, "anchor_latest", "an anchor past a full voter whose removal is not committed", "I6_Coverage", **LEAVE),
     bug(RESTORE, "d1_deletes", "the state is deleted at D1", "I8_FullIsReady", MaxTerm="1", MaxLost="0", MaxLog="3"),
     bug(JOIN, "two_changes", "a second change before the first is committed", "I10_OneChange", MaxLog="3"),
     bug(WHOLE, "eager_learners", "uncommitted entries for learners", "NoStuckGroup", Features=GROW),

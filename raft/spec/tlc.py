@@ -48,6 +48,12 @@ class Answer:
         found = re.findall(r"([\d,]+) distinct states found", self.text)
         return int(found[-1].replace(",", "")) if found else 0
 
+    @property
+    def depth(self) -> int:
+        """Steps from the first state that a search which was cut off had come to."""
+        found = re.findall(r"Progress\((\d+)\)", self.text)
+        return int(found[-1]) if found else 0
+
 
 def jar() -> Path:
     """The jar of TLC. Raises Missing."""

@@ -135,8 +135,7 @@ class Progress:
         """The side state that a PROMOTING witness reported in this term."""
         self.snapshot_min: int = 0
         """P2 waits for a snapshot at or above this index; 0: it does not."""
-        self.level_min = 0
-        self.level_max = 0
+        self.level_min = self.level_max = 0
         self.fence_index: Index = NO_INDEX
         self.boot_nonce = 0
         self.report_round = 0

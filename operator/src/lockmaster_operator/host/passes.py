@@ -106,7 +106,6 @@ class Passes:
         if isinstance(cluster, str):
             decided = refuse(stored, status_of(stored), cluster, int(self.now()))
             await self._store(stored, status_of(stored), decided)
-            self.metrics.tell(key, decided.status, hibernated=stored.get("spec", {}).get("hibernate") is True)
             return decided.requeue_after_s
         if self._uids.get(key, cluster.uid) != cluster.uid:
             await self._forget(key)
@@ -121,7 +120,6 @@ class Passes:
         observed = replace(seen.observed, refused=self._refused.get(key, ""))
         decided = plan(cluster, observed, int(self.now()), self.settings)
         stored = await self._store(stored, status_of(stored), decided)
-        self.metrics.tell(key, decided.status, hibernated=cluster.spec.hibernate)
         if self.reviewers is not None:
             await self.reviewers.add(cluster)
         refusal: KubeError | None = None
@@ -165,14 +163,17 @@ class Passes:
         self.metrics.step(kind, "done")
 
     async def _store(self, stored: Json, before: LockClusterStatus, decided: Plan) -> Json:
-        """The stored object after the status was written, where it differs, and its events were posted."""
-        if decided.status == before and "status" in stored:
-            return stored
-        status: dict[str, Any] = decided.status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        after = await self.kube.replace({**stored, "status": status}, "status")
-        self.metrics.status_written()
-        for event in decided.events:
-            await self.teller.tell(stored, event)
+        """The stored object after the status was written and its events posted, where it differs; Prometheus is told
+        in any case, whatever the status is about."""
+        after = stored
+        if decided.status != before or "status" not in stored:
+            status: dict[str, Any] = decided.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+            after = await self.kube.replace({**stored, "status": status}, "status")
+            self.metrics.status_written()
+            for event in decided.events:
+                await self.teller.tell(stored, event)
+        metadata, hibernate = stored["metadata"], stored.get("spec", {}).get("hibernate")
+        self.metrics.tell((metadata["namespace"], metadata["name"]), decided.status, hibernated=hibernate is True)
         return after
 
 

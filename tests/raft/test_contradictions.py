@@ -5,7 +5,7 @@ Each of these once stopped a node, or was believed. Their counterparts, what mus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -308,9 +308,11 @@ def test_p4_with_a_state_is_taken(adopted: int | None) -> None:
     assert rig.node.serves_state
 
 
-def test_an_anchor_that_makes_a_fetching_witness_full_is_refused() -> None:
+@pytest.mark.parametrize("build", [fetching, promoting])
+def test_an_anchor_that_makes_a_witness_full_is_refused(build: Callable[[], Rig]) -> None:
+    """Whether its P1 is committed here or not: it would report as applied what no state holds."""
     anchor = InstallAnchor(to_three(2), 1, Index(20), Term(2), P4, Index(20), Levels(2, 2))
-    refused(fetching(), anchor, WITHOUT_STATE)
+    refused(build(), anchor, WITHOUT_STATE)
 
 
 def test_an_anchor_that_leaves_it_a_witness_is_taken() -> None:

@@ -191,7 +191,7 @@ def _why_not_anchor(core: Core, m: InstallAnchor) -> str | None:
     why = _why_not_place(core, m.index, m.index_term, m.configuration)
     own = m.configuration.member(core.node_id)
     replaces = m.index > core.commit_index and core.log.term(m.index) != m.index_term
-    if why is None and replaces and core.side is not None and not core.machine and own is not None and own.is_full:
+    if why is None and replaces and not core.machine and own is not None and own.is_full:
         return WITHOUT_STATE  # P4 is committed, and the side state for which it waits is not even open
     return why
 

@@ -292,6 +292,8 @@ class AsyncClient:
             try:
                 return await self._unary_once(address, method, request, answer, left, metadata)
             except LockmasterError as error:
+                if self._closed:
+                    raise
                 decision = policy(error, attempt, deadline - self.clock(), draw=random.random())
                 if isinstance(decision, Raise) or (endpoint is not None and attempt > 2):
                     raise
@@ -313,7 +315,7 @@ class AsyncClient:
         metadata: tuple[tuple[str, str], ...] | None,
     ) -> M:
         channels = self._unary_channels
-        if channels is None:
+        if channels is None or self._closed:
             raise Unavailable("this client is closed")
         if channels.rotated():
             await channels.close()
@@ -333,6 +335,12 @@ class AsyncClient:
             )
         except grpc.aio.AioRpcError as error:
             raise error_of_rpc(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # gRPC's word for a channel that was closed meanwhile, by `close` or for newer certificates.
+            raise Unavailable(f"{address}: the connection was closed under the call") from None
         return result
 
     # ---- the end ---------------------------------------------------------------------------------------------------

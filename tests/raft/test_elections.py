@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lockmaster_raft.config import MILLISECOND, SECOND
 from lockmaster_raft.events import Event, Persisted, Propose, Receive, RequestRead
@@ -127,6 +129,16 @@ def test_4_2_3_sticky_after_a_restart() -> None:
     assert rig.only(RequestVoteReply).reason == "sticky"
 
 
+def test_5_1_a_vote_request_of_an_older_term_is_refused_and_moves_no_term() -> None:
+    """Rows 4 and 8."""
+    rig = Rig(log=entries(2, 1), term=5)
+    rig.tick(LATER)
+    rig.receive(request_vote(2, 4, (9, 4)))
+    assert not rig.only(RequestVoteReply).granted
+    assert rig.only(RequestVoteReply).reason == "term"
+    assert rig.node.term == 5
+
+
 def test_4_2_3_a_transfer_overrides_stickiness() -> None:
     rig = Rig(term=1)
     rig.receive(append(2, 1, (1, 1)))
@@ -162,6 +174,36 @@ def test_a_duplicate_vote_counts_once() -> None:
     rig.receive(reply)
     rig.receive(reply)
     assert rig.node.role is Role.PRE_CANDIDATE
+
+
+def campaigning(count: int) -> Rig:
+    """A candidate of term 2 in a group of so many, its own vote durable."""
+    rig = Rig(conf=configuration(tuple(range(1, count + 1))))
+    rig.tick(LATER)
+    ask = rig.sent(PreVote)[0]
+    for voter in range(2, count // 2 + 2):
+        rig.receive(PreVoteReply(header(voter, 1), Term(2), ask.round_id, True, "", Index(1), Term(1)))
+    rig.synced()
+    assert rig.node.role is Role.CANDIDATE
+    return rig
+
+
+def test_a_duplicate_of_a_vote_counts_once_too() -> None:
+    """Row 7."""
+    rig, roles = campaigning(5), []
+    for voter in (2, 2, 3):
+        rig.receive(RequestVoteReply(header(voter, 2), True, "", Index(1), Term(1)))
+        roles.append(rig.node.role)
+    assert roles == [Role.CANDIDATE, Role.CANDIDATE, Role.LEADER]
+
+
+def test_9_6_a_candidate_that_hears_nothing_asks_before_it_campaigns_again() -> None:
+    """D15: else a candidate that is cut off raises its term with every timeout."""
+    rig = campaigning(5)
+    for _ in range(5):
+        rig.tick(LATER)
+    assert rig.node.role is Role.PRE_CANDIDATE
+    assert rig.node.term == 2
 
 
 def test_a_pre_vote_reply_of_an_older_round_counts_nothing() -> None:
@@ -241,10 +283,13 @@ def test_6_2_check_quorum_counts_no_learner() -> None:
     """D1 of MicroRaft."""
     cluster = Cluster(blank=True)
     conf = configuration((1, 2, 3), (4,))
+    *voters, learner = conf.members
+    conf = replace(conf, members=(*voters, replace(learner, promote_when_caught_up=False)))
     for number in (1, 2, 3, 4):
         cluster.boot(number, Rig(conf=conf).store.base)
     cluster.run(5 * SECOND)
     leader = cluster.leader
+    assert cluster.nodes[leader].configuration.voter_ids == (1, 2, 3)
     others = {n for n in (1, 2, 3) if n != leader}
     cluster.down |= others
     cluster.run(2 * SECOND)

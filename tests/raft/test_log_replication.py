@@ -226,6 +226,19 @@ def test_a_reply_of_an_older_stream_moves_nothing() -> None:
     assert rig.node.progress_view()[request.header.receiver].match_index == 2
 
 
+def test_replies_in_another_order_lower_no_match() -> None:
+    """Row 28."""
+    rig = leading()
+    requests = []
+    for number in (1, 2):
+        rig.step(Propose(number, b"x"))
+        requests += to(rig, 2)
+    assert [request.entries[-1].index for request in requests] == [3, 4]
+    for request in reversed(requests):
+        rig.receive(ack(2, 2, request))
+    assert rig.node.progress_view()[NodeId(2)].match_index == 4
+
+
 def test_batches_respect_entries_and_bytes() -> None:
     config = RaftConfig(batch_entries_max=4, batch_bytes_max=1000, inflight_requests_max=1)
     rig = leading(config)

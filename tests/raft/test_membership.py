@@ -219,6 +219,16 @@ def test_4_2_2_a_leader_that_removes_itself_hands_over() -> None:
     assert cluster.leader in (2, 3)
 
 
+def test_4_2_2_a_leader_that_removes_itself_does_not_count_its_own_copy() -> None:
+    """Row 34: of {2, 3} both must have it."""
+    rig = leading()
+    rig.step(RemoveMember(1, NodeId(1)))
+    request = to(rig, 2)[0]
+    rig.synced()
+    rig.receive(ack(2, 2, request))
+    assert (rig.node.commit_index, rig.node.last_index) == (2, 3)
+
+
 def test_a_leader_that_is_demoted_hands_over() -> None:
     cluster = grown(3)
     own = cluster.nodes[1].configuration.member(NodeId(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.entry import Entry, EntryKind, make_entry
 from lockmaster_raft.events import Applied, Propose, RequestRead, TransferLeadership
@@ -194,6 +196,16 @@ def test_raft_md_2_no_voter_within_the_drift_bound_elects_another_while_the_leas
     elapsed = SECOND * 100 // 101  # what the leader's clock has counted meanwhile
     assert not by_lease(leader, elapsed)
     assert leader.node.role is Role.LEADER  # or it would prove nothing
+
+
+def test_6_4_1_no_lease_before_an_own_term_commit_though_a_quorum_promised_one() -> None:
+    """D3: what an earlier leader acknowledged may not be known as committed here yet."""
+    rig = Rig()
+    elect(rig)
+    beat = rig.sent(Heartbeat)[0]
+    rig.receive(replace(beat_ack(beat), sticky_ns=SECOND))
+    assert rig.node.role is Role.LEADER
+    assert rig.step(RequestRead(9, by_lease=True)).reads == ()
 
 
 def test_a_lease_is_as_short_as_the_voter_s_own_count() -> None:

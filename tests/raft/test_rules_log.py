@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockmaster_raft.entry import Entry
+from lockmaster_raft.errors import StorageFailed
 from lockmaster_raft.ids import Index, PersistSeq, Term
 from lockmaster_raft.log import RaftLog
 from lockmaster_raft.testing.memory_store import MemoryStore
@@ -138,3 +140,22 @@ def test_what_a_snapshot_replaced_is_counted_no_more() -> None:
     assert counted.log.bytes_above(1000) == 0
     assert counted.log.unsynced_bytes == 0
     assert counted.log.term(1000) == Term(1)
+
+
+class Forgetful(MemoryStore):
+    """Gives less than it says it has."""
+
+    lost: tuple[int, ...] = ()
+
+    def entries(self, first: Index, stop: Index, bytes_max: int) -> tuple[Entry, ...]:
+        return tuple(e for e in MemoryStore.entries(self, first, stop, bytes_max) if e.index not in self.lost)
+
+
+@pytest.mark.parametrize("lost", [(2, 3, 4), (2,)])
+def test_row_31_what_the_store_does_not_give_is_an_error_and_no_end_of_the_log(lost: tuple[int, ...]) -> None:
+    store = Forgetful(base(configuration()), list(entries(2, 1, 1, 1)))
+    log = RaftLog(store, cache_bytes_max=0)
+    assert [entry.index for entry in log.entries(2, 5, 9, 1 << 20)] == [2, 3, 4]
+    store.lost = lost
+    with pytest.raises(StorageFailed, match="did not give index 2"):
+        log.entries(2, 5, 9, 1 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lockmaster_raft.config import SECOND
 from lockmaster_raft.events import PieceRefused, PiecesHeld, PieceStored, SnapshotInstalled
 from lockmaster_raft.ids import Index, Nanos, NodeId, Term
@@ -112,3 +113,16 @@ def test_a_snapshot_that_the_log_overtook_while_its_last_piece_turned_out_damage
     assert [e.index for e in rig.ready.apply] == list(range(2, 23))
     assert rig.node.fetching is None
     assert not rig.sent(FetchPiece)
+
+
+@pytest.mark.parametrize(("term", "last"), [(1, (25, 1)), (2, (20, 2))])
+def test_a_log_goes_on_after_an_installed_snapshot_only_if_it_joins(term: int, last: tuple[int, int]) -> None:
+    """Row 43: of another term at that index, what follows, configurations included, is not the group's."""
+    rig = Rig(log=entries(2, *[1] * 24), term=2)
+    rig.receive(offer(2, 2, 20, offered_term=term))
+    rig.step(PiecesHeld(Index(20), ()))
+    rig.receive(FetchPieceReply(header(2, 2), Index(20), 0, True, b"data"))
+    assert isinstance(rig.step(PieceStored(Index(20), 0)).pieces[0], InstallPieces)
+    rig.step(SnapshotInstalled(Index(20), Term(term), Nanos(0)))
+    assert (rig.node.last_index, rig.node.last_term) == last
+    assert rig.node.log_first == 21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -46,6 +47,16 @@ def test_a_short_write_is_a_failure(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", _SHORT, path], capture_output=True, text=True, check=True)
     assert result.stdout == f"write {path} at offset 1024: short, 512 of 1024 bytes\n"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1536
+
+
+def test_every_write_of_the_journal_is_durable_when_it_returns(tmp_path: Path) -> None:
+    """Row 63: the kernel syncs it; no call to fsync could be forgotten."""
+    path = tmp_path / "segment"
+    path.touch()
+    files = RealFiles()
+    handle = files.open_sync(str(path))
+    assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DSYNC == os.O_DSYNC
+    files.close(handle)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

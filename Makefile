@@ -37,7 +37,7 @@ compile: setup ## data path and simulator with mypyc into .build/compiled (bench
 sim: setup ## the seeded simulator, compiled where there is a C compiler: make sim SEEDS=500; STEADY=1: a fault every 10 s, not 2; APPLICATION=register
 	@$(RUN) tools/compile.py --run -m lockmaster_raft.testing run --seeds $(SEEDS) $(if $(STEADY),--steady) $(if $(APPLICATION),--application $(APPLICATION))
 
-mutants: setup ## every known Raft bug put back in: the simulator must find each one
+mutants: setup ## every known bug put back in and hunted anew: seeds of the simulator, or the rule's own tests, must find each one
 	@$(RUN) -m lockmaster_raft.testing mutants
 
 mutation: setup ## small changes to the decisive modules: tests must notice 90 %; make mutation MUTANTS=200 SEED=1 samples

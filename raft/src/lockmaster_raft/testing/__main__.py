@@ -26,16 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--steady", action="store_true", help="a fault every 10 s instead of every 2 s: more operations")
     run.add_argument("--stop", action="store_true", help="stop at the first failure")
     run.add_argument("--mutant", help="apply this mutant to a copy of the sources first")
-    mutants = commands.add_parser("mutants", help="every mutant must be found")
+    mutants = commands.add_parser("mutants", help="hunt every mutant anew: each must be found")
     mutants.add_argument("--only", help="this one")
     mutants.add_argument("--seeds-max", type=int, default=120, help="most seeds tried for one mutant")
+    mutants.add_argument("--start", type=int, default=0, help="the first seed; default: drawn anew")
     mutants.add_argument("--workers", type=int, default=2)
     mutants.add_argument("--write", action="store_true", help="write docs/mutants.md and the recorded seeds")
     options = parser.parse_args(arguments)
     if options.command == "mutants":
         from lockmaster_raft.testing.mutants import hunt
 
-        return hunt(options.only, options.seeds_max, options.workers, options.write)
+        return hunt(options.only, options.seeds_max, options.workers, options.write, options.start)
     if options.mutant:
         from lockmaster_raft.testing.mutants import run_mutated
 

@@ -1,13 +1,16 @@
 """Mutants: named small patches of product source, applied to a copy, hunted by seeds or by a directed scenario.
 
 The product has no mutant switch. A patch whose text does not occur exactly once fails loudly, so that a mutant can't
-silently stop mutating. A mutant found by seeds is one that makes `run` fail; the seed is recorded and replayed.
+silently stop mutating. A mutant found by seeds is one that makes a rule of the simulator, or the product's own checks,
+say so; a crash for another reason finds nothing. The first seed that does is recorded, for tests to replay; `mutants`
+hunts anew.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -23,11 +26,19 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from lockmaster_raft.testing.bug_rows import BUGS
+from lockmaster_raft.testing.swarm import without_gates
+
 RECORDED: Final = Path(__file__).with_name("mutant_seeds.json")
 PACKAGES: Final = ("lockmaster_raft", "lockmaster")
-HUNT_SECONDS_MAX: Final = 900
+HUNT_SECONDS_MAX: Final = 3_600
+"""Of one run of seeds, or of tests, on a machine that may have little time for it."""
 STARTS: Final = (1, 1001, 2001)
 """Independent hunts, counted from a mutant's first seed: the median of their lengths is the table's number."""
+FRESH_STARTS: Final = (3_000, 90_000)
+"""Between these a hunt without a record begins, counted in the same way: where none of those has been."""
+FINDS: Final = ("Violation: ", "InvariantViolation: ")
+"""How a failure begins that tells of a broken rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +150,10 @@ def hunt_once(mutant: Mutant, start: int, seeds_max: int) -> Found:
             if hit is None:
                 raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
             seed = int(hit[2])
-            if _holds_without_mutants(seed):
-                return Found(seed, seed - start + 1, hit[1][:110])
-            first = seed + 1
+            at = without_gates(seed, start)
+            if hit[1].startswith(FINDS) and _holds_without_mutants(seed):
+                return Found(seed, at - start + 1, hit[1][:110])
+            first = at + 1
     return Found(0, seeds_max)
 
 
@@ -154,7 +166,7 @@ def replay(mutant: Mutant, seed: int) -> Found:
     hit = re.search(r"^seed \d+ at [\d.]+ s: (.*)", done.stdout, re.MULTILINE)
     if done.returncode and hit is None:
         raise RuntimeError(f"mutant {mutant.name} did not run: {done.stderr[-800:]}")
-    return Found(seed, 1, hit[1][:110]) if hit is not None else Found(0, 1)
+    return Found(seed, 1, hit[1][:110]) if hit is not None and hit[1].startswith(FINDS) else Found(0, 1)
 
 
 @cache
@@ -188,35 +200,38 @@ class Record:
     rule: str
 
 
-def hunt(only: str | None, seeds_max: int, workers: int, write: bool) -> int:
-    """Hunt every mutant; 0 if all are found. By default one recorded seed each; with `write`, fresh hunts."""
+def hunt(only: str | None, seeds_max: int, workers: int, write: bool, start: int = 0) -> int:
+    """Hunt every mutant; 0 if all are found. `start` 0: drawn, where no hunt was; `write`: hunts that are recorded."""
     chosen = [named(only)] if only is not None else list(all_mutants())
-    recorded = read_records()
     results: dict[str, Found] = {}
+    start = start or random.Random().randrange(*FRESH_STARTS)
+    starts = STARTS if write else (start,)
+    if not write:
+        print(f"seeds from {start} on, at most {seeds_max} for a mutant; again: mutants --start {start}", flush=True)
 
     def work(mutant: Mutant) -> list[Found]:
         if mutant.directed:
             return [hunt_once(mutant, 1, 1)]
-        if write:
-            return [hunt_once(mutant, mutant.first_seed + start - 1, seeds_max) for start in STARTS]
-        if mutant.name in recorded:
-            again = replay(mutant, recorded[mutant.name].seed)
-            if again.seed:
-                return [again]
-        return [hunt_once(mutant, mutant.first_seed, seeds_max)]
+        return [hunt_once(mutant, mutant.first_seed + first - 1, seeds_max) for first in starts]
 
     with ThreadPoolExecutor(workers) as pool:
         for mutant, found in zip(chosen, pool.map(work, chosen), strict=True):
             best = results[mutant.name] = next((one for one in found if one.seed), Found())
-            verdict = f"found by seed {best.seed}: {best.rule}" if best.seed else "NOT FOUND"
-            print(f"{mutant.name:44} {verdict}", flush=True)
+            print(f"{mutant.name:58} {_verdict(mutant, best)}", flush=True)
             if write and best.seed:
                 recorded = read_records()  # another hunt may have written meanwhile
                 recorded[mutant.name] = Record(best.seed, [one.tried for one in found], best.rule)
                 write_records(recorded)
     missed = [name for name, best in results.items() if not best.seed]
-    print(f"{len(results) - len(missed)} of {len(results)} mutants found")
+    by_test = sum(bool(mutant.directed) for mutant in chosen)
+    print(f"{len(results) - len(missed)} of {len(results)} mutants found; {by_test} are hunted by a rule's own tests")
     return 1 if missed else 0
+
+
+def _verdict(mutant: Mutant, best: Found) -> str:
+    if not best.seed:
+        return "NOT FOUND"
+    return best.rule if mutant.directed else f"after {best.tried} seeds, by {best.seed}: {best.rule}"
 
 
 def read_records() -> dict[str, Record]:
@@ -228,24 +243,57 @@ def write_records(recorded: dict[str, Record]) -> None:
     """The records beside this module, and docs/mutants.md in the working directory."""
     table = {mutant.name: recorded[mutant.name] for mutant in all_mutants() if mutant.name in recorded}
     RECORDED.write_text(json.dumps({name: asdict(table[name]) for name in sorted(table)}, indent=1) + "\n")
+    path = Path("docs/mutants.md")
+    if path.parent.is_dir():
+        path.write_text(page(table))
+
+
+def page(table: dict[str, Record]) -> str:
+    """docs/mutants.md of these records."""
+    directed = sum(bool(mutant.directed) for mutant in all_mutants())
     lines = [
         "# Mutants",
         "",
         "Generated by `python -m lockmaster_raft.testing mutants --write`. Each is a patch of product source, applied",
         "to a copy at run time (`raft/src/lockmaster_raft/testing/patches*.py`). *Seeds* is the median number of seeds",
-        f"until the first failure over its recorded hunts (1 to {len(STARTS)} starts); *directed*: by a scenario.",
+        "until a rule of the simulator was broken, and of how many hunts; *directed*: the rule's own tests find it. Of",
+        f"{len(all_mutants())} mutants {len(all_mutants()) - directed} are found by seeds and {directed} by tests.",
+        "`make mutants` hunts all of them anew, from a seed where no hunt was.",
         "",
         "| mutant | stands for | seeds | found as |",
         "|--|--|--|--|",
     ]
     for mutant in all_mutants():
         found = table.get(mutant.name, Record(0, [], ""))
-        count = "directed" if mutant.directed else str(median(found.tried)) if found.seed else "none"
         rule = found.rule if mutant.directed else _rule(found.rule)
-        lines.append(f"| {mutant.name} | {mutant.source} | {count} | {rule or 'not found'} |")
-    path = Path("docs/mutants.md")
-    if path.parent.is_dir():
-        path.write_text("\n".join(lines) + "\n")
+        lines.append(f"| {mutant.name} | {mutant.source} | {_count(mutant, found)} | {rule or 'not found'} |")
+    return "\n".join(lines + bugs()) + "\n"
+
+
+def bugs() -> list[str]:
+    """The second table: what stands for each bug known of other systems, or why nothing does."""
+    lines = [
+        "",
+        "# Known bugs",
+        "",
+        "Bugs seen in other systems, and what stands for each here (`raft/src/lockmaster_raft/testing/bug_rows.py`).",
+        "Numbers are rows of the project's list of bugs in the field, a part of a longer one (so some are missing); D",
+        "numbers are defects of MicroRaft.",
+        "",
+        "| row | bug | mutants, or what shows it instead |",
+        "|--|--|--|",
+    ]
+    for bug in BUGS:
+        stands = "<br>".join([*bug.mutants, *([bug.instead] if bug.instead else [])])
+        lines.append(f"| {bug.row} | {bug.text} | {stands} |")
+    return lines
+
+
+def _count(mutant: Mutant, found: Record) -> str:
+    if mutant.directed:
+        return "directed"
+    hunts = "1 hunt" if len(found.tried) == 1 else f"{len(found.tried)} hunts"
+    return f"{median(found.tried):g} ({hunts})" if found.seed else "none"
 
 
 def _rule(text: str) -> str:

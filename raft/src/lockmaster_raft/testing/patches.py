@@ -7,6 +7,7 @@ from typing import Final
 
 from lockmaster_raft.testing.mutants import Edit, Mutant
 from lockmaster_raft.testing.patches_fetch import FETCH_MUTANTS
+from lockmaster_raft.testing.patches_field import FIELD_MUTANTS
 from lockmaster_raft.testing.patches_gates import GATE_MUTANTS
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
@@ -428,6 +429,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = tuple(
         *FETCH_MUTANTS,
         *SERVICE_MUTANTS,
         *STORAGE_MUTANTS,
+        *FIELD_MUTANTS,
     )
 )
 """All of them: `mutants` demands that each is found."""

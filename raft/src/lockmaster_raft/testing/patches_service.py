@@ -83,6 +83,11 @@ SERVICE_MUTANTS: Final = (
                 "or lock.session_id != session_id:\n",
                 "    if lock is None or not lock.token:\n",
             ),
+            Edit(
+                MACHINE + "locks.py",
+                "    drop_claim(context, session_id, lock.acquire_seq)\n",
+                "    drop_claim(context, lock.session_id, lock.acquire_seq)\n",
+            ),
         ),
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,6 +257,8 @@ def test_the_job_of_a_running_one_is_made_again_if_it_is_not_there() -> None:
     late = run(backup(deadline="30m"), seen(running), NOW + 1801)
     assert late.status.archives[0].phase is ArchivePhase.FAILED
     assert "none could be made" in late.status.archives[0].message
+    refused = run(backup(deadline="30m"), replace(seen(running), refused="no Jobs today"), NOW + 1801)
+    assert refused.status.archives[0].message == "it has no Job (no Jobs today), and deadline has passed"
     assert [event.reason for event in late.events] == ["ReadyBackupFailed"]
 
 

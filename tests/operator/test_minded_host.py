@@ -112,6 +112,25 @@ async def test_a_failed_backup_says_the_pods_words_in_one_event(world: World) ->
     assert world.all("Job") == []
 
 
+async def test_a_job_that_the_api_server_refuses_is_told_until_it_is_made(world: World) -> None:
+    """A webhook, a quota of Jobs, a missing right: in the object's status, once by an event, gone when it is over."""
+    world.api.put({**CLUSTER, "status": {"clusterId": "ab" * 16}})
+    world.put("LockBackup", "once", BACKUP)
+    world.api.faults.append(Fault("POST", "Job", 403, count=3, message="no Jobs today"))
+    for _ in range(3):
+        with pytest.raises(PassFailed):
+            await world.make(*ONCE)
+    writes = len([one for one in world.api.writes() if one[:2] == ("PUT", "LockBackup")])
+    assert writes == 2  # begun; refused
+    status = world.api.objects["LockBackup", "ns", "once"]["status"]
+    assert "; refused: " in progress(status)
+    assert "no Jobs today" in progress(status)
+    assert [event["reason"] for event in world.all("Event")] == ["ApiServerRefused"]
+    assert await world.minded.maker("LockBackup")(("ns", "once")) == 5
+    assert "refused" not in progress(await world.make(*ONCE))
+    assert len(world.all("Job")) == 1
+
+
 async def test_a_job_whose_pod_the_api_server_refuses_says_so_in_its_words(world: World) -> None:
     """Asked for only while it has no pod; without the right to list events it goes on as before."""
     world.api.put({**CLUSTER, "status": {"clusterId": "ab" * 16}})

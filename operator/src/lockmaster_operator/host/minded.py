@@ -19,8 +19,10 @@ from lockmaster_operator.host.jobs import carry_out, jobs_of, owner_of
 from lockmaster_operator.host.kube import Json, Kube, KubeError
 from lockmaster_operator.host.observe import claims_of, look, status_of
 from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.refusals import Refusals
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds import backups, recoveries, restores
+from lockmaster_operator.kinds.jobs import POLL_S
 from lockmaster_operator.kinds.planned import Plan
 from lockmaster_operator.models.backups import (
     LockBackupSpec,
@@ -65,21 +67,31 @@ class Minded:
     reads_cluster: bool = True
     now: Callable[[], float] = time.time
     _plans: dict[str, Callable[[Json], Any]] = field(init=False)
+    _refusals: Refusals[tuple[str, str, str]] = field(init=False)
+    """By kind, namespace and name."""
 
     def __post_init__(self) -> None:
+        self._refusals = Refusals(self.teller)
         self._plans = {"LockBackup": self._backup, "LockRestore": self._restore, "QuorumRecovery": self._recovery}
 
     def maker(self, kind: str) -> Callable[[tuple[str, str]], Any]:
         """A pass of one kind: seconds until the next; None: there is no such object. Raises PassFailed."""
 
         async def make(key: tuple[str, str]) -> float | None:
+            stored: Json | None = None
             try:
                 stored = await self.kube.get(kind, *key)
                 if stored is None:
+                    self._refusals.over((kind, *key))
                     return None
                 found: tuple[Part, Decided] | None = await self._plans[kind](stored)
-                return None if found is None else await self._act(stored, *found)
+                if found is None:
+                    return None
+                again = await self._act(stored, *found)
+                # What the status says of a refusal is over.
+                return min(again, POLL_S) if self._refusals.over((kind, *key)) else again
             except (KubeError, TimeoutError) as error:
+                await self._refusals.note((kind, *key), stored, error)
                 raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
 
         return make
@@ -93,6 +105,10 @@ class Minded:
         for step in decided.steps:
             await carry_out(self.kube, stored["metadata"]["namespace"], step)
         return decided.requeue_after_s
+
+    def _refused(self, stored: Json) -> str:
+        metadata = stored["metadata"]
+        return self._refusals.of((stored["kind"], metadata["namespace"], metadata["name"]))
 
     async def _cluster(self, owner: Owner, name: str) -> tuple[Json | None, Cluster | None]:
         stored = await self.kube.get("LockCluster", owner.namespace, name)
@@ -108,6 +124,7 @@ class Minded:
         there, cluster = await self._cluster(owner, spec.cluster_ref.name)
         seen = backups.Observed(
             status=status,
+            refused=self._refused(stored),
             cluster=cluster,
             founded=there is not None and bool(status_of(there).cluster_id),
             jobs=await jobs_of(self.kube, owner),
@@ -129,6 +146,7 @@ class Minded:
         claims = [] if cluster is None else await self._volumes(cluster)
         seen = restores.Observed(
             status=status,
+            refused=self._refused(stored),
             cluster=cluster,
             cluster_id=said.cluster_id,
             cluster_reason=ready.reason if ready is not None else "",
@@ -184,11 +202,13 @@ class Minded:
         status = _read(QuorumRecoveryStatus, stored, "status") or QuorumRecoveryStatus()
         there, cluster = await self._cluster(owner, spec.cluster_ref.name)
         jobs = await jobs_of(self.kube, owner)
-        seen = recoveries.Observed(status=status, job=jobs[0] if jobs else None)
+        refused = self._refused(stored)
+        seen = recoveries.Observed(status=status, refused=refused, job=jobs[0] if jobs else None)
         if there is not None and cluster is not None:
             looked = (await look(self.kube, self.engine, cluster, there, self.settings, self.reads_cluster)).observed
             seen = recoveries.Observed(
                 status=status,
+                refused=refused,
                 cluster=cluster,
                 cluster_status=status_of(there),
                 led=looked.engine is not None,

@@ -23,23 +23,17 @@ from lockmaster_operator.host.kube import Json, Kube, KubeError
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.observe import Look, look, status_of
 from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.refusals import REFUSALS, Refusals
 from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
 from lockmaster_operator.plan import BUSY_S, Plan, plan, read_cluster, refuse, unseen
 from lockmaster_operator.plan.steps import ExpandClaim, Step
-from lockmaster_operator.plan.transitions import Event
 
 _log = logging.getLogger(__name__)
 _tracer = trace.get_tracer("lockmaster.operator")
 FAILURES: Final = (KubeError, LockmasterError, StepRefused, TimeoutError)
 """What a pass may end with; anything else is a bug."""
-REFUSALS: Final = frozenset({400, 403, 422})
-"""Statuses of the API server that another try alone does not mend: a right that is missing, a webhook that says no."""
-
-
-ALIKE_CHARACTERS: Final = 64
-"""Refusals that begin alike are one: what follows may have the time in it."""
 
 
 class PassFailed(Exception):
@@ -63,8 +57,10 @@ class Passes:
     reviewers: Reviewers | None = None
     now: Callable[[], float] = time.time
     _uids: dict[Key, str] = field(default_factory=dict)
-    _refused: dict[Key, str] = field(default_factory=dict)
-    """The refusal that the last pass ended with, where it did; the first of those alike."""
+    _refusals: Refusals[Key] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._refusals = Refusals(self.teller)
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
@@ -78,24 +74,13 @@ class Passes:
                     return None
                 again = await self._pass(key, stored)
                 # What the status says of a refusal is over.
-                return again if self._refused.pop(key, None) is None else min(again, BUSY_S)
+                return min(again, BUSY_S) if self._refusals.over(key) else again
             except FAILURES as error:
-                await self._tell_refusal(key, stored, error)
+                await self._refusals.note(key, stored, error)
                 raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
 
-    async def _tell_refusal(self, key: Key, stored: Json | None, error: Exception) -> None:
-        """One event for the first of a row of passes that are refused alike."""
-        status = error.status if isinstance(error, KubeError) else 0
-        if stored is None or status not in REFUSALS:
-            return
-        known, words = self._refused.get(key, ""), str(error)
-        if known[:ALIKE_CHARACTERS] == words[:ALIKE_CHARACTERS]:
-            return
-        self._refused[key] = words
-        await self.teller.tell(stored, Event(True, "ApiServerRefused", str(error)))
-
     async def _forget(self, key: Key) -> None:
-        self._refused.pop(key, None)
+        self._refusals.over(key)
         uid = self._uids.pop(key, "")
         self.metrics.forget(key)
         if uid:
@@ -114,10 +99,10 @@ class Passes:
             seen = await self._look(cluster, stored)
         except KubeError as error:
             if error.status in REFUSALS:
-                blind = unseen(cluster, status_of(stored), self._refused.get(key, str(error)), int(self.now()))
+                blind = unseen(cluster, status_of(stored), self._refusals.of(key) or str(error), int(self.now()))
                 await self._store(stored, status_of(stored), blind)
             raise
-        observed = replace(seen.observed, refused=self._refused.get(key, ""))
+        observed = replace(seen.observed, refused=self._refusals.of(key))
         decided = plan(cluster, observed, int(self.now()), self.settings)
         stored = await self._store(stored, status_of(stored), decided)
         if self.reviewers is not None:

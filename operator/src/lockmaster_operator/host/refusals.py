@@ -1,13 +1,51 @@
-"""Why pods are missing, by the word of a StatefulSet's or a Job's controller: events are the only place that has it."""
+"""What the API server refuses: a pass of ours, and pods of a StatefulSet's or a Job's controller (events have that)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.plan.transitions import Event
 
+REFUSALS: Final = frozenset({400, 403, 422})
+"""Statuses of the API server that another try alone does not mend: a right that is missing, a webhook that says no."""
+ALIKE_CHARACTERS: Final = 64
+"""Refusals that begin alike are one: what follows may have the time in it."""
+K = TypeVar("K")
 _SECONDS: Final = len("2026-01-01T00:00:00")
+
+
+@dataclass(slots=True)
+class Refusals(Generic[K]):
+    """The refusal that the last pass over each object ended with, where it did: for its next plan, and told once.
+
+    At most one for each object that there is: `over` forgets it.
+    """
+
+    teller: Teller
+    _words: dict[K, str] = field(default_factory=dict)
+
+    def of(self, key: K) -> str:
+        """In the API server's words; the first of those alike. "": nothing was refused."""
+        return self._words.get(key, "")
+
+    def over(self, key: K) -> bool:
+        """Nothing is refused any more, or the object is gone. Whether something was."""
+        return self._words.pop(key, None) is not None
+
+    async def note(self, key: K, stored: Json | None, error: Exception) -> None:
+        """What a pass ended with: one event for the first of a row of refusals alike. Never raises."""
+        status = error.status if isinstance(error, KubeError) else 0
+        if stored is None or status not in REFUSALS:
+            return
+        words = str(error)
+        if self.of(key)[:ALIKE_CHARACTERS] == words[:ALIKE_CHARACTERS]:
+            return
+        self._words[key] = words
+        await self.teller.tell(stored, Event(True, "ApiServerRefused", words))
 
 
 async def pods_refused(kube: Kube, stateful_set: Mapping[str, Any] | None, pods: Sequence[Json]) -> str:

@@ -57,6 +57,8 @@ class Observed:
     """It has a cluster id."""
     jobs: tuple[JobSeen, ...] = ()
     """All Jobs of this LockBackup."""
+    refused: str = ""
+    """What the API server refused the last pass, in its words."""
 
 
 def archive_name(backup: str, stamp: str) -> str:
@@ -124,7 +126,8 @@ def _under_way(own: Backup, seen: Observed, now: int, settings: Settings, runnin
     job = next((one for one in seen.jobs if one.name == job_name(own.owner, stamp)), None)
     age = now - seconds_at(running.started)
     if job is None and age > seconds_of(own.spec.deadline):
-        why = "it has no Job (none could be made, or it was removed), and deadline has passed"
+        why = seen.refused or "none could be made, or it was removed"
+        why = f"it has no Job ({why}), and deadline has passed"
         return _ended(own, seen, now, _failed(running, now, why), None)
     if job is None:
         if seen.cluster is None:
@@ -279,7 +282,7 @@ def _told(
     if spec.schedule is not None:
         tell = (*told, condition(spec, seconds_at(missed or ""), begun_at(after, own.created), upcoming))
     wait = requeue_after_s if upcoming is None else max(1, min(requeue_after_s, upcoming - now))
-    decided = planned(own, Observed(after), now, steps, {}, tell, wait)
+    decided = planned(own, replace(seen, status=after), now, steps, {}, tell, wait)
     # Each missed time has its own event, with what stood in the way: a second one in a row is no transition.
     others = tuple(one for one in decided.events if not one.reason.startswith("Missed"))
     announced = () if late is None else (event(spec, late, before, upcoming),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from lockmaster_operator.kinds.jobs import Step
@@ -43,6 +43,10 @@ class Looked(Protocol[S_co]):
     def status(self) -> S_co:
         """As it is stored."""
 
+    @property
+    def refused(self) -> str:
+        """What the API server refused the last pass, in its words."""
+
 
 def planned(
     own: Stored,
@@ -53,11 +57,23 @@ def planned(
     told: tuple[Told, ...],
     requeue: int = RESYNC_S,
 ) -> Plan[S]:
-    """These steps, after the status with what has changed in it, its conditions, and an event for each transition."""
+    """These steps, after the status with what has changed in it, its conditions, and an event for each transition.
+
+    While there are steps, what the API server refused of the last ones stands in Progressing, and in Ready while it is
+    False.
+    """
     before = seen.status
+    if seen.refused and steps:
+        told = tuple(_with_refusal(one, seen.refused) for one in told)
     update = {
         **changed,
         "observed_generation": own.generation,
         "conditions": conditions(before.conditions, told, own.generation, now),
     }
     return Plan(steps, before.model_copy(update=update), events(before.conditions, told), requeue)
+
+
+def _with_refusal(told: Told, refused: str) -> Told:
+    if told.type != "Progressing" and (told.type, told.truth) != ("Ready", False):
+        return told
+    return replace(told, message=f"{told.message}; refused: {refused}".removeprefix("; "))

@@ -69,6 +69,8 @@ class Observed:
     other: str = ""
     """Another QuorumRecovery of this cluster that is under way."""
     job: JobSeen | None = None
+    refused: str = ""
+    """What the API server refused the last pass, in its words."""
 
 
 def plan_recovery(own: Recovery, seen: Observed, now: int, settings: Settings) -> Plan[QuorumRecoveryStatus]:

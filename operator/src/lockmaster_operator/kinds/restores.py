@@ -87,6 +87,8 @@ class Observed:
     source: SourceSeen = SourceSeen()
     jobs: tuple[JobSeen, ...] = ()
     """All Jobs of this LockRestore."""
+    refused: str = ""
+    """What the API server refused the last pass, in its words."""
 
 
 def plan_restore(own: Restore, seen: Observed, now: int, settings: Settings) -> Plan[LockRestoreStatus]:

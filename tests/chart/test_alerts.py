@@ -129,7 +129,7 @@ def test_a_spec_that_cannot_be_worked_on_raises_an_alarm() -> None:
 
 def operating(age_s: float, *, leads: bool) -> Metrics:
     metrics = Metrics()
-    metrics.observe(0, age_s, leads)
+    metrics.observe(0, age_s, 0.0, leads)
     return metrics
 
 

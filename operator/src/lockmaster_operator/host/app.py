@@ -96,8 +96,11 @@ class Operator:
         age = self._clock() - last
         if age >= RESYNC_AGE_MAX_S:
             return f"the API server has not answered for {age:.0f} s"
-        age = self.watches.age_s() if self.lease.held else 0.0
+        age = self._watch_age_s()
         return "" if age < RESYNC_AGE_MAX_S else f"a watch was not opened for {age:.0f} s"
+
+    def _watch_age_s(self) -> float:
+        return self.watches.age_s() if self.lease.held else 0.0
 
     def ready(self) -> str:
         """ "" or why nothing is looked after here."""
@@ -107,7 +110,8 @@ class Operator:
 
     def page(self) -> bytes:
         """The metrics, brought up to date."""
-        self.metrics.observe(self.queue.waiting(), self._clock() - self._resynced, self.lease.held)
+        resync_age_s = self._clock() - self._resynced
+        self.metrics.observe(self.queue.waiting(), resync_age_s, self._watch_age_s(), self.lease.held)
         return self.metrics.page()
 
     async def run(self, stop: asyncio.Event) -> int:

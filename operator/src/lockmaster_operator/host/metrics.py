@@ -44,6 +44,11 @@ class Metrics:
         self._writes = Counter("lockmaster_operator_status_writes", "Statuses written.", registry=registry)
         self._waiting = Gauge("lockmaster_operator_queue_waiting", "Clusters that are due and wait.", registry=registry)
         self._resync = Gauge("lockmaster_operator_resync_age_seconds", "Since the last full resync.", registry=registry)
+        self._watch = Gauge(
+            "lockmaster_operator_watch_age_seconds",
+            "Since the watch that waits longest was opened; below 150 where all work, 0 without the Lease.",
+            registry=registry,
+        )
         self._leads = Gauge("lockmaster_operator_leader", "1 on the operator that holds the Lease.", registry=registry)
         self._condition = Gauge(
             "lockmaster_cluster_condition", "1 if the condition is True.", (*_CLUSTER, "condition"), registry=registry
@@ -60,10 +65,11 @@ class Metrics:
         )
         self._conditions: dict[Key, tuple[str, ...]] = {}
 
-    def observe(self, waiting: int, resync_age_s: float, leads: bool) -> None:
+    def observe(self, waiting: int, resync_age_s: float, watch_age_s: float, leads: bool) -> None:
         """What the process itself knows, just before a scrape."""
         self._waiting.set(waiting)
         self._resync.set(resync_age_s)
+        self._watch.set(watch_age_s)
         self._leads.set(int(leads))
 
     def reconciled(self, seconds: float, outcome: str) -> None:

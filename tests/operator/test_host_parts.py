@@ -314,6 +314,7 @@ async def test_the_page_tells_who_waits_for_the_lease_and_whose_watches_run() ->
     assert one.ready() == ""
     clock.now = RESYNC_AGE_MAX_S
     assert one.alive() == "a watch was not opened for 300 s"
+    assert b"lockmaster_operator_watch_age_seconds 300.0" in one.page()
     one._resynced -= RESYNC_AGE_MAX_S
     assert one.alive() == "the API server has not answered for 300 s"
     runner = await start_page("127.0.0.1:0", one.alive, one.ready, one.page)

@@ -8,12 +8,14 @@ import pytest
 from lockmaster_raft import members
 from lockmaster_raft.config import SECOND, RaftConfig
 from lockmaster_raft.core import Core
-from lockmaster_raft.ids import Index, Nanos
+from lockmaster_raft.events import RemoveMember
+from lockmaster_raft.ids import Index, Nanos, NodeId
+from lockmaster_raft.messages import AppendEntries
 from lockmaster_raft.progress import Progress
 from lockmaster_raft.ready import Refused
 
 from .rig import entries
-from .shapes import add, shaped
+from .shapes import CALM, add, shaped, write
 from .test_pipeline import leader
 
 TIMEOUT = SECOND
@@ -60,3 +62,13 @@ def test_a_learner_that_needs_too_many_rounds_is_told_once_with_how_long_the_las
     text = f"member 2 did not catch up within 2 rounds; the last took {2 * TIMEOUT} ns"
     assert [(a.code, a.text) for a in core.alarms] == [("learner_slow", text)]
     assert not p.caught_up
+
+
+def test_a_member_that_keeps_up_is_sent_the_entry_of_its_own_removal_however_long_the_log_is() -> None:
+    """Nothing else is sent to it afterwards but Removed, which may be lost."""
+    cluster = shaped(3, 0, replace(CALM, batch_entries_max=4))
+    removal = write(cluster, 20) + 1
+    before = len(cluster.sends)
+    cluster.step(1, RemoveMember(6, NodeId(3)))
+    (told,) = [s.message for s in cluster.sends[before:] if s.to == 3 and isinstance(s.message, AppendEntries)]
+    assert [e.index for e in told.entries] == [removal]

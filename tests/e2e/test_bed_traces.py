@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -99,7 +100,9 @@ def test_make_cluster_interrupted_removes_what_it_made(second: Bed, number: sign
 def test_a_bed_whose_machines_died_is_removed_too(second: Bed) -> None:
     before = host_state()
     second.up()
-    host.run(("sh", "-c", f"kill -9 $(ip netns pids {second.layout.namespace('cp')})"))
+    for pid in host.run(("ip", "netns", "pids", second.layout.namespace("cp"))).split():
+        with contextlib.suppress(ProcessLookupError):  # a short-lived program may have ended meanwhile
+            os.kill(int(pid), signal.SIGKILL)
     host.wait_until("the end of the control plane", 10, lambda: not second.is_up())
     second.down()
     assert added_since(before) == []

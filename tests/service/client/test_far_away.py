@@ -101,6 +101,17 @@ def test_while_none_is_reached_an_attempt_may_take_longer_and_then_as_the_distan
     assert patience.seconds("a") == SECONDS_MAX
 
 
+def test_a_service_that_leads_to_the_dead_member_again_and_again_does_not_look_far_away() -> None:
+    """Three of its members, one of them silent: five attempts in a row at that one take less than an operation may."""
+    patience, allowed = Patience(1), list[float]()
+    patience.reached("service", 0.01)
+    for _ in range(6):
+        allowed.append(patience.seconds("service"))
+        patience.failed("service", allowed[-1], allowed[-1])
+    assert allowed == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert patience.seconds("service") == 2.0
+
+
 def test_a_refusal_says_nothing_about_the_distance() -> None:
     patience = Patience(1)
     for _ in range(20):

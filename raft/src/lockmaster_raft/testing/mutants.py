@@ -77,12 +77,15 @@ def package_root(package: str) -> Path | None:
 
 @contextmanager
 def mutated(mutant: Mutant) -> Iterator[dict[str, str]]:
-    """An environment in which the packages are copies with the mutant in them."""
+    """An environment in which the packages are copies with the mutant in them.
+
+    With what Python has compiled of them, which is good for a file of the same time; half-written files are left out.
+    """
     with tempfile.TemporaryDirectory(prefix="lockmaster-mutant-") as folder:
         for package in PACKAGES:
             root = package_root(package)
             if root is not None:
-                shutil.copytree(root, Path(folder) / package)
+                shutil.copytree(root, Path(folder) / package, ignore=shutil.ignore_patterns("*.pyc.*"))
         for edit in mutant.edits:
             apply_edit(Path(folder), edit, mutant.name)
         yield {**os.environ, "PYTHONPATH": folder, "LOCKMASTER_MUTANT": mutant.name}

@@ -3,7 +3,8 @@
 A member whose node is gone answers nothing, and an attempt at it lasts as long as it is allowed to; one far away takes
 four round trips. So an address is given FIRST_SECONDS, and SECOND_SECONDS once that was not enough. More it gets only
 from what is known of the distance: twice what the last member that was reached took; or, while none is, the double for
-each round of attempts in vain. Never more than SECONDS_MAX.
+each round of attempts in vain. A round is one at each endpoint, and once the distance is known at least MEMBERS_MIN:
+one endpoint may stand for several members (a Service), and the dead one was met again. Never more than SECONDS_MAX.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 FIRST_SECONDS: Final = 0.5
 SECOND_SECONDS: Final = 1.0
 SECONDS_MAX: Final = 4.0
+MEMBERS_MIN: Final = 3
 ADDRESSES_MAX: Final = 64
 VAIN_SHARE: Final = 0.8
 """An attempt that failed after less of its time was refused: that says nothing about the distance."""
@@ -31,7 +33,8 @@ class Patience:
     def seconds(self, address: str) -> float:
         """What the next attempt at this address may take."""
         first = SECOND_SECONDS if address in self._slow else FIRST_SECONDS
-        doubled = FIRST_SECONDS * (1 << min(self._vain // self._endpoints, 16))
+        attempts = max(self._endpoints, MEMBERS_MIN) if self._took else self._endpoints
+        doubled = FIRST_SECONDS * (1 << min(self._vain // attempts, 16))
         return min(SECONDS_MAX, max(first, doubled, 2 * self._took))
 
     def reached(self, address: str, took: float) -> None:

@@ -16,7 +16,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.engine import Engine, MembersEngine
-from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.kube import Json, Kube, KubeError, quick
 from lockmaster_operator.host.lease import Lease
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.minded import Minded
@@ -53,7 +53,7 @@ async def connect() -> ApiClient:
     except config.ConfigException:
         await config.load_kube_config(client_configuration=found)
     found.retries = None  # the queue tries again, with its own back-off
-    return ApiClient(found)
+    return ApiClient(quick(found))
 
 
 class Operator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -22,7 +23,12 @@ from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 
 BEFORE_S: Final = 300
 """A certificate is valid from so long ago: clocks of nodes differ."""
+SEEN_MAX: Final = 2_048
+"""Most inputs of `seen` whose outcome is remembered, about 8 KiB each: one per LockCluster while nothing changes."""
 Pems = tuple[str, str, str]
+
+
+_SEEN: Final[dict[bytes, tuple[CertificateSeen, ...]]] = {}
 
 
 class BadSecret(Exception):
@@ -147,8 +153,21 @@ def _general(name: str) -> x509.GeneralName:
 def seen(wanted: Sequence[CertificateWanted], held: Mapping[str, Held]) -> tuple[CertificateSeen, ...]:
     """What is in the Secrets of the operator's own certificates, by name; those that are not there are left out.
 
-    A Secret that does not hold a certificate is one that ran out long ago: it is issued anew.
+    A Secret that does not hold a certificate is one that ran out long ago: it is issued anew. Read once for the same
+    input, of which only a hash is kept: certificates say the same as long as they are the same, and keys stay nowhere.
     """
+    there = tuple((one, held[one.secret]) for one in wanted if one.secret in held)
+    key = hashlib.sha256(repr((tuple(wanted), there)).encode()).digest()
+    found = _SEEN.pop(key, None)
+    if found is None:
+        found = _look_into(wanted, held)
+    _SEEN[key] = found  # the one used last is the last
+    while len(_SEEN) > SEEN_MAX:
+        del _SEEN[next(iter(_SEEN))]
+    return found
+
+
+def _look_into(wanted: Sequence[CertificateWanted], held: Mapping[str, Held]) -> tuple[CertificateSeen, ...]:
     there = [one for one in wanted if one.secret in held]
     subjects = {one.secret: {_name(one)} for one in wanted if not one.issuer_secret}
     for one in there:

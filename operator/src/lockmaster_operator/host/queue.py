@@ -7,6 +7,7 @@ counts; at most KEYS_MAX.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -16,6 +17,7 @@ Key = tuple[str, str]
 K = TypeVar("K", bound=tuple[str, ...])
 KEYS_MAX: Final = 10_000
 """Most LockClusters of one operator; more are refused with an error in the log and found again by the resync."""
+STALE_MAX: Final = 4
 SETTLE_S: Final = 0.2
 """Events come in bunches: a pass begins so long after the first of one."""
 BACKOFF_FIRST_S: Final = 1.0
@@ -34,13 +36,17 @@ class Queue(Generic[K]):
         self._clock = clock or asyncio.get_running_loop().time
         self._draw = draw
         self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, K]] = []
+        """By due time every key that no worker has, and entries that are not so any more: at most STALE_MAX times as
+        many as keys. One worker at a time looks at it (`_turn`), however many there are."""
+        self._turn = asyncio.Lock()
         self._taken: set[K] = set()
         self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         """Keys that wait or are being looked at."""
-        return len(self._due.keys() | self._taken)
+        return len(self._due) + sum(1 for key in self._taken if key not in self._due)
 
     def waiting(self) -> int:
         """Keys that are due and that no worker has."""
@@ -54,35 +60,50 @@ class Queue(Generic[K]):
         due = self._clock() + after_s
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
-            self._changed.set()
+            self._offer(key)
         return True
 
     async def take(self) -> K:
         """The key that is due first, once it is due; it is this caller's until `done`."""
-        while True:
-            free = [(due, key) for key, due in self._due.items() if key not in self._taken]
-            wait = None
-            if free:
-                due, key = min(free)
-                wait = due - self._clock()
-                if wait <= 0:
-                    del self._due[key]
-                    self._taken.add(key)
-                    return key
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+        async with self._turn:
+            while True:
+                wait = None
+                if self._heap:
+                    due, key = self._heap[0]
+                    if key in self._taken or self._due.get(key) != due:
+                        heapq.heappop(self._heap)
+                        continue
+                    wait = due - self._clock()
+                    if wait <= 0:
+                        heapq.heappop(self._heap)
+                        del self._due[key]
+                        self._taken.add(key)
+                        return key
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+
+    def _offer(self, key: K) -> None:
+        """To the workers, at the time that it is due now; one that a worker has is offered when that one is done."""
+        if key in self._taken or key not in self._due:
+            return
+        heapq.heappush(self._heap, (self._due[key], key))
+        if len(self._heap) > STALE_MAX * len(self._due):
+            self._heap = [(due, one) for one, due in self._due.items() if one not in self._taken]
+            heapq.heapify(self._heap)
+        if self._heap[0][1] == key:  # else the one that waits waits for the same as before
+            self._changed.set()
 
     def done(self, key: K, again_after_s: float | None) -> None:
         """The pass ended well; the next one after so many seconds, or none."""
         self._taken.discard(key)
         self._failures.pop(key, None)
+        self._offer(key)  # if it was added meanwhile
         if again_after_s is not None:
             self.add(key, again_after_s)
-        self._changed.set()
 
     def failed(self, key: K, retry_after_s: float = 0.0) -> float:
         """The pass failed: the next one after a back-off, or what the server asked for if that is longer.
@@ -93,5 +114,5 @@ class Queue(Generic[K]):
         count = self._failures[key] = self._failures.get(key, 0) + 1
         wait = max(retry_after_s, backoff_s(count, self._draw()))
         self._due[key] = self._clock() + wait
-        self._changed.set()
+        self._offer(key)
         return wait

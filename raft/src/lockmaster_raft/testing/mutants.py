@@ -37,6 +37,12 @@ STARTS: Final = (1, 1001, 2001)
 """Independent hunts, counted from a mutant's first seed: the median of their lengths is the table's number."""
 FRESH_STARTS: Final = (3_000, 90_000)
 """Between these a hunt without a record begins, counted in the same way: where none of those has been."""
+CORE: Final = "lockmaster_raft/"
+MACHINE: Final = "lockmaster/statemachine/"
+STORAGE: Final = "lockmaster/storage/"
+"""Where patched files lie."""
+PYTEST: Final = "pytest -q -x -p no:cacheprovider "
+"""How `directed` begins: the rule's own tests are the search."""
 FINDS: Final = ("Violation: ", "InvariantViolation: ")
 """How a failure begins that tells of a broken rule."""
 
@@ -61,6 +67,11 @@ class Mutant:
     """Arguments of a `python -m` that exits with 1 if it finds the bug; empty: seeds of the simulator."""
     first_seed: int = 1
     """Where the seeds begin that can find it: those of gates begin late (gate_churn.py)."""
+
+
+def one_edit(name: str, source: str, file: str, find: str, replace: str, directed: str = "") -> Mutant:
+    """A mutant of one place."""
+    return Mutant(name, source, (Edit(file, find, replace),), directed)
 
 
 class StaleMutant(Exception):

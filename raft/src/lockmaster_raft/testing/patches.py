@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.mutants import CORE, PYTEST, Edit, Mutant
 from lockmaster_raft.testing.patches_fetch import FETCH_MUTANTS
 from lockmaster_raft.testing.patches_field import FIELD_MUTANTS
 from lockmaster_raft.testing.patches_gates import GATE_MUTANTS
 from lockmaster_raft.testing.patches_service import SERVICE_MUTANTS
 from lockmaster_raft.testing.patches_storage import STORAGE_MUTANTS
 from lockmaster_raft.testing.patches_witness import WITNESS_MUTANTS
-
-CORE: Final = "lockmaster_raft/"
 
 CORE_MUTANTS: Final = (
     Mutant(
@@ -399,25 +397,24 @@ CORE_MUTANTS: Final = (
     ),
 )
 
-RULE_TESTS: Final = "pytest -q -x -p no:cacheprovider "
 DIRECTED: Final = {
-    "step_down_clears_the_vote": RULE_TESTS + "tests/raft/test_elections.py",
-    "alone_by_the_uncommitted_configuration": RULE_TESTS + "tests/raft/test_rules_elections.py",
-    "durable_by_index_instead_of_by_write": RULE_TESTS + "tests/raft/test_log_replication.py",
-    "empty_append_truncates": RULE_TESTS + "tests/raft/test_log_replication.py",
-    "logs_compared_by_index_alone": RULE_TESTS + "tests/raft/test_elections.py",
-    "joint_not_compared": RULE_TESTS + "tests/raft/test_log_replication.py",
-    "append_commits_beyond_its_entries": RULE_TESTS + "tests/raft/test_log_replication.py",
-    "read_at_believed_leader": RULE_TESTS + "tests/raft/test_reads.py",
-    "read_joins_a_round_already_started": RULE_TESTS + "tests/raft/test_reads.py",
-    "cluster_clock_restarts_with_the_leader": RULE_TESTS + "tests/raft/test_reads.py",
-    "older_snapshot_of_the_next_leader_is_refused": RULE_TESTS + "tests/raft/test_snapshot_fetch.py",
-    "boot_forgets_the_cluster_time": RULE_TESTS + "tests/raft/test_reads.py",
-    "leader_clock_on_from_heartbeats": RULE_TESTS + "tests/raft/test_reads.py",
-    "expiry_grants_as_it_removes": RULE_TESTS + "tests/service/statemachine/test_sessions.py",
-    "keepalive_of_the_dead_is_answered_ok": RULE_TESTS + "tests/service/statemachine/test_sessions.py",
-    "expiry_is_never_retried": RULE_TESTS + "tests/service/statemachine/test_duties.py",
-    "expiry_right_after_a_pause": RULE_TESTS + "tests/service/statemachine/test_duties.py",
+    "step_down_clears_the_vote": PYTEST + "tests/raft/test_elections.py",
+    "alone_by_the_uncommitted_configuration": PYTEST + "tests/raft/test_rules_elections.py",
+    "durable_by_index_instead_of_by_write": PYTEST + "tests/raft/test_log_replication.py",
+    "empty_append_truncates": PYTEST + "tests/raft/test_log_replication.py",
+    "logs_compared_by_index_alone": PYTEST + "tests/raft/test_elections.py",
+    "joint_not_compared": PYTEST + "tests/raft/test_log_replication.py",
+    "append_commits_beyond_its_entries": PYTEST + "tests/raft/test_log_replication.py",
+    "read_at_believed_leader": PYTEST + "tests/raft/test_reads.py",
+    "read_joins_a_round_already_started": PYTEST + "tests/raft/test_reads.py",
+    "cluster_clock_restarts_with_the_leader": PYTEST + "tests/raft/test_reads.py",
+    "older_snapshot_of_the_next_leader_is_refused": PYTEST + "tests/raft/test_snapshot_fetch.py",
+    "boot_forgets_the_cluster_time": PYTEST + "tests/raft/test_reads.py",
+    "leader_clock_on_from_heartbeats": PYTEST + "tests/raft/test_reads.py",
+    "expiry_grants_as_it_removes": PYTEST + "tests/service/statemachine/test_sessions.py",
+    "keepalive_of_the_dead_is_answered_ok": PYTEST + "tests/service/statemachine/test_sessions.py",
+    "expiry_is_never_retried": PYTEST + "tests/service/statemachine/test_duties.py",
+    "expiry_right_after_a_pause": PYTEST + "tests/service/statemachine/test_duties.py",
 }
 """Mutants that seeds find too seldom: the rule's own tests are their search."""
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(

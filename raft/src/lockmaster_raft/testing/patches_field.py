@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.mutants import CORE, MACHINE, PYTEST, STORAGE, Edit, Mutant, one_edit
 
-CORE: Final = "lockmaster_raft/"
-MACHINE: Final = "lockmaster/statemachine/"
-STORAGE: Final = "lockmaster/storage/"
-_PYTEST: Final = "pytest -q -x -p no:cacheprovider tests/"
-ELECTIONS: Final = _PYTEST + "raft/test_elections.py"
-LOG: Final = _PYTEST + "raft/test_log_replication.py"
-MICRORAFT: Final = _PYTEST + "raft/microraft/"
-
-
-def _one(name: str, source: str, file: str, find: str, replace: str, directed: str = "") -> Mutant:
-    return Mutant(name, source, (Edit(file, find, replace),), directed)
-
+_TESTS: Final = PYTEST + "tests/"
+ELECTIONS: Final = _TESTS + "raft/test_elections.py"
+LOG: Final = _TESTS + "raft/test_log_replication.py"
+MICRORAFT: Final = _TESTS + "raft/microraft/"
 
 ELECTION_MUTANTS: Final = (
-    _one(
+    one_edit(
         "stale_vote_request_is_granted",
         "row 8, row 4",
         CORE + "election.py",
@@ -28,7 +20,7 @@ ELECTION_MUTANTS: Final = (
         "    if not m.transfer and is_sticky(core):",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "duplicate_vote_counts_twice",
         "row 7",
         CORE + "election.py",
@@ -39,7 +31,7 @@ ELECTION_MUTANTS: Final = (
         "    core.votes[voter] = m.granted or core.votes.get(voter, False)\n",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "pre_vote_of_a_short_term_is_ignored",
         "row 14, row 15",
         CORE + "election.py",
@@ -47,15 +39,15 @@ ELECTION_MUTANTS: Final = (
         "    if m.next_term <= core.term:\n        return\n",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "jitter_is_the_same_each_time",
         "row 18",
         CORE + "core.py",
         "        return base + base * (self.random() & 0xFFFFFFFF) // 0x100000000\n",
         "        return base + base * self.node_id // 10\n",
-        _PYTEST + "raft/test_rules_elections.py tests/raft/test_elections.py tests/raft/microraft/test_elections.py",
+        _TESTS + "raft/test_rules_elections.py tests/raft/test_elections.py tests/raft/microraft/test_elections.py",
     ),
-    _one(
+    one_edit(
         "promoted_learner_refuses_to_vote",
         "row 20",
         CORE + "election.py",
@@ -67,7 +59,7 @@ ELECTION_MUTANTS: Final = (
         "        elif core.voted_for == NO_NODE:\n",
         MICRORAFT + "test_membership.py",
     ),
-    _one(
+    one_edit(
         "removed_member_is_told_nothing",
         "row 22, D23",
         CORE + "election.py",
@@ -75,7 +67,7 @@ ELECTION_MUTANTS: Final = (
         "",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "nobody_is_sticky",
         "row 22",
         CORE + "election.py",
@@ -83,7 +75,7 @@ ELECTION_MUTANTS: Final = (
         "    return False\n",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "restarted_voter_votes_at_once",
         "D5",
         CORE + "core.py",
@@ -91,7 +83,7 @@ ELECTION_MUTANTS: Final = (
         "        self.contact_at: int = self.now",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "check_quorum_counts_learners",
         "D1",
         CORE + "leader.py",
@@ -99,7 +91,7 @@ ELECTION_MUTANTS: Final = (
         "    oldest = sorted(contacts.values(), reverse=True)[len(core.voters) // 2]\n    if not core.voters:",
         ELECTIONS,
     ),
-    _one(
+    one_edit(
         "candidate_tries_again_without_a_pre_vote",
         "D15",
         CORE + "node.py",
@@ -110,11 +102,11 @@ ELECTION_MUTANTS: Final = (
         "        else:\n"
         "            start_pre_vote(core)\n"
         "    elif core.now >= core.campaign_at:",
-        _PYTEST + "raft/test_rules_elections.py tests/raft/test_elections.py tests/raft/microraft/test_elections.py",
+        _TESTS + "raft/test_rules_elections.py tests/raft/test_elections.py tests/raft/microraft/test_elections.py",
     ),
 )
 REPLICATION_MUTANTS: Final = (
-    _one(
+    one_edit(
         "match_index_may_fall",
         "row 28",
         CORE + "replication.py",
@@ -122,7 +114,7 @@ REPLICATION_MUTANTS: Final = (
         "    p.match = m.match_index\n    if rose:\n",
         LOG,
     ),
-    _one(
+    one_edit(
         "next_index_falls_by_one_with_each_probe",
         "D6",
         CORE + "replication.py",
@@ -130,7 +122,7 @@ REPLICATION_MUTANTS: Final = (
         "    guess = max(1, asked.prev_index)\n",
         LOG,
     ),
-    _one(
+    one_edit(
         "batch_of_one_entry_too_many",
         "D7",
         CORE + "log.py",
@@ -138,7 +130,7 @@ REPLICATION_MUTANTS: Final = (
         "        stop = min(stop, first + count_max + 1, self.last_index + 1)\n",
         LOG,
     ),
-    _one(
+    one_edit(
         "prefix_below_the_snapshot_is_compared",
         "D10, D12",
         CORE + "follower.py",
@@ -146,50 +138,50 @@ REPLICATION_MUTANTS: Final = (
         "    if log.term(prev) != m.prev_term:",
         MICRORAFT + "test_snapshots.py",
     ),
-    _one(
+    one_edit(
         "read_error_is_taken_for_the_end_of_the_log",
         "row 31",
         CORE + "log.py",
         "            if not found or found[0].index != first:\n"
         '                raise StorageFailed(f"the store did not give index {first}")\n',
         "",
-        _PYTEST + "raft/test_rules_log.py",
+        _TESTS + "raft/test_rules_log.py",
     ),
-    _one(
+    one_edit(
         "leader_that_is_no_voter_counts_itself",
         "row 34",
         CORE + "commit.py",
         "    index = core.commit_value(matches)\n",
         "    group = {v: matches.get(v, 0) for v in (*core.voters, core.node_id)}\n"
         "    index = core.commit_value(matches) if core.outgoing else sorted(group.values())[(len(group) - 1) // 2]\n",
-        _PYTEST + "raft/test_membership.py",
+        _TESTS + "raft/test_membership.py",
     ),
-    _one(
+    one_edit(
         "configurations_not_rolled_back_with_the_log",
         "row 39",
         CORE + "log.py",
         "        while self.configurations[-1][0] >= first and len(self.configurations) > 1:\n"
         "            self.configurations.pop()\n",
         "",
-        _PYTEST + "raft/test_log_twin.py",
+        _TESTS + "raft/test_log_twin.py",
     ),
-    _one(
+    one_edit(
         "only_one_configuration_is_rolled_back",
         "row 40",
         CORE + "log.py",
         "        while self.configurations[-1][0] >= first and len(self.configurations) > 1:\n",
         "        if self.configurations[-1][0] >= first and len(self.configurations) > 1:\n",
-        _PYTEST + "raft/test_log_twin.py",
+        _TESTS + "raft/test_log_twin.py",
     ),
-    _one(
+    one_edit(
         "snapshot_joins_a_log_of_another_term",
         "row 43",
         CORE + "snapshot.py",
         "    if core.log.term(m.last_index) == m.last_term and m.last_index >= core.log.base.index:\n",
         "    if core.log.last_index >= m.last_index >= core.log.base.index:\n",
-        _PYTEST + "raft/test_snapshot_fetch.py",
+        _TESTS + "raft/test_snapshot_fetch.py",
     ),
-    _one(
+    one_edit(
         "snapshot_keeps_the_logs_later_configuration",
         "row 43",
         CORE + "log.py",
@@ -202,7 +194,7 @@ REPLICATION_MUTANTS: Final = (
         "        self.unsynced_bytes = 0\n",
         MICRORAFT + "test_snapshots.py",
     ),
-    _one(
+    one_edit(
         "old_snapshot_is_not_answered",
         "D13",
         CORE + "snapshot.py",
@@ -210,7 +202,7 @@ REPLICATION_MUTANTS: Final = (
         "    elif m.last_index <= core.commit_index:\n        return\n",
         MICRORAFT + "test_snapshots.py",
     ),
-    _one(
+    one_edit(
         "refused_change_is_told_to_nobody",
         "row 47",
         CORE + "members.py",
@@ -219,33 +211,33 @@ REPLICATION_MUTANTS: Final = (
         "        core.proposals.append(Refused(e.proposal_id, error))\n",
         "            error = why_not_voters(core, core.configuration.without_member(e.member_id))\n"
         "    if error is not None:\n",
-        _PYTEST + "raft/test_membership.py",
+        _TESTS + "raft/test_membership.py",
     ),
-    _one(
+    one_edit(
         "applied_while_a_snapshot_is_switched_in",
         "row 60",
         CORE + "core.py",
         "        if count <= 0 or (self.fetch is not None and self.fetch.installing):\n",
         "        if count <= 0:\n",
-        _PYTEST + "raft/test_snapshot_fetch.py",
+        _TESTS + "raft/test_snapshot_fetch.py",
     ),
-    _one(
+    one_edit(
         "reads_outlive_a_leadership",
         "row 79",
         CORE + "roles.py",
         "    core.leader_time = core.cluster_time(core.now)\n    reads.fail_all(core)\n",
         "    core.leader_time = core.cluster_time(core.now)\n",
-        _PYTEST + "raft/test_reads.py",
+        _TESTS + "raft/test_reads.py",
     ),
-    _one(
+    one_edit(
         "lease_before_an_own_term_commit",
         "D3",
         CORE + "lease.py",
         "    if core.role is not LEADER or not core.full_here or not core.own_term_committed:\n",
         "    if core.role is not LEADER or not core.full_here:\n",
-        _PYTEST + "raft/test_reads.py",
+        _TESTS + "raft/test_reads.py",
     ),
-    _one(
+    one_edit(
         "entries_are_applied_again_after_a_restart",
         "row 54",
         CORE + "core.py",
@@ -254,13 +246,13 @@ REPLICATION_MUTANTS: Final = (
     ),
 )
 SERVICE_MUTANTS: Final = (
-    _one(
+    one_edit(
         "applied_index_is_not_in_the_batch",
         "row 54, row 56",
         STORAGE + "state.py",
         "        batch.append((META_KEY, generation.meta.encode()))\n        self._db.write(batch)\n",
         "        self._db.write(batch)\n        self._db.write(((META_KEY, generation.meta.encode()),))\n",
-        _PYTEST + "service/storage/test_directory_crash_states.py",
+        _TESTS + "service/storage/test_directory_crash_states.py",
     ),
     Mutant(
         "entry_that_cannot_be_applied_is_passed_over",
@@ -279,9 +271,9 @@ SERVICE_MUTANTS: Final = (
                 "        full = self._directory.state.sealed(entry.index, entry.term)\n",
             ),
         ),
-        _PYTEST + "service/server/test_applying.py",
+        _TESTS + "service/server/test_applying.py",
     ),
-    _one(
+    one_edit(
         "failed_write_is_forgotten",
         "row 64, D17",
         STORAGE + "journal.py",
@@ -292,33 +284,33 @@ SERVICE_MUTANTS: Final = (
         "                self._write_frame(write.number, write.offset, write.data)\n"
         "        except StorageFailed:\n"
         "            raise\n",
-        _PYTEST + "service/storage/test_crash_states.py",
+        _TESTS + "service/storage/test_crash_states.py",
     ),
-    _one(
+    one_edit(
         "journal_is_not_synced",
         "row 63",
         STORAGE + "files.py",
         "os.O_WRONLY | os.O_DSYNC | os.O_CLOEXEC",
         "os.O_WRONLY | os.O_CLOEXEC",
-        _PYTEST + "service/storage/test_files.py",
+        _TESTS + "service/storage/test_files.py",
     ),
-    _one(
+    one_edit(
         "short_write_is_taken_for_a_whole_one",
         "row 67",
         STORAGE + "files.py",
         "        if written != len(data):\n",
         "        if written < 0:\n",
-        _PYTEST + "service/storage/test_files.py",
+        _TESTS + "service/storage/test_files.py",
     ),
-    _one(
+    one_edit(
         "new_segment_without_its_directory_entry",
         "row 74",
         STORAGE + "journal.py",
         "            self._files.create_zeroed(path, size)\n            self._files.sync_dir(self._directory)\n",
         "            self._files.create_zeroed(path, size)\n",
-        _PYTEST + "service/storage/test_crash_states.py",
+        _TESTS + "service/storage/test_crash_states.py",
     ),
-    _one(
+    one_edit(
         "cancelled_acquire_still_takes_effect",
         "row 92",
         MACHINE + "locks.py",
@@ -326,16 +318,16 @@ SERVICE_MUTANTS: Final = (
         "    context.view.put(COMPLETIONS, (session_id, seq), "
         'Completion(b"", ResultStatus.CANCELLED, 0, 0))\n',
         "    context.view.put(WINDOWS, session_id, window)\n",
-        _PYTEST + "service/statemachine/test_exactly_once.py",
+        _TESTS + "service/statemachine/test_exactly_once.py",
     ),
-    _one(
+    one_edit(
         "watch_goes_on_over_a_compaction",
         "row 94",
         MACHINE + "queries.py",
         "        self._check_held(namespace, from_revision)\n        stem = text_stem(namespace)\n",
         "        stem = text_stem(namespace)\n",
     ),
-    _one(
+    one_edit(
         "retries_are_executed_again",
         "row 95",
         MACHINE + "dedup.py",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from lockmaster_raft.testing.gate_churn import GATE_SEEDS_FROM
-from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.mutants import CORE, PYTEST, Edit, Mutant
 
-CORE: Final = "lockmaster_raft/"
-TESTS: Final = "pytest -q -x -p no:cacheprovider tests/raft/test_gates.py"
+TESTS: Final = PYTEST + "tests/raft/test_gates.py"
 
 GATE_MUTANTS: Final = (
     Mutant(
@@ -81,7 +80,7 @@ GATE_MUTANTS: Final = (
                 "            durable = True\n",
             ),
         ),
-        directed="pytest -q -x -p no:cacheprovider tests/raft/test_gates_level_2.py",
+        directed=PYTEST + "tests/raft/test_gates_level_2.py",
     ),
     Mutant(
         "levels_of_an_older_boot_count",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lockmaster_raft.testing.mutants import Edit, Mutant
-
-MACHINE: Final = "lockmaster/statemachine/"
+from lockmaster_raft.testing.mutants import MACHINE, Edit, Mutant
 
 SERVICE_MUTANTS: Final = (
     Mutant(

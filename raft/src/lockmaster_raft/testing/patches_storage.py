@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from lockmaster_raft.testing.mutants import Edit, Mutant
+from lockmaster_raft.testing.mutants import PYTEST, STORAGE, Edit, Mutant
 
-STORAGE: Final = "lockmaster/storage/"
-_PYTEST: Final = "pytest -q -x -p no:cacheprovider "
-BOOT_RULES: Final = _PYTEST + "tests/service/storage/test_boot_rules.py"
-CRASH_STATES: Final = _PYTEST + "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
+BOOT_RULES: Final = PYTEST + "tests/service/storage/test_boot_rules.py"
+CRASH_STATES: Final = PYTEST + "tests/service/storage/test_crash_states.py tests/service/storage/test_boot_rules.py"
 
 STORAGE_MUTANTS: Final = (
     Mutant(

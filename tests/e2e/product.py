@@ -101,6 +101,11 @@ class Product:
         found: Json = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return found
 
+    def notes(self, reason: str) -> list[str]:
+        """Of the events in its namespace with this reason."""
+        events = self.get("events.events.k8s.io")["items"]
+        return [str(one.get("note", "")) for one in events if one.get("reason") == reason]
+
     def status(self, name: str) -> Json:
         """A LockCluster's status; {} before the first."""
         found: Json = self.get("lockcluster", name).get("status", {})

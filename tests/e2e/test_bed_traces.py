@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .bed import cgroups, cluster, host
+from .bed import cgroups, cluster, host, machines
 from .bed.cluster import Bed
 
 pytestmark = pytest.mark.e2e
@@ -100,9 +99,7 @@ def test_make_cluster_interrupted_removes_what_it_made(second: Bed, number: sign
 def test_a_bed_whose_machines_died_is_removed_too(second: Bed) -> None:
     before = host_state()
     second.up()
-    for pid in host.run(("ip", "netns", "pids", second.layout.namespace("cp"))).split():
-        with contextlib.suppress(ProcessLookupError):  # a short-lived program may have ended meanwhile
-            os.kill(int(pid), signal.SIGKILL)
+    assert machines.kill_processes(second.layout, "cp")
     host.wait_until("the end of the control plane", 10, lambda: not second.is_up())
     second.down()
     assert added_since(before) == []

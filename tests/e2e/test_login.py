@@ -69,12 +69,6 @@ def line(product: Product, pod: str, word: str) -> int:
     return int(product.wait_log(pod, word).split()[1])
 
 
-def told(product: Product) -> list[str]:
-    """Notes of the events about ended sessions."""
-    events = product.get("events.events.k8s.io")["items"]
-    return [str(one.get("note", "")) for one in events if one.get("reason") == "PodSessionEnded"]
-
-
 def test_a_pod_without_any_settings_takes_a_lock_with_its_token(product: Product) -> None:
     product.ready()
     product.apply(worker(product, "worker"))
@@ -100,7 +94,7 @@ def test_the_session_of_a_killed_pod_that_is_deleted_by_force_ends_at_once(
     began = time.monotonic()
     assert line(product, "waiter", "took") > first
     assert time.monotonic() - began < AT_ONCE_S
-    assert any("all containers have terminated" in note for note in told(product))
+    assert any("all containers have terminated" in note for note in product.notes("PodSessionEnded"))
 
 
 def test_a_forced_delete_on_a_cut_off_node_ends_nothing_until_the_node_is_out_of_service(
@@ -118,13 +112,13 @@ def test_a_forced_delete_on_a_cut_off_node_ends_nothing_until_the_node_is_out_of
     mended.wait_node(node, ready=False)
     product.kubectl("delete", "pod", "holder", "--force", "--grace-period=0")
     with pytest.raises(host.Failed, match="not within"):
-        host.wait_until("a session that ends", 30, lambda: bool(told(product)), every=2)
+        host.wait_until("a session that ends", 30, lambda: bool(product.notes("PodSessionEnded")), every=2)
     began = time.monotonic()
     mended.kubectl("taint", "node", node, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute")
     try:
         assert line(product, "waiter", "took") > first
         assert time.monotonic() - began < AT_ONCE_S
-        assert any("out of service" in note for note in told(product))
+        assert any("out of service" in note for note in product.notes("PodSessionEnded"))
     finally:
         mended.kubectl("taint", "node", node, f"{OUT_OF_SERVICE}-")
 

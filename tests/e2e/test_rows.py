@@ -112,12 +112,6 @@ def test_61_an_upgrade_and_a_scale_in_by_one_edit_are_done_one_after_the_other(
     whole(product.end_load())
 
 
-def told_of_budgets(product: Product) -> bool:
-    """The log alone is not enough: it may name them for another test's cluster."""
-    events = product.get("events.events.k8s.io")["items"]
-    return any(one["reason"] == "ApiServerRefused" and "poddisruptionbudgets" in one["note"] for one in events)
-
-
 def test_74_a_right_that_is_taken_away_is_named_and_what_it_held_up_goes_on_once_it_is_back(
     product: Product, second: Product, kubernetes: Kubernetes
 ) -> None:
@@ -131,12 +125,14 @@ def test_74_a_right_that_is_taken_away_is_named_and_what_it_held_up_goes_on_once
         for rule in role["rules"]
     ]
     patch = ("patch", "clusterrole", OPERATOR_ROLE, "--type=merge", "-p")
+    budgets, refused = "poddisruptionbudgets", "ApiServerRefused"
     kubernetes.kubectl(*patch, json.dumps({"rules": less}))
     try:
         product.kubectl("delete", "poddisruptionbudget", "locks")
-        host.wait_until("the event", 60, lambda: told_of_budgets(product), every=2)
+        # The log alone is not enough: it may name them for another test's cluster.
+        host.wait_until("the event", 60, lambda: any(budgets in note for note in product.notes(refused)), every=2)
         log = ("-n", SYSTEM, "logs", f"deployment/{OPERATOR_ROLE}", "--since=60s")
-        host.wait_until("the log to name it", 30, lambda: "poddisruptionbudgets" in kubernetes.kubectl(*log), every=2)
+        host.wait_until("the log to name it", 30, lambda: budgets in kubernetes.kubectl(*log), every=2)
         assert changed(product, before) == 0
         second.ready(witness=QUICK)  # another cluster's change is made meanwhile
     finally:

@@ -27,7 +27,7 @@ def place(product: Product, pod: str) -> str:
 
 def changes_of_role(product: Product) -> int:
     """How often a member has become a witness or a full member, by the operator's events."""
-    return sum(one["reason"] == "RoleChanged" for one in product.get("events.events.k8s.io")["items"])
+    return len(product.notes("RoleChanged"))
 
 
 def test_28_a_member_whose_links_flap_changes_roles_at_most_once_per_cool_down(mended: Bed, product: Product) -> None:

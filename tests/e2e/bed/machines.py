@@ -6,6 +6,7 @@ the system has given to another process since is never killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -87,6 +88,16 @@ def start(layout: Layout, places: Places, machine: str) -> None:
         raise host.Failed("\n".join([str(error), *tail])) from error
 
 
+def kill_processes(layout: Layout, machine: str) -> bool:
+    """SIGKILL to every process that a machine has now; whether it had any. One may end by itself meanwhile."""
+    pids = [int(word) for word in host.run(("ip", "netns", "pids", layout.namespace(machine))).split()]
+    for pid in pids:
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return bool(pids)
+
+
 def kill(layout: Layout, places: Places, machine: str) -> None:
     """Cuts a machine's power: every process of it ends at once. No error where it has none."""
     keeper = keeper_of(places.machine(machine))
@@ -94,18 +105,8 @@ def kill(layout: Layout, places: Places, machine: str) -> None:
         os.kill(keeper, signal.SIGKILL)
     if not Path("/run/netns", layout.namespace(machine)).exists():
         return
-
-    def empty() -> bool:
-        pids = [int(word) for word in host.run(("ip", "netns", "pids", layout.namespace(machine))).split()]
-        for pid in pids:
-            if pid != os.getpid():
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-        return not pids
-
-    host.wait_until(f"the end of {machine}'s processes", KILL_SECONDS, empty, 0.05)
+    gone = f"the end of {machine}'s processes"
+    host.wait_until(gone, KILL_SECONDS, lambda: not kill_processes(layout, machine), 0.05)
     (places.machine(machine) / KEEPER).unlink(missing_ok=True)
 
 

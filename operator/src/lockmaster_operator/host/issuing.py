@@ -26,9 +26,8 @@ BEFORE_S: Final = 300
 SEEN_MAX: Final = 2_048
 """Most inputs of `seen` whose outcome is remembered, about 8 KiB each: one per LockCluster while nothing changes."""
 Pems = tuple[str, str, str]
-
-
 _SEEN: Final[dict[bytes, tuple[CertificateSeen, ...]]] = {}
+"""What `seen` found, by a hash of all that it was given; the one used last is the last."""
 
 
 class BadSecret(Exception):
@@ -156,12 +155,11 @@ def seen(wanted: Sequence[CertificateWanted], held: Mapping[str, Held]) -> tuple
     A Secret that does not hold a certificate is one that ran out long ago: it is issued anew. Read once for the same
     input, of which only a hash is kept: certificates say the same as long as they are the same, and keys stay nowhere.
     """
-    there = tuple((one, held[one.secret]) for one in wanted if one.secret in held)
-    key = hashlib.sha256(repr((tuple(wanted), there)).encode()).digest()
+    key = hashlib.sha256(repr([(one, held.get(one.secret)) for one in wanted]).encode()).digest()
     found = _SEEN.pop(key, None)
     if found is None:
         found = _look_into(wanted, held)
-    _SEEN[key] = found  # the one used last is the last
+    _SEEN[key] = found
     while len(_SEEN) > SEEN_MAX:
         del _SEEN[next(iter(_SEEN))]
     return found

@@ -405,6 +405,7 @@ DIRECTED: Final = {
     "logs_compared_by_index_alone": PYTEST + "tests/raft/test_elections.py",
     "joint_not_compared": PYTEST + "tests/raft/test_log_replication.py",
     "append_commits_beyond_its_entries": PYTEST + "tests/raft/test_log_replication.py",
+    "gates_not_rolled_back_with_the_log": PYTEST + "tests/raft/test_gates.py",
     "read_at_believed_leader": PYTEST + "tests/raft/test_reads.py",
     "read_joins_a_round_already_started": PYTEST + "tests/raft/test_reads.py",
     "cluster_clock_restarts_with_the_leader": PYTEST + "tests/raft/test_reads.py",

@@ -167,14 +167,23 @@ async def test_a_named_leader_is_tried_alone_else_the_endpoint_and_then_members(
 
 async def test_a_leader_that_was_down_is_first_avoided_and_then_tried_beside_others() -> None:
     chooser = Chooser("service:1", members=("a:1", "b:1"))
-    chooser.connection._seen_down("a:1", "")
+    chooser.connection._avoid("a:1")
     assert chooser.next("a:1") == ["service:1", "b:1", "a:1"]
-    chooser.now += AVOID_SECONDS
-    assert chooser.next("a:1") == ["a:1", "service:1", "b:1"]
     assert chooser.connection._pause(Redirect("a:1", 0.0)) > 0.0
+    chooser.now += AVOID_SECONDS
+    assert chooser.connection._pause(Redirect("a:1", 0.0)) == 0.0
+    assert chooser.next("a:1") == ["a:1", "service:1", "b:1"]
     chooser.now += DOUBT_SECONDS - AVOID_SECONDS
     assert chooser.next("a:1") == ["a:1"]
+
+
+async def test_a_leader_that_ended_its_stream_is_tried_at_once_and_beside_others() -> None:
+    """It may be there and lead: only the connection has gone, then."""
+    chooser = Chooser("service:1", members=("a:1", "b:1"))
+    chooser.connection._doubt("service:1", "a:1")
     assert chooser.connection._pause(Redirect("a:1", 0.0)) == 0.0
+    assert chooser.next("a:1") == ["a:1", "service:1", "b:1"]
+    assert chooser.connection._pause(Redirect("a:1", 0.0)) > 0.0
 
 
 async def test_attempts_of_a_round_are_bounded() -> None:

@@ -11,9 +11,8 @@ outside of the cluster: neither waits for the other. Calls go to the winner alon
 While nobody leads, rounds of attempts are BACKOFF_MAX_SECONDS apart at most (policy.py, with its jitter), and that
 pause is spent listening on the stream to the member that was asked: it says who leads as soon as it knows.
 
-Bounds. ADDRESSES_MAX attempts a round, racing.ATTEMPTS_MAX at a time; a round without a new leader's name comes after
-backoff(n), so that 1,000 clients come to some 2,700 rounds a second while an election is long, and nearly all of them
-are one attempt: another one is made only while the first isn't open in Patience.stagger.
+Bounds. ADDRESSES_MAX attempts a round, racing.ATTEMPTS_MAX at a time, a second one only where the first is not open
+after Patience.stagger. While an election is long, rounds are 0.25 to 0.5 s apart: some 2,700 a second of 1,000 clients.
 """
 
 from __future__ import annotations
@@ -44,9 +43,10 @@ TLS_CHECK_SECONDS = 10.0
 CHANNELS_MAX = 8
 ADDRESSES_MAX = 6
 AVOID_SECONDS = 0.5
-"""So long no hint leads to a member that was seen to be down."""
+"""So long no hint leads to a member that could not be reached, or whose stream broke with an error."""
 DOUBT_SECONDS = 2.0
-"""So long a hint to it is followed beside others: members go on naming a dead leader until they miss it."""
+"""So long a hint to it, or to one that has just ended its stream, is followed beside other attempts: members go on
+naming a dead leader until they miss it."""
 DOWN_MAX = 64
 NEWS_SPREAD_SECONDS = 0.05
 """Clients that are told of a new leader at the same time go there within this."""
@@ -147,6 +147,15 @@ def _text_of(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _remember(until: dict[str, float], address: str, at: float) -> None:
+    """An empty address is one that isn't known."""
+    if not address:
+        return
+    if len(until) >= DOWN_MAX:
+        until.clear()
+    until[address] = at
+
+
 class _Next(NamedTuple):
     """Where to go, None for anywhere, after so many seconds."""
 
@@ -183,7 +192,8 @@ class Connection:
         self._fruitless = 0
         # Leaders that were named since the last success; at most as many as there are members.
         self._hints: dict[str, None] = {}
-        self._down_at: dict[str, float] = {}
+        self._avoid_until: dict[str, float] = {}
+        self._doubt_until: dict[str, float] = {}
 
     def wake(self) -> None:
         """There is something to send. Called by the core, at most once per frame."""
@@ -236,7 +246,7 @@ class Connection:
                     raise
             except BROKEN as error:
                 await self._failed(self.address, error)
-                self._seen_down(self.core.member)
+                self._avoid(self.core.member)
             except Exception:
                 # A bug or a malformed message: said loudly, but the calls of this client go on.
                 logger.exception("the stream to %s failed", self.address)
@@ -258,12 +268,13 @@ class Connection:
     def _pause(self, redirect: Redirect | None) -> float:
         """Seconds before the next attempt; none before one at a leader that was not named since the last success."""
         named = redirect.address if redirect is not None else ""
-        doubted = self._was_down(named, DOUBT_SECONDS)
-        if named and named not in self._hints and not doubted:
+        now = self._clock()
+        if named and named not in self._hints and self._avoid_until.get(named, 0.0) <= now:
             self._hints[named] = None
             return 0.0
         delay = redirect.delay if redirect is not None else 0.0
         patience = len(self._endpoints)
+        doubted = self._doubt_until.get(named, 0.0) > now
         if redirect is None or doubted or self._fruitless > 2 * patience + 2:
             delay = max(delay, backoff(max(1, self._fruitless - patience), random.random()))
         return delay
@@ -271,40 +282,39 @@ class Connection:
     def _next_addresses(self) -> list[str]:
         """The leader that was named, alone; or all that may be tried, in this order, where there is none to rely on.
 
-        A leader that was seen to be down of late comes first then. The endpoint that is next comes before members: it
-        is all that can be reached from some places. Those that were down a moment ago come last.
+        A leader that is doubted comes first then. The endpoint that is next comes before members: it
+        is all that can be reached from some places. Those that are avoided come last.
         """
         leader, self._leader = self._leader, ""
-        if leader and not self._was_down(leader, DOUBT_SECONDS):
+        now = self._clock()
+        if leader and self._doubt_until.get(leader, 0.0) <= now:
             return [leader]
-        first = [] if not leader or self._was_down(leader, AVOID_SECONDS) else [leader]
+        first = [leader] if leader and self._avoid_until.get(leader, 0.0) <= now else []
         for _ in self._endpoints:
             self._turn = (self._turn + 1) % len(self._endpoints)
-            if not self._was_down(self._endpoints[self._turn], AVOID_SECONDS):
+            if self._avoid_until.get(self._endpoints[self._turn], 0.0) <= now:
                 break
         first.append(self._endpoints[self._turn])
         others = [*self.core.members, *self._endpoints]
         random.shuffle(others)
-        others.sort(key=lambda each: self._was_down(each, AVOID_SECONDS))
+        others.sort(key=lambda each: self._avoid_until.get(each, 0.0) > now)
         return list(dict.fromkeys([*first, *others]))[:ADDRESSES_MAX]
 
-    def _was_down(self, address: str, seconds: float) -> bool:
-        """It was seen to be down at most so long ago."""
-        seen = self._down_at.get(address)
-        return seen is not None and self._clock() - seen < seconds
+    def _avoid(self, address: str) -> None:
+        """It is down."""
+        _remember(self._avoid_until, address, self._clock() + AVOID_SECONDS)
+        self._doubt(address)
 
-    def _seen_down(self, *addresses: str) -> None:
-        """These, of one member; empty ones are not known."""
-        for address in filter(None, addresses):
-            if len(self._down_at) >= DOWN_MAX:
-                self._down_at.clear()
-            self._down_at[address] = self._clock()
+    def _doubt(self, *addresses: str) -> None:
+        """The member with these addresses may be down."""
+        for address in addresses:
+            _remember(self._doubt_until, address, self._clock() + DOUBT_SECONDS)
 
     async def _failed(self, address: str, error: Exception) -> None:
         self.core.trouble = f"{address}: {_text_of(error)}"
         if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED:
             self.core.locked_out(error_of_rpc(error))
-        self._seen_down(address)
+        self._avoid(address)
         await self._channels.drop(address)
 
     async def _stream(self) -> _Next:
@@ -323,7 +333,7 @@ class Connection:
                 data = await call.read()
                 if data is STREAM_END:
                     if core.redirect is None:  # else it is we who ended it
-                        self._seen_down(self.address, core.member)
+                        self._doubt(self.address, core.member)
                     return _Next(core.redirect, self._pause(core.redirect))
                 core.receive(data, clock())
                 if core.redirect is not None:

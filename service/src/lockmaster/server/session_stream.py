@@ -25,7 +25,7 @@ from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, session_pb2
 from lockmaster.direct import STREAM_END
-from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded
+from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded, Unavailable
 from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
 from lockmaster.server.operations import Operations, Origin, run_query
@@ -326,7 +326,7 @@ class SessionStream:
                 error = NotLeader(self._engine.leader_address())
             if error is None:
                 error = run_query(attach, reply)
-            self._turned_away = error is not None
+            self._turned_away = isinstance(error, (NotLeader, Unavailable))
             if error is not None:
                 translate.write_error(reply(0), error)
             elif not self._gone:

@@ -259,6 +259,8 @@ class Member:
         self.received: deque[session_pb2.ClientFrame] = deque(maxlen=1000)
         self.streams: set[FakeStream] = set()
         self.keepalive_down = False
+        self.named = session_pb2.ClusterMembers()
+        """What it tells with each answer."""
 
     async def start(self) -> None:
         self.server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
@@ -327,7 +329,7 @@ class Member:
                     responses.append(answer)
                     if outcome == "twice":
                         responses.append(answer)
-            stream.send(ServerFrame(responses=responses))
+            stream.send(ServerFrame(responses=responses, members=self.named))
             later, stream.later = stream.later, []
             for act in later:
                 act()
@@ -342,8 +344,12 @@ class FakeCluster:
         self.member = members[0]
         self.endpoints = [member.address for member in members]
 
-    def client(self, **settings: Any) -> AsyncClient:
-        return AsyncClient(self.endpoints, **settings)
+    def client(self, *endpoints: str, **settings: Any) -> AsyncClient:
+        return AsyncClient(endpoints or self.endpoints, **settings)
+
+    def name_members(self) -> None:
+        for member in self.members:
+            member.named = session_pb2.ClusterMembers(addresses=self.endpoints, own=member.address)
 
     def lead(self, number: int) -> None:
         for member in self.members:

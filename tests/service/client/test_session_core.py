@@ -302,6 +302,31 @@ def test_a_moved_notice_asks_to_leave(rig: Rig) -> None:
     assert rig.core.redirect.address == "b:1"
 
 
+def test_a_moved_notice_is_newer_than_the_leader_that_an_answer_named(rig: Rig) -> None:
+    rig.put()
+    (request,) = rig.sent().requests
+    leader = status_pb2.LeaderHint(address="dead:1")
+    failure = status_pb2.Failure(status=status_pb2.STATUS_NOT_LEADER, leader=leader)
+    rig.answer(Response(id=request.id, status=status_pb2.STATUS_NOT_LEADER, failure=failure))
+    assert rig.core.redirect == session_core.Redirect("dead:1", 0.0)
+    rig.core.receive(ServerFrame(moved=status_pb2.LeaderHint()).SerializeToString(), 0.0)
+    assert rig.core.redirect == session_core.Redirect("dead:1", 0.0)
+    rig.core.receive(ServerFrame(moved=status_pb2.LeaderHint(address="b:1")).SerializeToString(), 0.0)
+    assert rig.core.redirect == session_core.Redirect("b:1", 0.0)
+
+
+def test_members_that_were_named_outlast_the_stream_and_are_bounded(rig: Rig) -> None:
+    addresses = [f"m{number}:1" for number in range(session_core.MEMBERS_MAX + 1)]
+    members = session_pb2.ClusterMembers(addresses=addresses, own="m1:1")
+    rig.core.receive(ServerFrame(members=members).SerializeToString(), 0.0)
+    assert rig.core.member == "m1:1"
+    rig.core.receive(ServerFrame().SerializeToString(), 0.0)
+    rig.core.disconnected(0.0)
+    rig.core.connected(0.0)
+    assert rig.core.members == tuple(addresses[: session_core.MEMBERS_MAX])
+    assert rig.core.member == ""
+
+
 def test_an_answer_nobody_waits_for_is_ignored(rig: Rig) -> None:
     rig.answer(Response(id=12_345, status=status_pb2.STATUS_NOT_LEADER))
     assert rig.core.redirect is None

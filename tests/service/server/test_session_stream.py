@@ -272,6 +272,29 @@ async def test_attach_of_a_dead_session_or_on_a_follower_is_refused(client: Clie
     assert (answer.status, answer.failure.leader.address) == (S.STATUS_NOT_LEADER, "leader.example:7420")
 
 
+async def test_a_stream_that_could_not_attach_is_to_be_told_who_leads(client: Client) -> None:
+    client.engine.is_leader = False
+    await client.ask(Request(id=1, attach={}))
+    assert client.stream.turned_away
+    assert not client.stream.has_sessions
+    client.stream.moved("new:1")
+    assert (await client.frame()).moved.address == "new:1"
+    assert not client.stream.turned_away
+    client.engine.is_leader = True
+    await client.ask(Request(id=2, attach={}))
+    assert not client.stream.turned_away
+    assert client.stream.has_sessions
+
+
+async def test_members_are_named_with_the_next_answer_and_once(client: Client) -> None:
+    client.stream.name_members(("a:1", "b:1"), "a:1")
+    client.send(acquire(1))
+    frame = await client.frame()
+    assert (list(frame.members.addresses), frame.members.own) == (["a:1", "b:1"], "a:1")
+    client.send(acquire(2, "b"))
+    assert not (await client.frame()).HasField("members")
+
+
 async def test_a_watch_on_the_stream(client: Client) -> None:
     watch = Request(id=1, watch={"namespace": "n", "prefix": True, "watch_id": 4})
     assert (await client.ask(watch))[0].watch.revision == client.engine.revision

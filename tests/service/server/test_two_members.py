@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from lockmaster.server.joining import JoinRefused, join
 from lockmaster.server.relay import FAILURE_KEY
 
 S = status_pb2
+WAIT = 30.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -56,6 +58,18 @@ async def call(address: str, path: str, request: Any, response: Any, metadata: A
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = channel.unary_unary(path, type(request).SerializeToString, response.FromString)
         return await stub(request, timeout=10, metadata=metadata)
+
+
+@contextlib.asynccontextmanager
+async def session_channel(address: str) -> AsyncIterator[Callable[[], Any]]:
+    """Gives a function that opens a session stream of messages."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        connect: Any = channel.stream_stream(
+            "/lockmaster.v1.Sessions/Connect",
+            session_pb2.ClientFrame.SerializeToString,
+            session_pb2.ServerFrame.FromString,
+        )
+        yield connect
 
 
 async def put(address: str, value: bytes, metadata: Any = ()) -> Any:
@@ -130,13 +144,8 @@ async def test_a_lease_read_asks_nobody_and_a_bounded_one_only_when_its_bound_is
 
 async def test_a_follower_serves_watches_and_tells_streams_where_the_leader_is(pair: tuple[Server, Server]) -> None:
     leader, follower = pair
-    async with grpc.aio.insecure_channel(follower.bound_address) as channel:
-        stub: Any = channel.stream_stream(
-            "/lockmaster.v1.Sessions/Connect",
-            session_pb2.ClientFrame.SerializeToString,
-            session_pb2.ServerFrame.FromString,
-        )
-        stream = stub()
+    async with session_channel(follower.bound_address) as connect:
+        stream = connect()
         watch = session_pb2.Request(id=1, watch={"namespace": "n", "key": "k", "watch_id": 1})
         opening = session_pb2.Request(id=2, open_session={"nonce": os.urandom(16)})
         await stream.write(session_pb2.ClientFrame(requests=[watch, opening]))
@@ -157,13 +166,8 @@ async def test_a_follower_serves_watches_and_tells_streams_where_the_leader_is(p
 
 async def test_a_stream_is_told_to_move_when_the_lead_goes_over(pair: tuple[Server, Server]) -> None:
     leader, follower = pair
-    async with grpc.aio.insecure_channel(leader.bound_address) as channel:
-        stub: Any = channel.stream_stream(
-            "/lockmaster.v1.Sessions/Connect",
-            session_pb2.ClientFrame.SerializeToString,
-            session_pb2.ServerFrame.FromString,
-        )
-        stream = stub()
+    async with session_channel(leader.bound_address) as connect:
+        stream = connect()
         opening = session_pb2.Request(id=1, open_session={"nonce": os.urandom(16)})
         await stream.write(session_pb2.ClientFrame(requests=[opening]))
         session_id = (await stream.read()).responses[0].open_session.session_id
@@ -176,6 +180,52 @@ async def test_a_stream_is_told_to_move_when_the_lead_goes_over(pair: tuple[Serv
         assert moved.leader_id == follower.engine.member_id
         assert (await stream.read()).moved.address == follower.client_address
         stream.cancel()
+
+
+async def test_a_client_that_a_follower_turned_away_is_told_when_that_one_leads(pair: tuple[Server, Server]) -> None:
+    """It listens there until then; another one, that has only watches, is left alone."""
+    leader, follower = pair
+    async with session_channel(follower.bound_address) as connect:
+        turned_away, watcher = connect(), connect()
+        await turned_away.write(session_pb2.ClientFrame(session_id=1, requests=[{"id": 1, "attach": {}}]))
+        answer = await turned_away.read()
+        assert answer.responses[0].status == S.STATUS_NOT_LEADER
+        assert answer.members.own == follower.client_address
+        assert set(answer.members.addresses) == {leader.client_address, follower.client_address}
+        watch = {"namespace": "n", "key": "told", "watch_id": 1}
+        await watcher.write(session_pb2.ClientFrame(requests=[{"id": 1, "watch": watch}]))
+        assert (await watcher.read()).responses[0].status == S.STATUS_OK
+        await hand_over(plain(leader.bound_address))
+        assert (await turned_away.read()).moved.address == follower.client_address
+        request = config_pb2.PutRequest(namespace="n", key="told", value=b"v")
+        await call(follower.bound_address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse)
+        frame = await watcher.read()
+        assert not frame.HasField("moved")
+        assert frame.events[0].watch.changes[0].item.value == b"v"
+
+
+async def test_members_that_have_changed_are_named_with_a_later_answer(tmp_path: Path) -> None:
+    first = Server(dev_settings(tmp_path / "first"))
+    await first.start()
+    second: Server | None = None
+    try:
+        async with asyncio.timeout(WAIT), session_channel(first.bound_address) as connect:
+            stream = connect()
+            read = session_pb2.ClientFrame(requests=[{"id": 1, "get": {"namespace": "n", "key": "k"}}])
+            await stream.write(read)
+            assert list((await stream.read()).members.addresses) == [first.client_address]
+            joining = {"name": "second", "bootstrap": False, "join": (first.bound_address,)}
+            second = Server(dev_settings(tmp_path / "second").model_copy(update=joining))
+            await second.start()
+            named: list[str] = []
+            while named != [first.client_address, second.client_address]:
+                await stream.write(read)
+                named = list((await stream.read()).members.addresses)
+            stream.cancel()
+    finally:
+        if second is not None:
+            await second.stop()
+        await first.stop()
 
 
 async def test_a_member_that_is_refused_says_why(pair: tuple[Server, Server], tmp_path: Path) -> None:

@@ -195,14 +195,24 @@ class WaitingLock(_message.Message):
     def __init__(self, name: _Optional[str] = ..., acquire_seq: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
 
 class ServerFrame(_message.Message):
-    __slots__ = ("responses", "events", "moved")
+    __slots__ = ("responses", "events", "moved", "members")
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     MOVED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[Response]
     events: _containers.RepeatedCompositeFieldContainer[SessionEvent]
     moved: _status_pb2.LeaderHint
-    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[SessionEvent, _Mapping]]] = ..., moved: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ...) -> None: ...
+    members: ClusterMembers
+    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[SessionEvent, _Mapping]]] = ..., moved: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., members: _Optional[_Union[ClusterMembers, _Mapping]] = ...) -> None: ...
+
+class ClusterMembers(_message.Message):
+    __slots__ = ("addresses", "own")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    own: str
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., own: _Optional[str] = ...) -> None: ...
 
 class Response(_message.Message):
     __slots__ = ("id", "status", "failure", "acquire", "release", "cancel_acquire", "put", "delete", "get", "range", "history", "inspect_lock", "open_session", "keep_alive", "close_session", "watch", "cancel_watch", "force_release", "attach")

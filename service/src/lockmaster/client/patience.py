@@ -15,6 +15,7 @@ FIRST_SECONDS: Final = 0.5
 SECOND_SECONDS: Final = 1.0
 SECONDS_MAX: Final = 4.0
 MEMBERS_MIN: Final = 3
+STAGGER_SECONDS: Final = 0.1
 ADDRESSES_MAX: Final = 64
 VAIN_SHARE: Final = 0.8
 """An attempt that failed after less of its time was refused: that says nothing about the distance."""
@@ -36,6 +37,10 @@ class Patience:
         attempts = max(self._endpoints, MEMBERS_MIN) if self._took else self._endpoints
         doubled = FIRST_SECONDS * (1 << min(self._vain // attempts, 16))
         return min(SECONDS_MAX, max(first, doubled, 2 * self._took))
+
+    def stagger(self) -> float:
+        """How long an attempt is alone before one at another address joins it: 0.1 s, longer where members are far."""
+        return min(FIRST_SECONDS, max(STAGGER_SECONDS, 2 * self._took))
 
     def reached(self, address: str, took: float) -> None:
         """It is connected, after so many seconds."""

@@ -58,6 +58,7 @@ FRAME_BYTES_MAX = 1 << 20
 SILENCE_SECONDS_MAX = 3.0
 PROBE_SECONDS = 5.0
 TICK_SECONDS = 0.25
+MEMBERS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ class SessionCore:
         self.watches: dict[int, Watching] = {}
         # The last reason why a call had to be tried again: for the texts of errors only.
         self.trouble = ""
+        # Client addresses of members, as last told; and that of the one at the other end, if it has told it.
+        self.members: tuple[str, ...] = ()
+        self.member = ""
         # True: this client's application says what is traced.
         self.traced = False
         self._wake = wake
@@ -187,6 +191,7 @@ class SessionCore:
         """A new stream is open: attach the session, resume watches, then everything unanswered goes out again."""
         self.now = self._probed = now
         self._connected = True
+        self.member = ""
         self._unheard_since = None
         if self.session is not None:
             attach(self, self.session)
@@ -321,7 +326,13 @@ class SessionCore:
             take_event(self, event)
         self._unheard_since = now if in_flight else None
         if frame.HasField("moved"):
-            self._leave(frame.moved.address, 0.0 if frame.moved.address else 0.02)
+            if frame.moved.address:
+                self.redirect = Redirect(frame.moved.address, 0.0)  # newer than what answers have said
+            else:
+                self._leave("", 0.02)
+        if frame.HasField("members"):
+            self.members = tuple(frame.members.addresses[:MEMBERS_MAX])
+            self.member = frame.members.own
         if self._mutations or self._reads or self._control:
             self._stir()
 

@@ -92,6 +92,8 @@ class Server:
         self.bound_address = self.login_address = ""
         self._api_server: ApiServer | None = None
         self._streams: dict[SessionStream, None] = {}
+        self._named: tuple[str, ...] = ()
+        """The client addresses that the open streams were last told of."""
         self._ticker: asyncio.Task[None] | None = None
         self._joiner: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[StartFailed] = asyncio.get_running_loop().create_future()
@@ -294,6 +296,7 @@ class Server:
     async def _serve_stream(self, context: StreamContext, caller: Caller) -> None:
         stream = SessionStream(self.operations, self.engine, self.events, self.watches, Origin(caller.principal))
         self._streams[stream] = None
+        stream.name_members(self.engine.client_addresses(), self.client_address)
         closing = functools.partial(stream.close, self.client_address)
         try:
             async with while_good(self.callers.logins, caller, closing):
@@ -309,11 +312,19 @@ class Server:
             for stream in list(self._streams):
                 stream.close(leader_address)
             return
-        if leading or not leader_address:
+        if not leader_address:
             return
         for stream in self._streams:
-            if stream.has_sessions:
+            if stream.turned_away or (stream.has_sessions and not leading):
                 stream.moved(leader_address)
+
+    def _name_members(self) -> None:
+        """Tells all streams where clients are served, if that is another than before."""
+        addresses = self.engine.client_addresses()
+        if addresses != self._named:
+            self._named = addresses
+            for stream in self._streams:
+                stream.name_members(addresses, self.client_address)
 
     async def _tick(self) -> None:
         turn = 0
@@ -322,6 +333,7 @@ class Server:
             turn += 1
             try:
                 await self.health.update()
+                self._name_members()
                 if turn % 4 == 0:
                     self.watches.tick()
                     self.telemetry.refresh()

@@ -224,6 +224,12 @@ class Questions:
             return ""
         return member.client_address
 
+    def client_addresses(self) -> tuple[str, ...]:
+        """Where clients are served: the client addresses of full members that stay such, by member id."""
+        members = self._node.configuration.members if self._node is not None else ()
+        serving = (each for each in members if each.is_full and each.phase is not MemberPhase.DEMOTING)
+        return tuple(each.client_address for each in serving if each.client_address)
+
     def status(self) -> StatusSnapshot:
         """This member now."""
         return reporting.snapshot(self)

@@ -25,7 +25,7 @@ from lockmaster_raft.errors import RaftError
 
 from lockmaster.api import config_pb2, session_pb2
 from lockmaster.direct import STREAM_END
-from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded
+from lockmaster.errors import InvalidRequest, LockmasterError, NotFound, NotLeader, Overloaded, Unavailable
 from lockmaster.server import admission, reads, translate
 from lockmaster.server.events import EventHub
 from lockmaster.server.operations import Operations, Origin, run_query
@@ -88,6 +88,8 @@ class SessionStream:
         self._outstanding = 0
         self._pending_events = 0
         self._attached: set[int] = set()
+        self._turned_away = False
+        """A session could not be attached here, as this member doesn't lead."""
         self._watches: dict[int, Watch] = {}
         self._ready: dict[int, Watch] = {}
         """Watches that have something, in the order in which they became ready."""
@@ -126,14 +128,25 @@ class SessionStream:
 
     def moved(self, hint: str) -> None:
         """Tells the client that this member no longer leads; `hint` is the leader's address, "" if unknown."""
+        self._turned_away = False
         self._open.moved.address = hint
         self._open_items += 1
         self._notify()
 
+    def name_members(self, addresses: tuple[str, ...], own: str) -> None:
+        """Tells the client, with the next answer, where members serve clients; `own` is this one's address."""
+        members = session_pb2.ClusterMembers(addresses=addresses, own=own)
+        self._open.members.CopyFrom(members)
+
     @property
     def has_sessions(self) -> bool:
-        """Whether a session is attached here: only then does it matter who leads."""
+        """Whether a session is attached here: only then does it matter that another member leads."""
         return bool(self._attached)
+
+    @property
+    def turned_away(self) -> bool:
+        """A session could not be attached here: its client may be listening to learn who leads, be it this member."""
+        return self._turned_away
 
     def _reader_done(self, task: asyncio.Task[None]) -> None:
         self._closing = True
@@ -302,6 +315,8 @@ class SessionStream:
         if len(self._attached) >= SESSIONS_PER_STREAM_MAX:
             raise Overloaded(f"{SESSIONS_PER_STREAM_MAX} sessions are attached to this stream", 1.0)
 
+        self._turned_away = not self._engine.is_leader
+
         def attach(reply: Callable[[int], Response]) -> None:
             self._operations.own_session(self._origin, session_id)  # unknown before, it may be somebody else's now
             reads.attach(self._engine, session_id, reply)
@@ -311,6 +326,7 @@ class SessionStream:
                 error = NotLeader(self._engine.leader_address())
             if error is None:
                 error = run_query(attach, reply)
+            self._turned_away = isinstance(error, (NotLeader, Unavailable))
             if error is not None:
                 translate.write_error(reply(0), error)
             elif not self._gone:

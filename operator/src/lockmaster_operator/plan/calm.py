@@ -20,7 +20,7 @@ from lockmaster_operator.plan import RESYNC_S, Plan, plan
 from lockmaster_operator.plan.view import LAG_STEADY_MAX
 from lockmaster_operator.plan.volumes import low
 
-CALM_S: Final = 900
+CALM_S: Final = 1_800
 """Seconds for which a look's outcome stands at most. What nobody watches (Secrets, accounts, cert-manager's objects)
 is found changed so much later at the latest; while a pod does not run, or the plan does anything, at every pass."""
 Told = tuple[Mapping[int, MemberReport], EngineSeen | None]

@@ -53,9 +53,10 @@ async def kube(bed: Bed, space: str) -> AsyncIterator[Kube]:
 
 
 async def say_for_the_kubelet(kube: Kube, space: str = SPACE, labels: str = MINE) -> None:
-    """Every pod runs and is ready."""
+    """Every pod runs and is ready; what others say of it stays, or the scheduler says it again minutes later."""
     for pod in await kube.list("Pod", space, labels):
         state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+        others = [one for one in pod.get("status", {}).get("conditions") or () if one["type"] != "Ready"]
         container = {
             "name": "lockmaster",
             "state": state,
@@ -66,7 +67,7 @@ async def say_for_the_kubelet(kube: Kube, space: str = SPACE, labels: str = MINE
         }
         status = {
             "phase": "Running",
-            "conditions": [{"type": "Ready", "status": "True"}],
+            "conditions": [*others, {"type": "Ready", "status": "True"}],
             "containerStatuses": [container],
         }
         if not pod.get("status", {}).get("containerStatuses"):

@@ -21,6 +21,7 @@ from lockmaster_operator.host.minding import KINDS, Minder, both
 from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.queue import KEYS_MAX, Key, Queue, backoff_s
+from lockmaster_operator.host.quiet import Quiet
 from lockmaster_operator.host.settings import SettingsError, described, load
 from lockmaster_operator.host.watch_ages import WatchAges
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
@@ -245,12 +246,15 @@ class Scripted:
 
     def __init__(self, *ends: float | Exception | None) -> None:
         self.ends = list(ends)
+        self.quiet = Quiet()
 
     async def make(self, key: tuple[str, str]) -> float | None:
         end = self.ends.pop(0)
         if isinstance(end, Exception):
             raise end
         return end
+
+    visit = make
 
 
 def operator(*ends: float | Exception | None) -> tuple[Operator, Clock]:

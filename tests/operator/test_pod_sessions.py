@@ -404,18 +404,28 @@ async def test_the_binding_follows_the_clusters_and_is_left_alone_while_it_is_ri
     kube, told = world.passes.kube, Settings(logins=True)
     spec = LockClusterSpec(version="0.2.0")
     reviewers = Reviewers(kube, "review", told)
-    await reviewers.resync([cluster("a")])  # not there: said in the log, and nothing else
+    read: list[int] = []
+
+    async def resync(version: str, *names: str) -> None:
+        async def clusters() -> list[dict[str, Any]]:
+            read.append(1)
+            return [cluster(name) for name in names]
+
+        await reviewers.resync({("ns", name): version for name in names}, clusters)
+
+    await resync("1", "a")  # not there: said in the log, and nothing else
     world.api.put({"kind": "ClusterRoleBinding", "metadata": {"name": "review"}})
     await reviewers.add(Cluster("b", "ns", "u", 1, spec))
     await reviewers.add(Cluster("b", "ns", "u", 1, spec))
     assert len(world.api.writes()) == 1
-    await reviewers.resync([cluster("a"), cluster("b")])
-    await reviewers.resync([cluster("a"), cluster("b")])
+    await resync("2", "a", "b")
+    await resync("2", "a", "b")
     assert len(world.api.writes()) == 2
+    assert len(read) == 2, "they are the same as a minute ago"
     subjects = world.api.objects["ClusterRoleBinding", "", "review"]["subjects"]
     assert [(one["kind"], one["namespace"], one["name"]) for one in subjects] == [
         ("ServiceAccount", "ns", "a-member"),
         ("ServiceAccount", "ns", "b-member"),
     ]
-    await reviewers.resync([])
+    await resync("3")
     assert world.api.objects["ClusterRoleBinding", "", "review"]["subjects"] == []

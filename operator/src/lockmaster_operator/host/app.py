@@ -36,7 +36,8 @@ from lockmaster_operator.host.watching import RESOURCES_WATCHED, watch
 
 _log = logging.getLogger(__name__)
 RESYNC_S: Final = 60.0
-"""All LockClusters are listed and queued so often: what a watch has missed costs no more than this."""
+"""All LockClusters are listed so often, and those queued that are not as remembered: what a watch of them has missed
+costs no more than this."""
 RESYNC_AGE_MAX_S: Final = 300.0
 """The process is not alive when it has not listed them, or not opened one of its watches, for so long."""
 PASS_SECONDS_MAX: Final = 120.0
@@ -82,7 +83,8 @@ class Operator:
         self.watches = WatchAges(RESOURCES_WATCHED * max(1, len(settings.namespaces)))
 
     def enqueue(self, key: Key) -> None:
-        """Look at this LockCluster soon."""
+        """Something about this LockCluster has changed: look at it soon, and at everything."""
+        self.passes.quiet.changed(key)
         if not self.queue.add(key):
             _log.error("%s/%s: too many LockClusters, found again by the resync", *key)
 
@@ -158,16 +160,22 @@ class Operator:
             _log.error("%s ended: %s", task.get_name(), task.exception())
         return EXIT_WATCH_ENDED
 
-    async def _clusters(self, namespace: str) -> list[Json]:
-        return await self.kube.list("LockCluster", namespace)
+    async def _clusters(self) -> list[Json]:
+        return [one for space in self._spaces() for one in await self.kube.list("LockCluster", space)]
+
+    def _spaces(self) -> tuple[str, ...]:
+        return self.settings.namespaces or ("",)
 
     async def _resync(self) -> None:
         while True:
             try:
-                found = [one for space in self.settings.namespaces or ("",) for one in await self._clusters(space)]
-                for item in found:
-                    self.enqueue((item["metadata"]["namespace"], item["metadata"]["name"]))
-                await self.reviewers.resync(found)
+                versions: dict[Key, str] = {}
+                for space in self._spaces():
+                    versions |= await self.kube.versions("LockCluster", space)
+                for key in self.passes.quiet.differing(versions):
+                    self.enqueue(key)
+                    self.minder.enqueue("LockCluster", key)
+                await self.reviewers.resync(versions, self._clusters)
                 await self.minder.resync()
                 self._resynced = self._clock()
             except KubeError as error:
@@ -182,7 +190,7 @@ class Operator:
         started, outcome = self._clock(), "done"
         try:
             async with asyncio.timeout(PASS_SECONDS_MAX):
-                again = await self.passes.make(key)
+                again = await self.passes.visit(key)
             self.queue.done(key, again)
             outcome = "done" if again is not None else "gone"
         except (PassFailed, TimeoutError) as error:

@@ -66,8 +66,8 @@ class Minder:
             _log.error("%s %s/%s: too many objects, found again by the resync", kind, *key)
 
     async def resync(self) -> None:
-        """Queue all that there are. Raises KubeError."""
-        for kind in self._makes:
+        """Queue all that there are, but for LockClusters: whoever lists them knows which. Raises KubeError."""
+        for kind in (one for one in self._makes if one != "LockCluster"):
             for namespace in self._namespaces or ("",):
                 for item in await self._kube.list(kind, namespace):
                     self.enqueue(kind, (item["metadata"]["namespace"], item["metadata"]["name"]))

@@ -22,7 +22,7 @@ from lockmaster_operator.desired.names import (
     selector_text,
 )
 from lockmaster_operator.desired.objects import Decided, render
-from lockmaster_operator.host.engine import Engine
+from lockmaster_operator.host.engine import Answers, Engine
 from lockmaster_operator.host.issuing import BadSecret, Held, Pems, held_of, seen
 from lockmaster_operator.host.kube import RESOURCES, Json, Kube, KubeError
 from lockmaster_operator.host.refusals import pods_refused
@@ -45,6 +45,10 @@ class Look:
     observed: Observed
     addresses: Mapping[int, str]
     """host:port of the client port of every pod, by ordinal."""
+    asked: Mapping[int, str]
+    """The same of those that run: of these something is known."""
+    said: Answers
+    """By their members."""
     tls: Pems | None
     """The operator's own certificate; None: there is none yet."""
 
@@ -75,7 +79,8 @@ async def look(
     rows = [(n, pod) for pod in pods if 0 <= (n := _ordinal(cluster.name, _name(pod))) < PODS_MAX]
     addresses = {n: f"{host_of(cluster, settings, n)}:{CLIENT_PORT}" for n, _ in rows}
     asked = {n: addresses[n] for n, pod in rows if _running(pod)}
-    reports, told = ({}, None) if own is None else await engine.look(cluster.uid, asked, own)
+    said: Answers = ({}, None) if own is None else await engine.look(cluster.uid, asked, own)
+    reports, told = said
     found = [_pod(n, pod) for n, pod in sorted(rows, key=lambda row: row[0])]
     stuck = {pod.ordinal for pod in found if pod.running}
     gone = await _gone(kube, cluster, claims, stuck) if reads_cluster else frozenset()
@@ -93,7 +98,7 @@ async def look(
         restore_pending=any(_restores(cluster, restore) for restore in restores),
         recovering=any(_phase_of(cluster, one) == RecoveryPhase.FOUNDING for one in recoveries),
     )
-    return Look(observed, addresses, own)
+    return Look(observed, addresses, asked, said, own)
 
 
 async def _objects(

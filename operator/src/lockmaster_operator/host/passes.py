@@ -1,5 +1,8 @@
 """One pass over one LockCluster: observe → plan → status, if changed → steps, at most one of them disruptive → events.
 
+Where nothing is known to have changed since a look that led to nothing (host/quiet.py), a pass asks the members alone,
+and does nothing itself: where their word is another, a whole pass follows at once, which reads everything anew.
+
 If the status cannot be written the pass ends: what it remembers (the cluster's id before it is made, since when a
 member is gone) must be stored before anything is done. Steps are taken in order and the first that fails ends the
 pass; the next begins from what is there then.
@@ -16,24 +19,33 @@ from typing import Any, Final
 from lockmaster import LockmasterError
 from opentelemetry import trace
 
+from lockmaster_operator.desired.certificates import Purpose, secret_name
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.host.engine import Engine
 from lockmaster_operator.host.execute import Executor, StepRefused
+from lockmaster_operator.host.issuing import BadSecret, pems_of
 from lockmaster_operator.host.kube import Json, Kube, KubeError
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.observe import Look, look, status_of
 from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.quiet import Calm, Quiet
 from lockmaster_operator.host.refusals import REFUSALS, Refusals
 from lockmaster_operator.host.reviewers import Reviewers
 from lockmaster_operator.host.telling import Teller
+from lockmaster_operator.models.lock_cluster import TlsMode
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
-from lockmaster_operator.plan import BUSY_S, Plan, plan, read_cluster, refuse, unseen
+from lockmaster_operator.plan import BUSY_S, RESYNC_S, Plan, plan, read_cluster, refuse, unseen
+from lockmaster_operator.plan.calm import calm, told
 from lockmaster_operator.plan.steps import ExpandClaim, Step
 
 _log = logging.getLogger(__name__)
 _tracer = trace.get_tracer("lockmaster.operator")
 FAILURES: Final = (KubeError, LockmasterError, StepRefused, TimeoutError)
 """What a pass may end with; anything else is a bug."""
+
+BUNCH_S: Final = 5
+"""Quiet passes fall due together at whole multiples of this: a process that wakes up once for many does them in less
+than half of the time."""
 
 
 class PassFailed(Exception):
@@ -56,18 +68,29 @@ class Passes:
     reads_cluster: bool = True
     reviewers: Reviewers | None = None
     now: Callable[[], float] = time.time
+    quiet: Quiet = field(default_factory=Quiet)
+    """Whoever hears that something about a LockCluster has changed tells this."""
     _uids: dict[Key, str] = field(default_factory=dict)
     _refusals: Refusals[Key] = field(init=False)
 
     def __post_init__(self) -> None:
         self._refusals = Refusals(self.teller)
 
+    async def visit(self, key: Key) -> float | None:
+        """A quiet pass, which asks the members alone, where that is enough: nothing is known to have changed, and they
+        say what they said at the last whole pass. Else a whole one, as `make`."""
+        with _tracer.start_as_current_span("quiet", attributes={"k8s.namespace.name": key[0], "cluster": key[1]}):
+            if await self._still(key):
+                return RESYNC_S - self.now() % BUNCH_S
+        return await self.make(key)
+
     async def make(self, key: Key) -> float | None:
-        """One pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
+        """One whole pass. Seconds until the next one is due; None: there is no such LockCluster. Raises PassFailed."""
         namespace, name = key
         stored: Json | None = None
         with _tracer.start_as_current_span("reconcile", attributes={"k8s.namespace.name": namespace, "cluster": name}):
             try:
+                self.quiet.begin(key)
                 stored = await self.kube.get("LockCluster", namespace, name)
                 if stored is None:
                     await self._forget(key)
@@ -76,10 +99,42 @@ class Passes:
                 # What the status says of a refusal is over.
                 return min(again, BUSY_S) if self._refusals.over(key) else again
             except FAILURES as error:
+                self.quiet.changed(key)
                 await self._refusals.note(key, stored, error)
                 raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
 
+    async def _still(self, key: Key) -> bool:
+        """Whether nothing is to be done, by what is remembered of a full look and by its members' word now."""
+        before = self.quiet.of(key)
+        if before is None:
+            return False
+        try:
+            if before.secret:
+                secret = await self.kube.get("Secret", key[0], before.secret)
+                if secret is None or pems_of(secret) != before.tls:
+                    return False
+            said = ({}, None) if before.tls is None else await self.engine.look(before.uid, before.asked, before.tls)
+        except (*FAILURES, BadSecret):
+            return False  # the full look says what it is
+        return told(said, before.status) == before.said
+
+    def _remember(self, key: Key, cluster: Cluster, stored: Json, seen: Look) -> None:
+        """That all is well, as it was seen by a look; `stored` is what that look was at."""
+        own = cluster.spec.tls.mode is TlsMode.OPERATOR
+        status = seen.observed.status
+        found = Calm(
+            uid=cluster.uid,
+            version=str(stored["metadata"].get("resourceVersion", "")),
+            asked=seen.asked,
+            tls=seen.tls,
+            secret="" if own else secret_name(cluster, Purpose.OPERATOR),
+            status=status,
+            said=told(seen.said, status),
+        )
+        self.quiet.keep(key, found)
+
     async def _forget(self, key: Key) -> None:
+        self.quiet.changed(key)
         self._refusals.over(key)
         uid = self._uids.pop(key, "")
         self.metrics.forget(key)
@@ -103,10 +158,14 @@ class Passes:
                 await self._store(stored, status_of(stored), blind)
             raise
         observed = replace(seen.observed, refused=self._refusals.of(key))
-        decided = plan(cluster, observed, int(self.now()), self.settings)
+        now = int(self.now())
+        decided = plan(cluster, observed, now, self.settings)
+        well = decided.status == status_of(stored) and calm(cluster, observed, decided, now, self.settings)
         stored = await self._store(stored, status_of(stored), decided)
         if self.reviewers is not None:
             await self.reviewers.add(cluster)
+        if well:
+            self._remember(key, cluster, stored, seen)
         refusal: KubeError | None = None
         for step in decided.steps:
             if step.disruptive:

@@ -33,8 +33,8 @@ IDLE_S: Final = 30.0
 """The same while no pod has any: what is begun meanwhile is watched that much later."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
-OFF_S: Final = 60.0
-"""Until another look whether login is on by then."""
+OFF_S: Final = 1_800.0
+"""Until another look whether login is on by then; any event of the LockCluster asks for one."""
 AWAY_S: Final = 30.0
 PAGES_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""
@@ -75,6 +75,9 @@ class PodSessions:
             self._began[key] = began = self.now()
             self._due[key] = began + OFF_S  # before the pass: a pod that changes meanwhile makes it due sooner
             wait = await self._pass(key, stored, cluster)
+            if wait == OFF_S:
+                self._due.pop(key)  # whatever comes is worth a look
+                return OFF_S
             self._due[key] = min(self._due[key], began + wait)
             return max(0.0, self._due[key] - self.now())
         except Unreachable:

@@ -19,7 +19,9 @@ from lockmaster_operator.models.lock import LockStatus
 from lockmaster_operator.models.part import seconds_of
 from lockmaster_operator.plan import read_cluster
 
-OFF_S: Final = 300
+OFF_S: Final = 1_800
+"""Until another look whether something is shown that should not be; an event of the LockCluster asks for one where its
+spec is another."""
 AWAY_S: Final = 30
 SESSIONS_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""

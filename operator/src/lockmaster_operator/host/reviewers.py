@@ -8,11 +8,12 @@ the resync tries again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from lockmaster_operator.desired.names import Cluster, Settings, account_of, logs_in
 from lockmaster_operator.host.kube import Json, Kube, KubeError
+from lockmaster_operator.host.queue import Key
 from lockmaster_operator.plan import read_cluster
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Reviewers:
         self._binding = binding
         self._settings = settings
         self._known: frozenset[Subject] = frozenset()
+        self._versions: Mapping[Key, str] | None = None
+        self._wanted: tuple[Subject, ...] = ()
 
     async def add(self, cluster: Cluster) -> None:
         """Its members may ask from now on."""
@@ -47,11 +50,16 @@ class Reviewers:
         if self._binding and subject not in self._known and not cluster.deleting and logs_in(cluster, self._settings):
             await self._write(lambda there: {*there, subject})
 
-    async def resync(self, clusters: Iterable[Json]) -> None:
-        """These are all LockClusters: nobody else may ask."""
-        if self._binding:
-            now = wanted(clusters, self._settings)
-            await self._write(lambda there: set(now))
+    async def resync(self, versions: Mapping[Key, str], read: Callable[[], Awaitable[Iterable[Json]]]) -> None:
+        """These are all LockClusters, with their resourceVersions: nobody else may ask. `read` gets them whole; it is
+        called only where a version is another than last time. Raises what it does."""
+        if not self._binding:
+            return
+        if versions != self._versions:
+            self._wanted = wanted(await read(), self._settings)
+            self._versions = versions
+        now = self._wanted
+        await self._write(lambda there: set(now))
 
     async def _write(self, change: Callable[[set[Subject]], set[Subject]]) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import kopf
@@ -32,6 +33,8 @@ OWNED: Final = (
 )
 RESOURCES_WATCHED: Final = len(OWNED) + len({"LockCluster", *KINDS})
 """How many watches there are, in each namespace that is named, or of the whole cluster."""
+NAMING: Final = ("LockRestore", "QuorumRecovery")
+"""Kinds of ours that change what is to be done about the LockCluster which they name."""
 REQUEST_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 5.0
 
@@ -89,8 +92,8 @@ def settings() -> kopf.OperatorSettings:
 def registry(
     enqueue: Callable[[Key], None], mind: Callable[[str, Key], None], ages: WatchAges
 ) -> kopf.OperatorRegistry:
-    """The handlers, all of which only enqueue: the LockCluster that an object is or belongs to, or (`mind`) the object
-    itself where it is of another of our kinds."""
+    """The handlers, all of which only enqueue: the LockCluster that an object is, belongs to or (NAMING) names, or
+    (`mind`) the object itself where it is of another of our kinds."""
     found = kopf.OperatorRegistry()
 
     async def cluster_changed(name: str | None, namespace: str | None, **_: Any) -> None:
@@ -105,8 +108,9 @@ def registry(
     kopf.on.event(GROUP, VERSION, "lockclusters", registry=found, id="cluster")(cluster_changed)
     for group, version, plural in OWNED:
         kopf.on.event(group, version, plural, registry=found, id=plural)(owned_changed)
+
     for kind in KINDS:
-        kopf.on.event(GROUP, VERSION, RESOURCES[kind][1], registry=found, id=kind)(_minds(mind, kind))
+        kopf.on.event(GROUP, VERSION, RESOURCES[kind][1], registry=found, id=kind)(_minds(enqueue, mind, kind))
 
     # A coroutine: it runs in the loop that its session is for.
     async def login(**given: Any) -> kopf.AiohttpSession | None:
@@ -116,10 +120,15 @@ def registry(
     return found
 
 
-def _minds(mind: Callable[[str, Key], None], kind: str) -> Callable[..., Any]:
-    async def changed(name: str | None, namespace: str | None, **_: Any) -> None:
+def _minds(enqueue: Callable[[Key], None], mind: Callable[[str, Key], None], kind: str) -> Callable[..., Any]:
+    async def changed(
+        name: str | None, namespace: str | None, spec: Mapping[str, Any] = MappingProxyType({}), **_: Any
+    ) -> None:
         if name and namespace:
             mind(kind, (namespace, name))
+            named = spec.get("clusterRef", {}).get("name", "")
+            if kind in NAMING and named:
+                enqueue((namespace, named))
 
     return changed
 

@@ -36,10 +36,18 @@ def _filling(view: View, size: float) -> bool:
         claim, report = view.claims.get(ordinal), pod.report
         if report is None or claim is None or _bytes(claim.capacity) < size:
             continue
-        low = 0 < report.free_bytes < max(GROW_BELOW_SHARE * size, GROW_BELOW_BYTES)
-        if low or "disk_nearly_full" in report.alarms:
+        if _low(report.free_bytes, size) or "disk_nearly_full" in report.alarms:
             return True
     return False
+
+
+def low(free_bytes: int, size: str) -> bool:
+    """Whether a member has little room left on a volume of this size, a quantity; 0 bytes: it does not say."""
+    return _low(free_bytes, _bytes(size))
+
+
+def _low(free_bytes: int, size: float) -> bool:
+    return 0 < free_bytes < max(GROW_BELOW_SHARE * size, GROW_BELOW_BYTES)
 
 
 def expansions(view: View, size: str) -> list[ExpandClaim]:

@@ -162,7 +162,7 @@ class Core:
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
         self.only_rival: NodeId = NO_NODE
-        """The one other full voter, where there is just one: without it, nobody else campaigns before a witness does."""
+        """The one other full voter, where there is just one: while it leads, nobody else campaigns before a witness."""
         self.change_aborted = False
         """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None

@@ -11,8 +11,8 @@ from lockmaster_raft.ids import Index, Nanos, NodeId, Term
 from lockmaster_raft.messages import AppendEntriesReply, PreVote, PreVoteReply, Removed, RequestVote, RequestVoteReply
 from lockmaster_raft.ready import Role
 
-from .rig import Cluster, Rig, base, config_entry, configuration, entries, header, member
-from .shapes import join
+from .rig import Cluster, Rig, append, base, config_entry, configuration, entries, header, member
+from .shapes import join, shaped
 from .test_elections import LATER, patient, pre_vote, request_vote
 from .test_witness import no, witness
 
@@ -41,6 +41,58 @@ def test_4_1_whoever_is_left_the_only_voter_does_not_lead_before_that_is_committ
     cluster.down.add(1)
     cluster.run(5 * SECOND)
     assert cluster.leader == 2
+
+
+SHAPES = {
+    "2 + 1": (configuration((1, 2, 3), witnesses=(3,)), 2, True),
+    "2 + 1 and a full learner": (configuration((1, 2, 3), (4,), witnesses=(3,)), 2, True),
+    "two full": (configuration((1, 2)), 2, True),
+    "2 + 1, led by the witness": (configuration((1, 2, 3), witnesses=(3,)), 3, False),
+    "3 full": (configuration((1, 2, 3)), 2, False),
+    "3 + 2": (configuration((1, 2, 3, 4, 5), witnesses=(4, 5)), 2, False),
+    "a swap of the other full voter": (
+        replace(configuration((1, 3, 4), (2,), witnesses=(3,)), outgoing=(NodeId(1), NodeId(2), NodeId(3))),
+        2,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_who_has_no_rival_but_the_leader_waits_for_the_stickiness_of_others_and_little_longer(shape: str) -> None:
+    conf, leader, soon = SHAPES[shape]
+    rig = Rig(conf=conf)
+    waits = set()
+    for number in range(200):
+        rig.receive(append(leader, 1, (1, 1), request_id=number + 1), after_ns=MILLISECOND)
+        waits.add(rig.ready.next_deadline - rig.now)
+    first, last = (1_150, 1_400) if soon else (1_000, 2_000)
+    assert len(waits) == 200
+    assert first * MILLISECOND <= min(waits) < (first + 20) * MILLISECOND
+    assert (last - 20) * MILLISECOND < max(waits) < last * MILLISECOND
+
+
+def test_who_knows_no_leader_may_have_a_rival_in_the_last_one() -> None:
+    rig = Rig(conf=configuration((1, 2, 3), witnesses=(3,)))
+    rig.receive(append(2, 1, (1, 1)))
+    waits = set()
+    for _ in range(50):
+        rig.tick(LATER)
+        waits.add(rig.ready.next_deadline - rig.now)
+    assert max(waits) > 1_800 * MILLISECOND
+
+
+@pytest.mark.parametrize("unheard_ms", [0, 50, 95])
+def test_4_2_3_at_2_plus_1_the_other_full_member_leads_in_its_first_round(unheard_ms: int) -> None:
+    """Also where the witness has heard one heartbeat of the leader more than it has."""
+    cluster = shaped()
+    cluster.run(SECOND)
+    cluster.cut = lambda sender, receiver, _: sender == 1 and receiver == 2
+    cluster.run(unheard_ms * MILLISECOND)
+    cluster.down.add(1)
+    cluster.run(1_420 * MILLISECOND)
+    assert cluster.leader == 2
+    assert cluster.nodes[2].term == cluster.nodes[1].term + 1
 
 
 def test_i3_a_witness_waits_no_less_than_half_an_election_timeout_for_silent_full_replicas() -> None:

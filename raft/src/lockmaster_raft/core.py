@@ -161,6 +161,8 @@ class Core:
         self.guarded = False
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
+        self.only_rival: NodeId = NO_NODE
+        """The one other full voter, where there is just one: while it leads, nobody else campaigns before a witness."""
         self.change_aborted = False
         """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None
@@ -282,9 +284,16 @@ class Core:
         return z ^ (z >> 31)
 
     def election_timeout(self) -> int:
-        """Drawn anew from [1, 2) × the base: fixed jitter would split votes for ever (§3.4). Twice that for I3."""
+        """Drawn anew from [1, 2) × the base: fixed jitter would split votes for ever (§3.4). Twice that for I3.
+
+        From [1, 1.25) × the base where the leader is the only rival, after 1.5 heartbeats: then every voter that heard
+        its last one is no longer sticky.
+        """
         base = self.config.election_timeout_ns * max(1, self.patience)
-        return base + base * (self.random() & 0xFFFFFFFF) // 0x100000000
+        draw = self.random() & 0xFFFFFFFF
+        if self.patience == 1 and self.leader_id == self.only_rival != NO_NODE:
+            return base + self.config.heartbeat_interval_ns * 3 // 2 + base * draw // 0x400000000
+        return base + base * draw // 0x100000000
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
@@ -488,6 +497,9 @@ class Core:
             self.patience = 0
         else:
             self.patience = 1 if self.full_here else 2
+        rivals = {m.member_id for c in both for m in c.members if m.is_full and m.member_id in c.deciders}
+        rivals.discard(self.node_id)
+        self.only_rival = rivals.pop() if len(rivals) == 1 else NO_NODE
 
     def refresh_configuration(self) -> None:
         """Take the log's latest configuration into force (§4.1: on append, and back on truncation)."""

@@ -45,7 +45,11 @@ ELECTIONS: Final = (
         ("pre_vote_of_a_short_term_is_ignored", "joint_change_decided_by_the_new_voters_alone"),
     ),
     Bug("16", "a pre-vote is granted without a look at the log", ("vote_without_a_log_check",)),
-    Bug("18", "votes split for ever: the jitter is drawn once", ("jitter_is_the_same_each_time",)),
+    Bug(
+        "18",
+        "votes split for ever: the jitter is drawn once",
+        ("jitter_is_the_same_each_time", "rivals_all_wait_as_if_there_were_none"),
+    ),
     Bug(
         "19",
         "elections under load: votes take longer than the timeout",

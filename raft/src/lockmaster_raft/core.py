@@ -161,8 +161,6 @@ class Core:
         self.guarded = False
         """Whether there is a witness, or soon will be: then nobody truncates but as the leader says (coverage.py)."""
         self.patience = 1
-        self.only_rival: NodeId = NO_NODE
-        """The one other full voter, where there is just one: while it leads, nobody else campaigns before a witness."""
         self.change_aborted = False
         """Whether the last role change was the abort of one."""
         self.role_changed_at: int | None = None
@@ -499,7 +497,8 @@ class Core:
             self.patience = 1 if self.full_here else 2
         rivals = {m.member_id for c in both for m in c.members if m.is_full and m.member_id in c.deciders}
         rivals.discard(self.node_id)
-        self.only_rival = rivals.pop() if len(rivals) == 1 else NO_NODE
+        self.only_rival: NodeId = rivals.pop() if len(rivals) == 1 else NO_NODE
+        """The one other full voter, where there is just one: while it leads, nobody else campaigns before a witness."""
 
     def refresh_configuration(self) -> None:
         """Take the log's latest configuration into force (§4.1: on append, and back on truncation)."""

@@ -24,6 +24,7 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 PAGE: Final = 500
 PAGES_MAX: Final = 40
 """Most pages of a list: 20,000 objects; what is beyond is an error, not a silent gap."""
+JSON_TYPE: Final = "application/json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 WATCH_SECONDS: Final = 300
 EVENT_BYTES_MAX: Final = 4 << 20
@@ -115,18 +116,13 @@ class Kube:
     ) -> tuple[builtins.list[Json], str]:
         """The same, and the resourceVersion from which on `watch` tells what changes."""
         found: builtins.list[Json] = []
-        selectors = {"labelSelector": labels, "fieldSelector": fields}
-        query = {"limit": str(PAGE), **{name: text for name, text in selectors.items() if text}}
-        for _ in range(PAGES_MAX):
-            page = await self.call("GET", path_of(kind, namespace), query)
+        version = ""
+        async for page in self._pages(kind, namespace, {"labelSelector": labels, "fieldSelector": fields}):
             # Items of a list don't say what they are: the list does.
-            version = page.get("apiVersion", "")
-            found += [{"apiVersion": version, "kind": kind, **item} for item in page.get("items") or ()]
-            following = page.get("metadata", {}).get("continue")
-            if not following:
-                return found, str(page.get("metadata", {}).get("resourceVersion", ""))
-            query["continue"] = following
-        raise KubeError(0, f"more than {PAGE * PAGES_MAX} objects of kind {kind}")
+            of = page.get("apiVersion", "")
+            found += [{"apiVersion": of, "kind": kind, **item} for item in page.get("items") or ()]
+            version = str(page.get("metadata", {}).get("resourceVersion", ""))
+        return found, version
 
     async def versions(self, kind: str, namespace: str) -> dict[tuple[str, str], str]:
         """The resourceVersion of each object of a kind by namespace and name, as they are now. Raises KubeError.
@@ -134,15 +130,23 @@ class Kube:
         Asked for without specs and statuses; a server that sends them all the same is understood.
         """
         found: dict[tuple[str, str], str] = {}
-        query = {"limit": str(PAGE)}
-        for _ in range(PAGES_MAX):
-            page = await self.call("GET", path_of(kind, namespace), query, accept=METADATA_ONLY)
+        async for page in self._pages(kind, namespace, {}, METADATA_ONLY):
             for item in page.get("items") or ():
                 metadata = item["metadata"]
                 found[str(metadata["namespace"]), str(metadata["name"])] = str(metadata["resourceVersion"])
+        return found
+
+    async def _pages(
+        self, kind: str, namespace: str, selectors: Mapping[str, str], accept: str = JSON_TYPE
+    ) -> AsyncIterator[Json]:
+        """The pages of a list, PAGES_MAX at most. Raises KubeError, also where there are more."""
+        query = {"limit": str(PAGE), **{name: text for name, text in selectors.items() if text}}
+        for _ in range(PAGES_MAX):
+            page = await self.call("GET", path_of(kind, namespace), query, accept=accept)
+            yield page
             following = page.get("metadata", {}).get("continue")
             if not following:
-                return found
+                return
             query["continue"] = following
         raise KubeError(0, f"more than {PAGE * PAGES_MAX} objects of kind {kind}")
 
@@ -154,7 +158,7 @@ class Kube:
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
         path = path_of(kind, namespace)
         timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, connect=5)
-        response = await self._request("GET", path, query, None, "application/json", timeout)
+        response = await self._request("GET", path, query, None, JSON_TYPE, timeout)
         try:
             if response.status >= 400:
                 raise KubeError(response.status, f"watch of {path}", retry_after(response.headers))
@@ -223,8 +227,8 @@ class Kube:
         path: str,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
+        content: str = JSON_TYPE,
+        accept: str = JSON_TYPE,
     ) -> Json:
         """One request, tried once. Raises KubeError."""
         response = await self._request(method, path, query, body, content, self._timeout, accept)
@@ -249,7 +253,7 @@ class Kube:
         body: Mapping[str, Any] | None,
         content: str,
         timeout: aiohttp.ClientTimeout,
-        accept: str = "application/json",
+        accept: str = JSON_TYPE,
     ) -> Any:
         """The response before its body is read. Raises KubeError."""
         headers = {"Accept": accept, "Content-Type": content}

@@ -1,5 +1,8 @@
 """One operator process over many LockClusters of a real API server, its members simulated; what it cost, as JSON.
 
+Login by ServiceAccount token is on, as in the chart: the operator asks for pod-bound sessions, and of each LockCluster it
+asks one real member, the same for all, over TLS.
+
 A program of test_figures.py, so that memory and processor time are those of an operator alone:
 `python -m tests.e2e.many_operator NAMESPACE CLUSTERS MEMBERS_FILE IDLE_SECONDS`, with the API server of KUBECONFIG.
 """
@@ -7,17 +10,21 @@ A program of test_figures.py, so that memory and processor time are those of an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import pickle
 import resource
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lockmaster import TLS, AsyncClient
+from lockmaster.cli.local_cluster import LocalCluster, TlsFiles
 from lockmaster_operator.host.app import Operator, connect
 from lockmaster_operator.host.engine import Answers
 from lockmaster_operator.host.issuing import Pems
@@ -27,6 +34,7 @@ from lockmaster_operator.host.queue import Key
 from lockmaster_operator.host.settings import HostSettings
 from lockmaster_operator.plan import steps
 
+from benchmarks import certificates
 from tests.operator.test_host import FakeMembers
 
 SETTLE_SECONDS = 45.0
@@ -66,6 +74,22 @@ class ManyMembers:
             self._of(uid).engine = engine
 
 
+class OneMember:
+    """Reaches a real member, whatever the LockCluster's name."""
+
+    def __init__(self, cluster: LocalCluster, tls: TlsFiles) -> None:
+        self._cluster = cluster
+        self._tls = tls
+        self.opened = 0
+
+    @contextlib.asynccontextmanager
+    async def open(self, namespace: str, name: str) -> AsyncIterator[AsyncClient]:
+        """As reaching.Reach."""
+        self.opened += 1
+        async with AsyncClient(self._cluster.endpoints, tls=TLS(self._tls.ca)) as client:
+            yield client
+
+
 class CountingKube(Kube):
     """Counts requests by method, and writes by path."""
 
@@ -80,15 +104,18 @@ class CountingKube(Kube):
         return await super().call(method, path, *rest, **named)
 
 
-async def measure(namespace: str, clusters: int, members: Path, idle_s: float) -> dict[str, Any]:
+async def measure(namespace: str, clusters: int, members: Path, idle_s: float, reach: OneMember) -> dict[str, Any]:
     """Until all have been looked at, and then over some idle seconds."""
     engine = ManyMembers()
     engine.load(members)
     client = await connect()
     kube = CountingKube(client)
     kube.requests, kube.writes = Counter(), Counter()
-    settings = HostSettings(namespace=namespace, namespaces=(namespace,), lease="many", listen="127.0.0.1:0")
+    settings = HostSettings(
+        namespace=namespace, namespaces=(namespace,), lease="many", listen="127.0.0.1:0", login_binding="many"
+    )
     operator = Operator(settings, kube, engine)
+    operator.sessions.reach = reach
     looked: set[Key] = set()
     all_looked, make = asyncio.Event(), Passes.make
 
@@ -112,6 +139,7 @@ async def measure(namespace: str, clusters: int, members: Path, idle_s: float) -
     found["idle_s"] = time.monotonic() - began
     found["idle_processor_s"] = time.process_time() - processor
     found["idle_requests"] = kube.requests.total()
+    found["sessions_looked_at"] = reach.opened
     found["idle_writes"] = {path: n for path, n in kube.writes.items() if "/leases" not in path}
     stop.set()
     await running
@@ -123,4 +151,9 @@ async def measure(namespace: str, clusters: int, members: Path, idle_s: float) -
 if __name__ == "__main__":
     logging.basicConfig(level="WARNING")
     space, count, file, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(measure(space, int(count), Path(file), float(seconds)))))
+    with tempfile.TemporaryDirectory() as folder:
+        tls = certificates.make(Path(folder))
+        with LocalCluster(Path(folder), size=1, tls=tls) as cluster:
+            cluster.start()
+            result = asyncio.run(measure(space, int(count), Path(file), float(seconds), OneMember(cluster, tls)))
+    print(json.dumps(result))

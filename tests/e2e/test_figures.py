@@ -67,7 +67,7 @@ async def form(kubeconfig: Path, members: ManyMembers) -> None:
     await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
     client = ApiClient(configuration)
     kube = Kube(client)
-    passes = Passes(kube, members, Settings(), Teller(kube, "form"), Metrics())
+    passes = Passes(kube, members, Settings(logins=True), Teller(kube, "form"), Metrics())
     waiting = asyncio.Queue[str]()
 
     async def work() -> None:
@@ -116,4 +116,5 @@ async def test_23_an_operator_restarted_over_200_clusters(bed: Bed, space: str, 
     report.figure("idle operator of 200 clusters", f"{idle:.2f} % of a core, {writes} writes")
     print(found)
     assert found["looked"] == CLUSTERS
+    assert found["sessions_looked_at"] >= CLUSTERS
     assert found["idle_writes"] == {}

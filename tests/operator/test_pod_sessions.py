@@ -13,7 +13,9 @@ import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 from lockmaster import TLS, AsyncClient
 from lockmaster_operator.desired.names import Cluster, Settings
+from lockmaster_operator.host import pod_sessions
 from lockmaster_operator.host.kube import Kube
+from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, PodSessions, node_of
 from lockmaster_operator.host.pod_watch import PodWatches, last_of
 from lockmaster_operator.host.reviewers import Reviewers, wanted
@@ -31,6 +33,7 @@ from lockmaster_operator.kinds.pod_sessions import (
     why_over,
 )
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
+from lockmaster_operator.plan.calm import CALM_S
 
 from tests.service.server.test_login import UID, Place, token_of
 
@@ -212,6 +215,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.place, self.api, self.now = Place(path), FakeApi(), 0.0
+        self.opened = self.open_now = 0
         self.woken = asyncio.Event()
         self.closing = contextlib.AsyncExitStack()
 
@@ -227,6 +231,7 @@ class World:
         self.closing.push_async_callback(client.close)
         self.closing.push_async_callback(self.api.stop)
         self.closing.push_async_callback(self.watches.close)
+        self.closing.push_async_callback(self.passes.close)
 
     def _changed(self, key: tuple[str, str]) -> None:
         self.passes.look_soon(key)
@@ -236,8 +241,13 @@ class World:
     async def open(self, namespace: str, name: str) -> AsyncIterator[AsyncClient]:
         cert, key = self.place.files["admin"]
         address = self.place.server.bound_address
-        async with AsyncClient(address, tls=TLS(self.place.authority.path, cert, key)) as client:
-            yield client
+        self.opened += 1
+        self.open_now += 1
+        try:
+            async with AsyncClient(address, tls=TLS(self.place.authority.path, cert, key)) as client:
+                yield client
+        finally:
+            self.open_now -= 1
 
     def put_cluster(self, **spec: Any) -> None:
         self.api.put(
@@ -381,6 +391,58 @@ async def test_looks_are_not_more_often_than_once_a_second(world: World) -> None
         asked = len(world.api.requests)
         assert await world.passes.make(("ns", "locks")) == 1.0
         assert len(world.api.requests) == asked
+
+
+async def test_the_client_is_kept_from_look_to_look_until_something_is_heard_of_the_cluster(world: World) -> None:
+    """A quiet look costs one call to a member: no request to the API server, no connection."""
+    key = ("ns", "locks")
+
+    async def look(after: float = IDLE_S) -> float | None:
+        world.now += after
+        return await world.passes.make(key)
+
+    world.put_cluster()
+    async with asyncio.timeout(WAIT):
+        assert await look() == IDLE_S
+        asked = len(world.api.requests)
+        for _ in range(3):
+            assert await look() == IDLE_S
+        assert (len(world.api.requests), world.opened) == (asked, 1)
+        world.passes.changed(key)
+        assert await look() == IDLE_S
+        assert (len(world.api.requests), world.opened, world.open_now) == (asked + 1, 2, 1)
+        assert await look(CALM_S) == IDLE_S  # heard nothing for long: read again
+        assert (world.opened, world.open_now) == (3, 1)
+        world.put_cluster(auth={"serviceAccounts": {"enabled": False}})
+        world.passes.changed(key)
+        assert await look() == OFF_S
+        assert world.open_now == 0
+
+
+async def test_a_look_that_fails_keeps_nothing_and_the_next_begins_anew(world: World) -> None:
+    key = ("ns", "locks")
+    world.put_cluster()
+    async with asyncio.timeout(WAIT):
+        assert await world.passes.make(key) == IDLE_S
+        await world.place.server.stop()
+        world.now += IDLE_S
+        with pytest.raises(PassFailed):
+            await world.passes.make(key)
+        assert world.open_now == 0
+        await world.place.server.start()
+        assert await world.passes.make(key) == IDLE_S
+        assert (world.opened, world.open_now) == (2, 1)
+
+
+async def test_more_clients_than_may_be_kept_are_opened_for_each_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_sessions, "KEPT_MAX", 0)
+    world.put_cluster()
+    async with asyncio.timeout(WAIT):
+        for looks in range(1, 3):
+            assert await world.make() == IDLE_S
+            assert (world.opened, world.open_now) == (looks, 0)
 
 
 # -- who may review tokens

@@ -94,15 +94,19 @@ async def test_a_real_lock_is_shown_at_the_interval_and_goes_when_it_is_switched
             (found,) = [body for (kind, _, _), body in api.objects.items() if kind == "Lock"]
             assert found["spec"]["name"] == "orders/42"
             assert found["status"]["token"] == lock.fencing_token
-            now += 29  # an event of the LockCluster comes: nothing is asked
+            now += 29  # an event of the LockCluster comes: the members are not asked
+            passes.changed(("ns", "locks"))
             assert await passes.make(("ns", "locks")) == 1
-            assert reach.asked == 1
+            read = len(api.requests)
+            assert await passes.make(("ns", "locks")) == 1  # nothing came: nobody is
+            assert (reach.asked, len(api.requests)) == (1, read)
             now += 1
             before = len(api.writes())
             await passes.make(("ns", "locks"))
             assert (reach.asked, len(api.writes())) == (2, before)
         off = {**spec, "lockProjection": {"enabled": False}}
         api.put({"kind": "LockCluster", "metadata": {**metadata, "generation": 2}, "spec": off})
+        passes.changed(("ns", "locks"))
         await passes.make(("ns", "locks"))
         assert not [kind for (kind, _, _) in api.objects if kind == "Lock"]
         assert reach.asked == 2

@@ -25,6 +25,7 @@ from lockmaster_operator.host.page import start_page
 from lockmaster_operator.host.passes import Passes, PassFailed
 from lockmaster_operator.host.pod_sessions import PodSessions
 from lockmaster_operator.host.pod_watch import PodWatches
+from lockmaster_operator.host.projection import Projection
 from lockmaster_operator.host.queue import Key, Queue
 from lockmaster_operator.host.reaching import Members
 from lockmaster_operator.host.reviewers import Reviewers
@@ -75,7 +76,8 @@ class Operator:
         reach = Members(kube, told)
         self.pods = PodWatches(kube, settings.namespaces, self._pods_changed)
         self.sessions = PodSessions(kube, reach, teller, told, self.pods, settings.reads_cluster)
-        makes = makers(kube, reach, teller, others, self.sessions)
+        self.locks = Projection(kube, reach)
+        makes = makers(kube, reach, teller, others, self.sessions, self.locks)
         self.minder = Minder(kube, makes, self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
         self._resynced = self._clock()
@@ -87,6 +89,13 @@ class Operator:
         self.passes.quiet.changed(key)
         if not self.queue.add(key):
             _log.error("%s/%s: too many LockClusters, found again by the resync", *key)
+
+    def mind(self, kind: str, key: Key) -> None:
+        """This object of one of minding.KINDS may be another by now, or is gone."""
+        if kind == "LockCluster":
+            self.sessions.changed(key)
+            self.locks.changed(key)
+        self.minder.enqueue(kind, key)
 
     def _pods_changed(self, key: Key) -> None:
         self.sessions.look_soon(key)
@@ -141,7 +150,7 @@ class Operator:
         keeper = asyncio.create_task(self.lease.keep(), name="lease")
         namespaces = self.settings.namespaces
         watcher = asyncio.create_task(
-            watch(self.enqueue, self.minder.enqueue, self.watches, namespaces, self.identity, self._watching, stop),
+            watch(self.enqueue, self.mind, self.watches, namespaces, self.identity, self._watching, stop),
             name="watches",
         )
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
@@ -152,6 +161,7 @@ class Operator:
         for task in (keeper, *others):
             task.cancel()
         await asyncio.gather(*others, self.pods.close(), return_exceptions=True)
+        await self.sessions.close()
         # kopf takes the process's signals for itself while it runs, and ends in peace only because of one.
         if stop.is_set() or (watcher in done and watcher.exception() is None):
             await asyncio.wait({watcher})
@@ -174,7 +184,7 @@ class Operator:
                     versions |= await self.kube.versions("LockCluster", space)
                 for key in self.passes.quiet.differing(versions):
                     self.enqueue(key)
-                    self.minder.enqueue("LockCluster", key)
+                    self.mind("LockCluster", key)
                 await self.reviewers.resync(versions, self._clusters)
                 await self.minder.resync()
                 self._resynced = self._clock()

@@ -31,11 +31,13 @@ WORKERS: Final = 4
 PASS_SECONDS_MAX: Final = 120.0
 
 
-def makers(kube: Kube, reach: Reach, teller: Teller, others: minded.Minded, sessions: PodSessions) -> dict[str, Make]:
+def makers(
+    kube: Kube, reach: Reach, teller: Teller, others: minded.Minded, sessions: PodSessions, locks: Projection
+) -> dict[str, Make]:
     """A pass of each of KINDS."""
     return {
         "ConfigSet": ConfigSets(kube, reach, teller).make,
-        "LockCluster": both(sessions.make, Projection(kube, reach).make),
+        "LockCluster": both(sessions.make, locks.make),
         **{kind: others.maker(kind) for kind in minded.KINDS},
     }
 

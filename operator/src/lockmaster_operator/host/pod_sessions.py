@@ -1,15 +1,19 @@
 """Ends the sessions of pods that are certainly over: live sessions → pods and nodes → plan → EndSession → event.
 
 The sessions are read first: whatever is decided is about one that was alive before its pod and node were looked at.
+
+The LockCluster as read, and the client of its members, are kept from look to look: until an event or the resync says
+that it is another, until a look fails, and for CALM_S at most.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lockmaster import AsyncClient, LockmasterError, PreconditionFailed
@@ -20,10 +24,12 @@ from lockmaster_operator.host.observe import out_of_service
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.pod_watch import PodWatches
 from lockmaster_operator.host.queue import Key
+from lockmaster_operator.host.quiet import phase
 from lockmaster_operator.host.reaching import Reach, Unreachable
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds.pod_sessions import EVENT, Bound, End, NodeSeen, nodes_wanted, plan_ends
 from lockmaster_operator.plan import read_cluster
+from lockmaster_operator.plan.calm import CALM_S
 from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
 _log = logging.getLogger(__name__)
@@ -38,6 +44,18 @@ OFF_S: Final = 1_800.0
 AWAY_S: Final = 30.0
 PAGES_MAX: Final = 100
 """Most pages of sessions of one look, of 1,000 each."""
+KEPT_MAX: Final = 1_024
+"""Most clients kept open; further ones are opened for each look."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What one look leaves to the next."""
+
+    stored: Json
+    client: AsyncClient
+    until: float
+    closing: contextlib.AsyncExitStack
 
 
 @dataclass(slots=True)
@@ -53,11 +71,24 @@ class PodSessions:
     now: Callable[[], float] = time.monotonic
     _due: dict[Key, float] = field(default_factory=dict)
     _began: dict[Key, float] = field(default_factory=dict)
+    _kept: dict[Key, _Kept] = field(default_factory=dict)
+    _unchanged: set[Key] = field(default_factory=set)
+    """LockClusters of which nothing was heard since they were read."""
 
     def look_soon(self, key: Key) -> None:
         """A pod has changed: due at once, or SOON_S after the last look began."""
         if key in self._due:
             self._due[key] = self._began[key] + SOON_S
+
+    def changed(self, key: Key) -> None:
+        """The LockCluster is another by now, may be, or is gone: the next look reads it."""
+        self._unchanged.discard(key)
+
+    async def close(self) -> None:
+        """Close the clients."""
+        while self._kept:
+            _, kept = self._kept.popitem()
+            await kept.closing.aclose()
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next; None: there is no such LockCluster. Raises PassFailed."""
@@ -65,21 +96,7 @@ class PodSessions:
         if due > self.now():
             return due - self.now()
         try:
-            stored = await self.kube.get("LockCluster", *key)
-            cluster = read_cluster(stored) if stored is not None else None
-            if stored is None or not isinstance(cluster, Cluster):
-                self._due.pop(key, None)
-                self._began.pop(key, None)
-                self.watches.want(key, ())
-                return None
-            self._began[key] = began = self.now()
-            self._due[key] = began + OFF_S  # before the pass: a pod that changes meanwhile makes it due sooner
-            wait = await self._pass(key, stored, cluster)
-            if wait == OFF_S:
-                self._due.pop(key)  # whatever comes is worth a look
-                return OFF_S
-            self._due[key] = min(self._due[key], began + wait)
-            return max(0.0, self._due[key] - self.now())
+            return await self._look(key)
         except Unreachable:
             self._due[key] = self.now() + AWAY_S
             return AWAY_S
@@ -87,27 +104,54 @@ class PodSessions:
             self._due.pop(key, None)
             raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
 
-    async def _pass(self, key: Key, stored: Json, cluster: Cluster) -> float:
-        if not logs_in(cluster, self.settings) or cluster.deleting:
-            self.watches.want(key, ())
-            return OFF_S
-        async with self.reach.open(*key) as client:
-            sessions = await _bound(client)
-            self.watches.want(key, {one.namespace for one in sessions})
-            nodes = await self._nodes(nodes_wanted(sessions, self.watches.pods))
-            ends, more = plan_ends(sessions, self.watches.pods, nodes)
-            ended = 0
-            for end in ends:
-                try:
-                    answer = await client.admin.end_session(
-                        end.session.session_id, end.session.pod_uid, end.reason, idempotency_key=end.idempotency_key()
-                    )
-                except PreconditionFailed as error:
-                    _log.warning("%s/%s: session %d is left to its TTL: %s", *key, end.session.session_id, error)
-                    return AWAY_S
-                if answer.ended:
-                    ended += 1
-                    await self._tell(stored, end, ended)
+    async def _look(self, key: Key) -> float | None:
+        self._began[key] = began = self.now()
+        self._due[key] = began + OFF_S  # before the pass: a pod that changes meanwhile makes it due sooner
+        kept = self._kept.pop(key, None)
+        closing = kept.closing if kept is not None else contextlib.AsyncExitStack()
+        async with closing:  # however the look ends: what is not kept is closed
+            if kept is None or key not in self._unchanged or began >= kept.until:
+                await closing.aclose()
+                self._unchanged.add(key)
+                stored = await self.kube.get("LockCluster", *key)
+                cluster = read_cluster(stored) if stored is not None else None
+                if stored is None or not isinstance(cluster, Cluster):
+                    self._forget(key)
+                    return None
+                if not logs_in(cluster, self.settings) or cluster.deleting:
+                    self._forget(key)  # whatever comes is worth a look
+                    return OFF_S
+                client = await closing.enter_async_context(self.reach.open(*key))
+                kept = _Kept(stored, client, began + CALM_S - (began - phase(key)) % CALM_S, closing)
+            wait = await self._pass(key, kept.stored, kept.client)
+            if len(self._kept) < KEPT_MAX:
+                self._kept[key] = replace(kept, closing=closing.pop_all())
+        self._due[key] = min(self._due[key], began + wait)
+        return max(0.0, self._due[key] - self.now())
+
+    def _forget(self, key: Key) -> None:
+        self._due.pop(key, None)
+        self._began.pop(key, None)
+        self._unchanged.discard(key)
+        self.watches.want(key, ())
+
+    async def _pass(self, key: Key, stored: Json, client: AsyncClient) -> float:
+        sessions = await _bound(client)
+        self.watches.want(key, {one.namespace for one in sessions})
+        nodes = await self._nodes(nodes_wanted(sessions, self.watches.pods))
+        ends, more = plan_ends(sessions, self.watches.pods, nodes)
+        ended = 0
+        for end in ends:
+            try:
+                answer = await client.admin.end_session(
+                    end.session.session_id, end.session.pod_uid, end.reason, idempotency_key=end.idempotency_key()
+                )
+            except PreconditionFailed as error:
+                _log.warning("%s/%s: session %d is left to its TTL: %s", *key, end.session.session_id, error)
+                return AWAY_S
+            if answer.ended:
+                ended += 1
+                await self._tell(stored, end, ended)
         return SOON_S if more else INTERVAL_S if sessions else IDLE_S
 
     async def _tell(self, stored: Json, end: End, count: int) -> None:

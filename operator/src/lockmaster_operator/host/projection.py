@@ -36,16 +36,26 @@ class Projection:
     now: Callable[[], float] = time.time
     _due: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     """Generation that was looked at, and when the next look is due: events come far more often."""
+    _unchanged: set[tuple[str, str]] = field(default_factory=set)
+    """LockClusters of which nothing was heard since their generation was read."""
+
+    def changed(self, key: tuple[str, str]) -> None:
+        """The LockCluster is another by now, may be, or is gone: its generation is to be read."""
+        self._unchanged.discard(key)
 
     async def make(self, key: tuple[str, str]) -> float | None:
         """One pass. Seconds until the next; None: there is no such LockCluster. Raises PassFailed."""
+        generation, due = self._due.get(key, (-1, 0.0))
+        if key in self._unchanged and due > self.now():
+            return due - self.now()
+        self._unchanged.add(key)
         try:
             stored = await self.kube.get("LockCluster", *key)
             cluster = read_cluster(stored) if stored is not None else None
             if stored is None or not isinstance(cluster, Cluster):
                 self._due.pop(key, None)
+                self._unchanged.discard(key)
                 return None
-            generation, due = self._due.get(key, (-1, 0.0))
             if generation == cluster.generation and due > self.now():
                 return due - self.now()
             wait = await self._pass(cluster)

@@ -33,7 +33,7 @@ class Reach(Protocol):
     """How a LockCluster's members are reached."""
 
     def open(self, namespace: str, name: str) -> contextlib.AbstractAsyncContextManager[AsyncClient]:
-        """A client for one pass: its session, if it opens one, ends with it. Raises Unreachable, KubeError."""
+        """A client, open within: its session, if it opens one, ends with it. Raises Unreachable, KubeError."""
 
 
 class Members:

@@ -1,7 +1,7 @@
 """One operator process over many LockClusters of a real API server, its members simulated; what it cost, as JSON.
 
-Login by ServiceAccount token is on, as in the chart: the operator asks for pod-bound sessions, and of each LockCluster it
-asks one real member, the same for all, over TLS.
+Login by ServiceAccount token is on, as in the chart: the operator asks each LockCluster for its pod-bound sessions. For
+that there is one real member, the same for all, over TLS.
 
 A program of test_figures.py, so that memory and processor time are those of an operator alone:
 `python -m tests.e2e.many_operator NAMESPACE CLUSTERS MEMBERS_FILE IDLE_SECONDS`, with the API server of KUBECONFIG.

@@ -139,7 +139,7 @@ async def measure(namespace: str, clusters: int, members: Path, idle_s: float, r
     found["idle_s"] = time.monotonic() - began
     found["idle_processor_s"] = time.process_time() - processor
     found["idle_requests"] = kube.requests.total()
-    found["sessions_looked_at"] = reach.opened
+    found["clients_opened"] = reach.opened
     found["idle_writes"] = {path: n for path, n in kube.writes.items() if "/leases" not in path}
     stop.set()
     await running

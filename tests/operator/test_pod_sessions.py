@@ -226,7 +226,9 @@ class World:
         kube = Kube(client)
         self.watches = PodWatches(kube, (), self._changed)
         told = Settings(logins=True)
-        self.passes = PodSessions(kube, self, Teller(kube, "test"), told, self.watches, now=lambda: self.now)
+        self.passes = PodSessions(
+            kube, self, Teller(kube, "test"), told, self.watches, now=lambda: self.now, phase=lambda _: 0.0
+        )
         self.closing.push_async_callback(self.place.stop)
         self.closing.push_async_callback(client.close)
         self.closing.push_async_callback(self.api.stop)

@@ -24,12 +24,11 @@ from lockmaster_operator.host.observe import out_of_service
 from lockmaster_operator.host.passes import PassFailed
 from lockmaster_operator.host.pod_watch import PodWatches
 from lockmaster_operator.host.queue import Key
-from lockmaster_operator.host.quiet import phase
+from lockmaster_operator.host.quiet import next_whole_look, phase
 from lockmaster_operator.host.reaching import Reach, Unreachable
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds.pod_sessions import EVENT, Bound, End, NodeSeen, nodes_wanted, plan_ends
 from lockmaster_operator.plan import read_cluster
-from lockmaster_operator.plan.calm import CALM_S
 from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
 _log = logging.getLogger(__name__)
@@ -69,6 +68,7 @@ class PodSessions:
     watches: PodWatches
     reads_cluster: bool = True
     now: Callable[[], float] = time.monotonic
+    phase: Callable[[Key], float] = phase
     _due: dict[Key, float] = field(default_factory=dict)
     _began: dict[Key, float] = field(default_factory=dict)
     _kept: dict[Key, _Kept] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class PodSessions:
                     self._forget(key)  # whatever comes is worth a look
                     return OFF_S
                 client = await closing.enter_async_context(self.reach.open(*key))
-                kept = _Kept(stored, client, began + CALM_S - (began - phase(key)) % CALM_S, closing)
+                kept = _Kept(stored, client, next_whole_look(began, self.phase(key)), closing)
             wait = await self._pass(key, kept.stored, kept.client)
             if len(self._kept) < KEPT_MAX:
                 self._kept[key] = replace(kept, closing=closing.pop_all())

@@ -25,6 +25,11 @@ def phase(key: Key) -> float:
     return float(hash(key) % CALM_S)
 
 
+def next_whole_look(now: float, phase: float) -> float:
+    """The first time after `now` at this phase; at most CALM_S away."""
+    return now + CALM_S - (now - phase) % CALM_S
+
+
 @dataclass(frozen=True, slots=True)
 class Calm:
     """The last full look at a cluster that needed nothing."""
@@ -58,8 +63,7 @@ class Quiet:
     def keep(self, key: Key, calm: Calm) -> None:
         """What the look has found, unless something has changed since it began."""
         if key in self._known:
-            now = self._clock()
-            self._known[key] = (now + CALM_S - (now - self._phase(key)) % CALM_S, calm)
+            self._known[key] = (next_whole_look(self._clock(), self._phase(key)), calm)
 
     def changed(self, key: Key) -> None:
         """It is another by now, may be, or is gone."""

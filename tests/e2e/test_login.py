@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lockmaster_operator.host.pod_sessions import IDLE_S
+from lockmaster_operator.plan import RESYNC_S
 
 from .bed import host
 from .bed.cluster import Bed
@@ -23,6 +23,8 @@ TTL_S = 600
 AT_ONCE_S = 15.0
 """A kubelet's word on its way, a look of the operator's, the lock-delay."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+SEEN_S = RESYNC_S + 5
+"""Until the operator has heard of a session and looked at it: a pass over its cluster, and a look a second later."""
 HOLD = f"""
 import time
 from lockmaster import Client
@@ -87,7 +89,7 @@ def test_the_session_of_a_killed_pod_that_is_deleted_by_force_ends_at_once(
     first = line(product, "holder", "holds")
     product.apply(worker(product, "waiter", WAIT))
     product.wait_log("waiter", "waits")
-    time.sleep(IDLE_S + 2)  # the operator has seen the session and watches its namespace
+    time.sleep(SEEN_S)  # the operator has seen the session and watches its namespace
     kubernetes.bed.kill_container(product.namespace, "holder")
     product.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/holder", "--timeout=30s")
     product.kubectl("delete", "pod", "holder", "--force", "--grace-period=0")
@@ -107,7 +109,7 @@ def test_a_forced_delete_on_a_cut_off_node_ends_nothing_until_the_node_is_out_of
     others = [one.name for one in mended.layout.nodes if one.name != node]
     product.apply(worker(product, "waiter", WAIT, node=others[0]))
     product.wait_log("waiter", "waits")
-    time.sleep(IDLE_S + 2)
+    time.sleep(SEEN_S)
     mended.power_off(node)
     mended.wait_node(node, ready=False)
     product.kubectl("delete", "pod", "holder", "--force", "--grace-period=0")

@@ -36,6 +36,7 @@ class Member(admin_pb2_grpc.AdminServicer):
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.status = admin_pb2.StatusResponse(role="leader", term=9, cluster_id=bytes.fromhex(CLUSTER), member_id=1)
         for name in (type(step).__name__ for step in STEPS):
             setattr(self, name, self._takes(getattr(admin_pb2, f"{name}Response")))
 
@@ -47,7 +48,7 @@ class Member(admin_pb2_grpc.AdminServicer):
         return call
 
     async def Status(self, request: Any, context: Any) -> admin_pb2.StatusResponse:
-        return admin_pb2.StatusResponse(role="leader", term=9, cluster_id=bytes.fromhex(CLUSTER), member_id=1)
+        return self.status
 
     async def ListMembers(self, request: Any, context: Any) -> admin_pb2.ListMembersResponse:
         """As a member of 0.1 answers: without its term."""
@@ -97,6 +98,18 @@ def test_a_key_is_the_same_for_the_same_step_and_another_after_others(step: step
     assert key == idempotency_key(CLUSTER, replace(step))
     assert key not in (idempotency_key(CLUSTER, later), idempotency_key("ef" * 16, step))
     assert len(key.encode()) <= IDEMPOTENCY_KEY_BYTES_MAX
+
+
+async def test_a_leader_that_cannot_tell_of_pods_sessions_is_not_taken_for_one_that_tells_of_none(world: World) -> None:
+    leads = admin_pb2.StatusResponse
+    answers = [leads(role="leader"), leads(role="leader", pods_mark=0), leads(role="leader", pods_mark=7)]
+    heard = []
+    for answer in answers:
+        world.member.status = answer
+        _, engine = await world.engine.look("uid", world.addresses, world.pems)
+        assert engine is not None
+        heard.append(engine.pods_mark)
+    assert heard == [None, 0, 7]
 
 
 async def test_the_term_is_of_the_leaders_own_status(world: World) -> None:

@@ -65,7 +65,7 @@ class FakeMembers:
         match step:
             case steps.Bootstrap():
                 first = self._row(1, 0, addresses[0], leader=True)
-                self.engine = EngineSeen(step.cluster_id, 1, 1, (first,))
+                self.engine = EngineSeen(step.cluster_id, 1, 1, (first,), pods_mark=1)
             case steps.AddMember():
                 assert self.engine is not None
                 assert step.expected_epoch == self.engine.epoch

@@ -16,7 +16,7 @@ from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.host import pod_sessions
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.passes import PassFailed
-from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, PodSessions, node_of
+from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, SOON_S, PodSessions, node_of
 from lockmaster_operator.host.pod_watch import PodWatches, last_of
 from lockmaster_operator.host.reviewers import Reviewers, wanted
 from lockmaster_operator.host.telling import Teller
@@ -419,6 +419,48 @@ async def test_the_client_is_kept_from_look_to_look_until_something_is_heard_of_
         world.passes.changed(key)
         assert await look() == OFF_S
         assert world.open_now == 0
+
+
+async def test_a_look_waits_for_a_leaders_word_that_a_pod_has_opened_a_session(world: World) -> None:
+    key = ("ns", "locks")
+    world.put_cluster()
+    world.api.put(pod())
+    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
+    async with asyncio.timeout(WAIT), world.open(*key) as admin:
+
+        async def heard() -> bool:
+            said = await admin.admin.status(world.place.server.bound_address)
+            return world.passes.heard(key, said.pods_mark if said.HasField("pods_mark") else None)
+
+        assert not await heard()  # nobody has looked yet, whoever does sees all
+        assert await world.make() == IDLE_S
+        assert await heard()
+        world.now += 1
+        assert await world.passes.make(key) == CALM_S - world.now % CALM_S
+        await admin.lock("other").acquire()
+        assert not await heard()  # of no pod
+        async with pod_client as client:
+            await client.lock("orders").acquire()
+            assert await heard()
+            world.now += 1
+            assert await world.passes.make(key) == CALM_S - world.now % CALM_S
+            await watching(world)
+            await world.woken_by(lambda: world.api.remove("Pod", "shop", "worker-1"))
+            assert await world.make() == INTERVAL_S  # nothing is heard of its node
+            await client.lock("more").acquire()
+            assert not await heard()
+        assert world.passes.heard(key, None)
+        assert not world.passes.heard(key, None)
+        assert await world.make() == IDLE_S  # by time again
+
+
+async def test_a_session_that_a_pod_opens_while_a_look_runs_is_found_by_the_next(world: World) -> None:
+    key, look = ("ns", "locks"), world.watches.want
+    world.put_cluster()
+    async with asyncio.timeout(WAIT):
+        await world.make()
+        world.watches.want = lambda *told: (look(*told), world.passes.heard(key, 5))[0]  # type: ignore[method-assign]
+        assert await world.make() == SOON_S
 
 
 async def test_a_look_that_fails_keeps_nothing_and_the_next_begins_anew(world: World) -> None:

@@ -63,6 +63,24 @@ async def test_a_quiet_pass_asks_the_members_and_nothing_of_the_api_server(idle:
     assert len(idle.api.faults) == idle.api.faults[0].count == 1
 
 
+async def test_every_pass_tells_whether_a_pod_has_opened_a_session_and_that_brings_no_whole_one(
+    idle: HostWorld,
+) -> None:
+    heard: list[int | None] = []
+    idle.passes.heard = lambda key, mark: heard.append(mark)
+    assert idle.members.engine is not None
+    idle.members.engine = replace(idle.members.engine, pods_mark=7)
+    assert await visited(idle) == []
+    idle.members.engine = replace(idle.members.engine, pods_mark=None)
+    assert await visited(idle) == []
+    idle.passes.quiet.changed(KEY)
+    idle.members.engine = replace(idle.members.engine, pods_mark=8)
+    assert await visited(idle)
+    idle.members.engine = None
+    await visited(idle)
+    assert heard == [7, None, 8, None, None]
+
+
 async def test_a_whole_pass_follows_any_event_and_the_next_one_is_quiet_again(idle: HostWorld) -> None:
     idle.passes.quiet.changed(KEY)
     assert len(await visited(idle)) > 10
@@ -283,7 +301,7 @@ def test_every_other_word_of_a_member_is_told_apart() -> None:
     for one in dataclasses.fields(observed.engine):
         other = () if one.name == "members" else object()
         engine = replace(observed.engine, **{one.name: other})
-        assert told(({0: report}, engine), observed.status) != before, one.name
+        assert (told(({0: report}, engine), observed.status) == before) is (one.name == "pods_mark"), one.name
     assert told(({0: report}, None), observed.status) != before
 
 

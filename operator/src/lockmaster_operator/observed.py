@@ -125,6 +125,9 @@ class EngineSeen:
     level_fence: int = 2
     """Above level_active while a FENCE stands."""
     gate_epoch: int = 0
+    pods_mark: int | None = None
+    """Another one than before if a pod's token has opened a session since; None: the leader can't say. No plan is made
+    from it."""
 
 
 @dataclass(frozen=True, slots=True)

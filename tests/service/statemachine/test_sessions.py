@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lockmaster.statemachine.apply import StateMachine
 from lockmaster.statemachine.commands import (
     CloseSession,
     Dedup,
@@ -37,6 +38,21 @@ def test_a_nonce_of_another_principal_is_refused() -> None:
 
 
 BOUND = "system:serviceaccount:shop:worker;pod=worker-1;uid=4d6b"
+
+
+def test_the_mark_is_another_one_whenever_a_pod_opens_a_session_and_never_below_one_that_lives() -> None:
+    m = Machine()
+    began = m.state.pods_mark
+    assert began == m.state.revision
+    m.open("somebody")
+    assert m.state.pods_mark == began
+    session = m.do(OpenSession(bytes(16), TTL, BOUND, "", 0)).revision
+    assert m.state.pods_mark == session
+    m.do(OpenSession(bytes(16), TTL, BOUND, "", 0))  # the same nonce: the same session
+    m.open("somebody else")
+    m.do(EndSession(session, "4d6b", "gone", "op"))
+    assert m.state.pods_mark == session
+    assert StateMachine(m.view).pods_mark == m.state.revision
 
 
 @pytest.mark.parametrize(

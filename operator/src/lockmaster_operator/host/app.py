@@ -77,6 +77,7 @@ class Operator:
         self.pods = PodWatches(kube, settings.namespaces, self._pods_changed)
         self.sessions = PodSessions(kube, reach, teller, told, self.pods, settings.reads_cluster)
         self.locks = Projection(kube, reach)
+        self.passes.heard = self._pods_mark_heard
         makes = makers(kube, reach, teller, others, self.sessions, self.locks)
         self.minder = Minder(kube, makes, self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
@@ -100,6 +101,10 @@ class Operator:
     def _pods_changed(self, key: Key) -> None:
         self.sessions.look_soon(key)
         self.minder.enqueue("LockCluster", key)
+
+    def _pods_mark_heard(self, key: Key, mark: int | None) -> None:
+        if self.sessions.heard(key, mark):
+            self.minder.enqueue("LockCluster", key)
 
     def alive(self) -> str:
         """ "" or why the process should be restarted."""

@@ -101,7 +101,7 @@ class MembersEngine:
             listed = await client.admin.members(addresses[leaders[-1]])
         except (LockmasterError, TimeoutError):
             return reports, None
-        return reports, engine_of(listed, said[leaders[-1]].term)
+        return reports, engine_of(listed, said[leaders[-1]])
 
     async def perform(
         self, uid: str, addresses: Mapping[int, str], tls: Pems, step: steps.EngineStep, key: str
@@ -179,8 +179,8 @@ def report_of(said: admin_pb2.StatusResponse) -> MemberReport:
     )
 
 
-def engine_of(listed: admin_pb2.ListMembersResponse, term: int) -> EngineSeen:
-    """The leader's ListMembers as the plan takes it; `term` is that of its Status, in which it says that it leads."""
+def engine_of(listed: admin_pb2.ListMembersResponse, said: admin_pb2.StatusResponse) -> EngineSeen:
+    """The leader's ListMembers as the plan takes it, and its Status, in which it says that it leads."""
     members = tuple(
         MemberSeen(
             member_id=row.member_id,
@@ -201,9 +201,10 @@ def engine_of(listed: admin_pb2.ListMembersResponse, term: int) -> EngineSeen:
     return EngineSeen(
         cluster_id=listed.cluster_id.hex(),
         epoch=listed.configuration_epoch,
-        term=term,
+        term=said.term,
         members=members,
         level_active=listed.level_active,
         level_fence=listed.level_fence,
         gate_epoch=listed.gate_epoch,
+        pods_mark=said.pods_mark if said.HasField("pods_mark") else None,
     )

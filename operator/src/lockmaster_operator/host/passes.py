@@ -21,7 +21,7 @@ from opentelemetry import trace
 
 from lockmaster_operator.desired.certificates import Purpose, secret_name
 from lockmaster_operator.desired.names import Cluster, Settings
-from lockmaster_operator.host.engine import Engine
+from lockmaster_operator.host.engine import Answers, Engine
 from lockmaster_operator.host.execute import Executor, StepRefused
 from lockmaster_operator.host.issuing import BadSecret, pems_of
 from lockmaster_operator.host.kube import Json, Kube, KubeError
@@ -70,6 +70,8 @@ class Passes:
     now: Callable[[], float] = time.time
     quiet: Quiet = field(default_factory=Quiet)
     """Whoever hears that something about a LockCluster has changed tells this."""
+    heard: Callable[[Key, int | None], None] = lambda key, mark: None
+    """Told of the leader's EngineSeen.pods_mark at each pass; None: nobody could say."""
     _uids: dict[Key, str] = field(default_factory=dict)
     _refusals: Refusals[Key] = field(init=False)
 
@@ -116,7 +118,12 @@ class Passes:
             said = ({}, None) if before.tls is None else await self.engine.look(before.uid, before.asked, before.tls)
         except (*FAILURES, BadSecret):
             return False  # the full look says what it is
+        self._hear(key, said)
         return told(said, before.status) == before.said
+
+    def _hear(self, key: Key, said: Answers) -> None:
+        _, engine = said
+        self.heard(key, engine.pods_mark if engine is not None else None)
 
     def _remember(self, key: Key, cluster: Cluster, stored: Json, seen: Look) -> None:
         """That all is well, as it was seen by a look; `stored` is what that look was at."""
@@ -157,6 +164,7 @@ class Passes:
                 blind = unseen(cluster, status_of(stored), self._refusals.of(key) or str(error), int(self.now()))
                 await self._store(stored, status_of(stored), blind)
             raise
+        self._hear(key, seen.said)
         observed = replace(seen.observed, refused=self._refusals.of(key))
         now = int(self.now())
         decided = plan(cluster, observed, now, self.settings)

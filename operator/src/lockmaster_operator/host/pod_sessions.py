@@ -2,6 +2,10 @@
 
 The sessions are read first: whatever is decided is about one that was alive before its pod and node were looked at.
 
+A look is due when something says that it would find another thing than the last: a pod that changes, or a leader by
+whose word a pod has opened a session since (`heard`). Where the leader can't say so, and while a node decides, about
+which nothing is heard, looks come by time.
+
 The LockCluster as read, and the client of its members, are kept from look to look: until an event or the resync says
 that it is another, until a look fails, and for CALM_S at most.
 """
@@ -33,9 +37,9 @@ from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
 _log = logging.getLogger(__name__)
 INTERVAL_S: Final = 10.0
-"""How often the sessions are asked for; a change of a pod asks at once."""
+"""Between two looks while a pod with sessions is in doubt, and where the leader can't tell of new ones."""
 IDLE_S: Final = 30.0
-"""The same while no pod has any: what is begun meanwhile is watched that much later."""
+"""The same, while no pod has any: what is begun meanwhile is watched that much later."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
 OFF_S: Final = 1_800.0
@@ -74,11 +78,24 @@ class PodSessions:
     _kept: dict[Key, _Kept] = field(default_factory=dict)
     _unchanged: set[Key] = field(default_factory=set)
     """LockClusters of which nothing was heard since they were read."""
+    _marks: dict[Key, int] = field(default_factory=dict)
+    """EngineSeen.pods_mark as last heard, of those that are looked at."""
 
     def look_soon(self, key: Key) -> None:
         """A pod has changed: due at once, or SOON_S after the last look began."""
         if key in self._due:
             self._due[key] = self._began[key] + SOON_S
+
+    def heard(self, key: Key, mark: int | None) -> bool:
+        """The leader's EngineSeen.pods_mark. Whether a look is due sooner now than it was."""
+        if key not in self._due or self._marks.get(key) == mark:
+            return False
+        if mark is None:
+            del self._marks[key]
+        else:
+            self._marks[key] = mark
+        self.look_soon(key)
+        return True
 
     def changed(self, key: Key) -> None:
         """The LockCluster is another by now, may be, or is gone: the next look reads it."""
@@ -123,7 +140,7 @@ class PodSessions:
                     return OFF_S
                 client = await closing.enter_async_context(self.reach.open(*key))
                 kept = _Kept(stored, client, next_whole_look(began, self.phase(key)), closing)
-            wait = await self._pass(key, kept.stored, kept.client)
+            wait = await self._pass(key, kept.stored, kept.client) or kept.until - began
             if len(self._kept) < KEPT_MAX:
                 self._kept[key] = replace(kept, closing=closing.pop_all())
         self._due[key] = min(self._due[key], began + wait)
@@ -133,12 +150,15 @@ class PodSessions:
         self._due.pop(key, None)
         self._began.pop(key, None)
         self._unchanged.discard(key)
+        self._marks.pop(key, None)
         self.watches.want(key, ())
 
     async def _pass(self, key: Key, stored: Json, client: AsyncClient) -> float:
+        """Seconds until the next look; 0: until something is heard."""
         sessions = await _bound(client)
         self.watches.want(key, {one.namespace for one in sessions})
-        nodes = await self._nodes(nodes_wanted(sessions, self.watches.pods))
+        suspect = nodes_wanted(sessions, self.watches.pods)
+        nodes = await self._nodes(suspect)
         ends, more = plan_ends(sessions, self.watches.pods, nodes)
         ended = 0
         for end in ends:
@@ -152,7 +172,11 @@ class PodSessions:
             if answer.ended:
                 ended += 1
                 await self._tell(stored, end, ended)
-        return SOON_S if more else INTERVAL_S if sessions else IDLE_S
+        if more:
+            return SOON_S
+        if key in self._marks and not suspect:
+            return 0.0
+        return INTERVAL_S if sessions else IDLE_S
 
     async def _tell(self, stored: Json, end: End, count: int) -> None:
         _log.info("session %d ended: %s", end.session.session_id, end.reason)

@@ -41,7 +41,7 @@ def told(answers: Told, status: LockClusterStatus) -> Told:
         replace(member, lag_entries=0) if 0 < member.lag_entries <= LAG_STEADY_MAX else member
         for member in engine.members
     )
-    return rows, replace(engine, members=members)
+    return rows, replace(engine, members=members, pods_mark=None)
 
 
 def calm(cluster: Cluster, observed: Observed, decided: Plan, now: int, settings: Settings) -> bool:

@@ -53,7 +53,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address", "level_fence", "gate_epoch", "member_role", "phase", "serves_state", "caretaker", "promotion", "log_bytes_max", "copy_bytes", "level_floor")
+    __slots__ = ("cluster_id", "member_id", "name", "role", "term", "leader", "commit_index", "applied_index", "last_index", "log_first_index", "revision", "state_hash", "durable_index", "flushed_index", "free_bytes", "log_bytes", "version", "level_active", "level_max", "incarnation", "alarms", "sessions", "watches", "streams", "uptime_ms", "peer_address", "client_address", "level_fence", "gate_epoch", "member_role", "phase", "serves_state", "caretaker", "promotion", "log_bytes_max", "copy_bytes", "level_floor", "pods_mark")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class StatusResponse(_message.Message):
     LOG_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     COPY_BYTES_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    PODS_MARK_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     member_id: int
     name: str
@@ -128,7 +129,8 @@ class StatusResponse(_message.Message):
     log_bytes_max: int
     copy_bytes: int
     level_floor: int
-    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., serves_state: _Optional[bool] = ..., caretaker: _Optional[bool] = ..., promotion: _Optional[str] = ..., log_bytes_max: _Optional[int] = ..., copy_bytes: _Optional[int] = ..., level_floor: _Optional[int] = ...) -> None: ...
+    pods_mark: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., member_id: _Optional[int] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[_Union[_status_pb2.LeaderHint, _Mapping]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., log_first_index: _Optional[int] = ..., revision: _Optional[int] = ..., state_hash: _Optional[int] = ..., durable_index: _Optional[int] = ..., flushed_index: _Optional[int] = ..., free_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., version: _Optional[str] = ..., level_active: _Optional[int] = ..., level_max: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., alarms: _Optional[_Iterable[str]] = ..., sessions: _Optional[int] = ..., watches: _Optional[int] = ..., streams: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., level_fence: _Optional[int] = ..., gate_epoch: _Optional[int] = ..., member_role: _Optional[str] = ..., phase: _Optional[str] = ..., serves_state: _Optional[bool] = ..., caretaker: _Optional[bool] = ..., promotion: _Optional[str] = ..., log_bytes_max: _Optional[int] = ..., copy_bytes: _Optional[int] = ..., level_floor: _Optional[int] = ..., pods_mark: _Optional[int] = ...) -> None: ...
 
 class BootstrapRequest(_message.Message):
     __slots__ = ("full_min", "cluster_id", "level")

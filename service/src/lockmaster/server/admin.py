@@ -78,6 +78,7 @@ class AdminCalls:
             level_floor=now.level_floor,
             level_fence=now.level_fence,
             gate_epoch=now.gate_epoch,
+            pods_mark=now.pods_mark,
             incarnation=now.incarnation,
             alarms=now.alarms,
             sessions=sessions,

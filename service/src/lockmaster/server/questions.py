@@ -176,6 +176,12 @@ class Questions:
         return 0 if machine is None else machine.revision
 
     @property
+    def pods_mark(self) -> int | None:
+        """As StateMachine's; None without a state."""
+        machine = self._applier.machine if self._applier is not None else None
+        return None if machine is None else machine.pods_mark
+
+    @property
     def applied_index(self) -> int:
         """Last applied index."""
         return 0 if self._applier is None else self._applier.applied

@@ -58,6 +58,7 @@ def snapshot(engine: Questions) -> StatusSnapshot:
         gate_epoch=node.levels.index if node else 0,
         level_max=engine.settings.level_max,
         level_floor=directory.guard.level_floor,
+        pods_mark=engine.pods_mark,
         uptime_ms=(clock_gettime_ns(CLOCK_BOOTTIME) - engine.started_at) // 1_000_000,
         peer_address=engine.peer_address,
         client_address=engine.settings.advertise_client,

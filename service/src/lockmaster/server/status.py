@@ -120,6 +120,8 @@ class StatusSnapshot:
     level_max: int
     level_floor: int
     """Lowest level of a binary that can open its data directory."""
+    pods_mark: int | None
+    """Another one whenever a pod's token has opened a session; None without state."""
     uptime_ms: int
     peer_address: str
     client_address: str

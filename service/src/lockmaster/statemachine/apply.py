@@ -100,6 +100,12 @@ class StateMachine(Queries):
         """How many sessions live."""
         return self._context.sessions_count
 
+    @property
+    def pods_mark(self) -> int:
+        """Another one whenever a pod's token has opened a session; also from a newly made StateMachine. Never above
+        the revision, and never below a live session of a pod."""
+        return self._context.pods_mark
+
     def apply(self, entry: EntryHeader | Entry, commands: Sequence[Command] = ()) -> Applied:
         """Apply the next entry. Raises InvariantViolation if it is not the next."""
         context, meta = self._context, self._meta

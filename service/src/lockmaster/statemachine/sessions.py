@@ -72,6 +72,8 @@ def execute_open(context: Context, operation: OpenSession, dedup: Dedup | None) 
     view.put(WINDOWS, session_id, Window(1, 0, 0, 0, 0))
     view.put(NONCES, operation.nonce, session_id)
     context.sessions_count += 1
+    if identity_of(operation.principal).pod_uid:
+        context.pods_mark = session_id
     context.expiry.add_session(renewal.deadline(context.lift_stamp), session_id)
     return Result(ResultStatus.OK, session_id)
 

@@ -31,6 +31,12 @@ class Context:
     window: Window | None = None
     """The window that the running command's dedup header opened, of session `window_id`; put after the command."""
     window_id: int = 0
+    pods_mark: int = field(init=False)
+    """Id of the session that a pod's token opened last; until then, the revision at which this process began. No record
+    and in no hash."""
+
+    def __post_init__(self) -> None:
+        self.pods_mark = self.revision
 
     def next_revision(self) -> int:
         """Take a revision."""

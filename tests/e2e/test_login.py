@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from lockmaster_operator.host.pod_sessions import INTERVAL_S
 from lockmaster_operator.plan import RESYNC_S
 
 from .bed import host
@@ -23,8 +24,8 @@ TTL_S = 600
 AT_ONCE_S = 15.0
 """A kubelet's word on its way, a look of the operator's, the lock-delay."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-SEEN_S = RESYNC_S + 5
-"""Until the operator has heard of a session and looked at it: a pass over its cluster, and a look a second later."""
+SEEN_S = RESYNC_S + INTERVAL_S + 5
+"""Until the operator has heard of a session and looked at it: a pass over its cluster, and a look."""
 HOLD = f"""
 import time
 from lockmaster import Client

@@ -13,10 +13,8 @@ import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 from lockmaster import TLS, AsyncClient
 from lockmaster_operator.desired.names import Cluster, Settings
-from lockmaster_operator.host import pod_sessions
 from lockmaster_operator.host.kube import Kube
-from lockmaster_operator.host.passes import PassFailed
-from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, SOON_S, PodSessions, node_of
+from lockmaster_operator.host.pod_sessions import INTERVAL_S, OFF_S, PodSessions, node_of
 from lockmaster_operator.host.pod_watch import PodWatches, last_of
 from lockmaster_operator.host.reviewers import Reviewers, wanted
 from lockmaster_operator.host.telling import Teller
@@ -33,7 +31,6 @@ from lockmaster_operator.kinds.pod_sessions import (
     why_over,
 )
 from lockmaster_operator.models.lock_cluster import LockClusterSpec
-from lockmaster_operator.plan.calm import CALM_S
 
 from tests.service.server.test_login import UID, Place, token_of
 
@@ -383,110 +380,6 @@ async def test_nobody_is_asked_and_nothing_watched_where_login_is_off(world: Wor
     world.api.remove("LockCluster", "ns", "locks")
     assert await world.make() is None
     assert not world.watches._tasks
-
-
-async def test_looks_are_not_more_often_than_once_a_second(world: World) -> None:
-    world.put_cluster()
-    async with asyncio.timeout(WAIT):
-        assert await world.make() == IDLE_S
-        world.passes.look_soon(("ns", "locks"))
-        asked = len(world.api.requests)
-        assert await world.passes.make(("ns", "locks")) == 1.0
-        assert len(world.api.requests) == asked
-
-
-async def test_the_client_is_kept_from_look_to_look_until_something_is_heard_of_the_cluster(world: World) -> None:
-    """A quiet look costs one call to a member: no request to the API server, no connection."""
-    key = ("ns", "locks")
-
-    async def look(after: float = IDLE_S) -> float | None:
-        world.now += after
-        return await world.passes.make(key)
-
-    world.put_cluster()
-    async with asyncio.timeout(WAIT):
-        assert await look() == IDLE_S
-        asked = len(world.api.requests)
-        for _ in range(3):
-            assert await look() == IDLE_S
-        assert (len(world.api.requests), world.opened) == (asked, 1)
-        world.passes.changed(key)
-        assert await look() == IDLE_S
-        assert (len(world.api.requests), world.opened, world.open_now) == (asked + 1, 2, 1)
-        assert await look(CALM_S) == IDLE_S  # heard nothing for long: read again
-        assert (world.opened, world.open_now) == (3, 1)
-        world.put_cluster(auth={"serviceAccounts": {"enabled": False}})
-        world.passes.changed(key)
-        assert await look() == OFF_S
-        assert world.open_now == 0
-
-
-async def test_a_look_waits_for_a_leaders_word_that_a_pod_has_opened_a_session(world: World) -> None:
-    key = ("ns", "locks")
-    world.put_cluster()
-    world.api.put(pod())
-    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
-    async with asyncio.timeout(WAIT), world.open(*key) as admin:
-
-        async def heard() -> bool:
-            said = await admin.admin.status(world.place.server.bound_address)
-            return world.passes.heard(key, said.pods_mark if said.HasField("pods_mark") else None)
-
-        assert not await heard()  # nobody has looked yet, whoever does sees all
-        assert await world.make() == IDLE_S
-        assert await heard()
-        world.now += 1
-        assert await world.passes.make(key) == CALM_S - world.now % CALM_S
-        await admin.lock("other").acquire()
-        assert not await heard()  # of no pod
-        async with pod_client as client:
-            await client.lock("orders").acquire()
-            assert await heard()
-            world.now += 1
-            assert await world.passes.make(key) == CALM_S - world.now % CALM_S
-            await watching(world)
-            await world.woken_by(lambda: world.api.remove("Pod", "shop", "worker-1"))
-            assert await world.make() == INTERVAL_S  # nothing is heard of its node
-            await client.lock("more").acquire()
-            assert not await heard()
-        assert world.passes.heard(key, None)
-        assert not world.passes.heard(key, None)
-        assert await world.make() == IDLE_S  # by time again
-
-
-async def test_a_session_that_a_pod_opens_while_a_look_runs_is_found_by_the_next(world: World) -> None:
-    key, look = ("ns", "locks"), world.watches.want
-    world.put_cluster()
-    async with asyncio.timeout(WAIT):
-        await world.make()
-        world.watches.want = lambda *told: (look(*told), world.passes.heard(key, 5))[0]  # type: ignore[method-assign]
-        assert await world.make() == SOON_S
-
-
-async def test_a_look_that_fails_keeps_nothing_and_the_next_begins_anew(world: World) -> None:
-    key = ("ns", "locks")
-    world.put_cluster()
-    async with asyncio.timeout(WAIT):
-        assert await world.passes.make(key) == IDLE_S
-        await world.place.server.stop()
-        world.now += IDLE_S
-        with pytest.raises(PassFailed):
-            await world.passes.make(key)
-        assert world.open_now == 0
-        await world.place.server.start()
-        assert await world.passes.make(key) == IDLE_S
-        assert (world.opened, world.open_now) == (2, 1)
-
-
-async def test_more_clients_than_may_be_kept_are_opened_for_each_look(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pod_sessions, "KEPT_MAX", 0)
-    world.put_cluster()
-    async with asyncio.timeout(WAIT):
-        for looks in range(1, 3):
-            assert await world.make() == IDLE_S
-            assert (world.opened, world.open_now) == (looks, 0)
 
 
 # -- who may review tokens

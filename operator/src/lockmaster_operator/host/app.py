@@ -72,12 +72,12 @@ class Operator:
         teller = Teller(kube, self.identity)
         self.reviewers = Reviewers(kube, settings.login_binding, told)
         self.passes = Passes(kube, engine, told, teller, self.metrics, settings.reads_cluster, self.reviewers)
+        self.passes.heard = self._pods_mark_heard
         others = Minded(kube, engine, told, teller, settings.reads_cluster)
         reach = Members(kube, told)
         self.pods = PodWatches(kube, settings.namespaces, self._pods_changed)
         self.sessions = PodSessions(kube, reach, teller, told, self.pods, settings.reads_cluster)
         self.locks = Projection(kube, reach)
-        self.passes.heard = self._pods_mark_heard
         makes = makers(kube, reach, teller, others, self.sessions, self.locks)
         self.minder = Minder(kube, makes, self.metrics, settings.namespaces)
         self._clock = asyncio.get_running_loop().time
@@ -102,7 +102,7 @@ class Operator:
         self.sessions.look_soon(key)
         self.minder.enqueue("LockCluster", key)
 
-    def _pods_mark_heard(self, key: Key, mark: int | None) -> None:
+    def _pods_mark_heard(self, key: Key, mark: int) -> None:
         if self.sessions.heard(key, mark):
             self.minder.enqueue("LockCluster", key)
 

@@ -70,8 +70,8 @@ class Passes:
     now: Callable[[], float] = time.time
     quiet: Quiet = field(default_factory=Quiet)
     """Whoever hears that something about a LockCluster has changed tells this."""
-    heard: Callable[[Key, int | None], None] = lambda key, mark: None
-    """Told of the leader's EngineSeen.pods_mark at each pass; None: nobody could say."""
+    heard: Callable[[Key, int], None] = lambda key, mark: None
+    """Told of the leader's EngineSeen.pods_mark at each pass in which one says it."""
     _uids: dict[Key, str] = field(default_factory=dict)
     _refusals: Refusals[Key] = field(init=False)
 
@@ -123,7 +123,8 @@ class Passes:
 
     def _hear(self, key: Key, said: Answers) -> None:
         _, engine = said
-        self.heard(key, engine.pods_mark if engine is not None else None)
+        if engine is not None and engine.pods_mark is not None:
+            self.heard(key, engine.pods_mark)
 
     def _remember(self, key: Key, cluster: Cluster, stored: Json, seen: Look) -> None:
         """That all is well, as it was seen by a look; `stored` is what that look was at."""

@@ -2,9 +2,9 @@
 
 The sessions are read first: whatever is decided is about one that was alive before its pod and node were looked at.
 
-A look is due when something says that it would find another thing than the last: a pod that changes, or a leader by
-whose word a pod has opened a session since (`heard`). Where the leader can't say so, and while a node decides, about
-which nothing is heard, looks come by time.
+Looks come by time, but for one: as long as the leader goes on saying that no pod has opened a session since (`heard`),
+and no pod changes, the next would find what the last has found, and is left out. Not where a node decides, of which
+nothing is heard.
 
 The LockCluster as read, and the client of its members, are kept from look to look: until an event or the resync says
 that it is another, until a look fails, and for CALM_S at most.
@@ -32,14 +32,16 @@ from lockmaster_operator.host.quiet import next_whole_look, phase
 from lockmaster_operator.host.reaching import Reach, Unreachable
 from lockmaster_operator.host.telling import Teller
 from lockmaster_operator.kinds.pod_sessions import EVENT, Bound, End, NodeSeen, nodes_wanted, plan_ends
-from lockmaster_operator.plan import read_cluster
+from lockmaster_operator.plan import RESYNC_S, read_cluster
 from lockmaster_operator.plan.transitions import EVENTS_MAX, Event
 
 _log = logging.getLogger(__name__)
 INTERVAL_S: Final = 10.0
-"""Between two looks while a pod with sessions is in doubt, and where the leader can't tell of new ones."""
+"""How often the sessions are asked for, and at most where new ones are heard of; a change of a pod asks at once."""
 IDLE_S: Final = 30.0
-"""The same, while no pod has any: what is begun meanwhile is watched that much later."""
+"""How often while no pod has any: what is begun meanwhile is watched that much later."""
+STANDS_S: Final = 2.0 * RESYNC_S + 5.0
+"""How long a leader's word stands: it is asked at each pass over its cluster, every RESYNC_S where all is well."""
 SOON_S: Final = 1.0
 """Least time between two looks, however often pods change."""
 OFF_S: Final = 1_800.0
@@ -62,6 +64,21 @@ class _Kept:
 
 
 @dataclass(slots=True)
+class _Look:
+    """The last look at one LockCluster, and the next."""
+
+    began: float
+    due: float
+    rests_until: float = 0.0
+    """Until then it may be left out, while the leader's word stands; 0: it may not."""
+
+    def sooner(self, after_s: float) -> bool:
+        """Not to be left out, and due so long after the last. Whether that is sooner than it was."""
+        due, self.due, self.rests_until = self.due, min(self.due, self.began + after_s), 0.0
+        return self.due < due
+
+
+@dataclass(slots=True)
 class PodSessions:
     """Makes passes; for one event loop, and for one LockCluster at a time."""
 
@@ -73,29 +90,26 @@ class PodSessions:
     reads_cluster: bool = True
     now: Callable[[], float] = time.monotonic
     phase: Callable[[Key], float] = phase
-    _due: dict[Key, float] = field(default_factory=dict)
-    _began: dict[Key, float] = field(default_factory=dict)
+    _looks: dict[Key, _Look] = field(default_factory=dict)
     _kept: dict[Key, _Kept] = field(default_factory=dict)
     _unchanged: set[Key] = field(default_factory=set)
     """LockClusters of which nothing was heard since they were read."""
-    _marks: dict[Key, int] = field(default_factory=dict)
-    """EngineSeen.pods_mark as last heard, of those that are looked at."""
+    _marks: dict[Key, tuple[int, float]] = field(default_factory=dict)
+    """EngineSeen.pods_mark as last heard of those that were looked at, and until when it stands."""
 
     def look_soon(self, key: Key) -> None:
         """A pod has changed: due at once, or SOON_S after the last look began."""
-        if key in self._due:
-            self._due[key] = self._began[key] + SOON_S
+        if key in self._looks:
+            self._looks[key].sooner(SOON_S)
 
-    def heard(self, key: Key, mark: int | None) -> bool:
-        """The leader's EngineSeen.pods_mark. Whether a look is due sooner now than it was."""
-        if key not in self._due or self._marks.get(key) == mark:
-            return False
-        if mark is None:
-            del self._marks[key]
-        else:
-            self._marks[key] = mark
-        self.look_soon(key)
-        return True
+    def heard(self, key: Key, mark: int) -> bool:
+        """The leader's EngineSeen.pods_mark, now. Whether a look is due sooner than it was."""
+        look = self._looks.get(key)
+        if look is None:
+            return False  # the first is to come, and sees all
+        before = self._marks.get(key)
+        self._marks[key] = (mark, self.now() + STANDS_S)
+        return (before is None or before[0] != mark) and look.sooner(INTERVAL_S)
 
     def changed(self, key: Key) -> None:
         """The LockCluster is another by now, may be, or is gone: the next look reads it."""
@@ -109,21 +123,26 @@ class PodSessions:
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next; None: there is no such LockCluster. Raises PassFailed."""
-        due = self._due.get(key, 0.0)
-        if due > self.now():
-            return due - self.now()
+        now, look = self.now(), self._looks.get(key)
+        if look is not None and look.due <= now:
+            _, stands_until = self._marks.get(key, (0, 0.0))
+            look.due = max(look.due, min(look.rests_until, stands_until))
+        if look is not None and look.due > now:
+            return look.due - now
         try:
             return await self._look(key)
         except Unreachable:
-            self._due[key] = self.now() + AWAY_S
+            self._looks[key].due = self.now() + AWAY_S
             return AWAY_S
-        except (KubeError, LockmasterError, TimeoutError) as error:
-            self._due.pop(key, None)
-            raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
+        except BaseException as error:
+            self._looks.pop(key, None)  # however it ended, the next pass looks
+            if isinstance(error, KubeError | LockmasterError | TimeoutError):
+                raise PassFailed(str(error) or type(error).__name__, getattr(error, "retry_after_s", 0.0)) from error
+            raise
 
     async def _look(self, key: Key) -> float | None:
-        self._began[key] = began = self.now()
-        self._due[key] = began + OFF_S  # before the pass: a pod that changes meanwhile makes it due sooner
+        began = self.now()
+        look = self._looks[key] = _Look(began, began + OFF_S)  # what is heard meanwhile makes the next due sooner
         kept = self._kept.pop(key, None)
         closing = kept.closing if kept is not None else contextlib.AsyncExitStack()
         async with closing:  # however the look ends: what is not kept is closed
@@ -140,26 +159,26 @@ class PodSessions:
                     return OFF_S
                 client = await closing.enter_async_context(self.reach.open(*key))
                 kept = _Kept(stored, client, next_whole_look(began, self.phase(key)), closing)
-            wait = await self._pass(key, kept.stored, kept.client) or kept.until - began
+            wait, rests = await self._pass(key, kept.stored, kept.client)
             if len(self._kept) < KEPT_MAX:
                 self._kept[key] = replace(kept, closing=closing.pop_all())
-        self._due[key] = min(self._due[key], began + wait)
-        return max(0.0, self._due[key] - self.now())
+        if rests and look.due == began + OFF_S:  # nothing was heard
+            look.rests_until = kept.until
+        look.due = min(look.due, began + wait)
+        return max(0.0, look.due - self.now())
 
     def _forget(self, key: Key) -> None:
-        self._due.pop(key, None)
-        self._began.pop(key, None)
-        self._unchanged.discard(key)
+        self._looks.pop(key, None)
         self._marks.pop(key, None)
+        self._unchanged.discard(key)
         self.watches.want(key, ())
 
-    async def _pass(self, key: Key, stored: Json, client: AsyncClient) -> float:
-        """Seconds until the next look; 0: until something is heard."""
+    async def _pass(self, key: Key, stored: Json, client: AsyncClient) -> tuple[float, bool]:
+        """Seconds until the next look, and whether it may be left out."""
         sessions = await _bound(client)
         self.watches.want(key, {one.namespace for one in sessions})
         suspect = nodes_wanted(sessions, self.watches.pods)
-        nodes = await self._nodes(suspect)
-        ends, more = plan_ends(sessions, self.watches.pods, nodes)
+        ends, more = plan_ends(sessions, self.watches.pods, await self._nodes(suspect))
         ended = 0
         for end in ends:
             try:
@@ -168,15 +187,11 @@ class PodSessions:
                 )
             except PreconditionFailed as error:
                 _log.warning("%s/%s: session %d is left to its TTL: %s", *key, end.session.session_id, error)
-                return AWAY_S
+                return AWAY_S, False
             if answer.ended:
                 ended += 1
                 await self._tell(stored, end, ended)
-        if more:
-            return SOON_S
-        if key in self._marks and not suspect:
-            return 0.0
-        return INTERVAL_S if sessions else IDLE_S
+        return (SOON_S, False) if more else (INTERVAL_S if sessions else IDLE_S, not suspect)
 
     async def _tell(self, stored: Json, end: End, count: int) -> None:
         _log.info("session %d ended: %s", end.session.session_id, end.reason)

@@ -121,7 +121,7 @@ class StatusSnapshot:
     level_floor: int
     """Lowest level of a binary that can open its data directory."""
     pods_mark: int | None
-    """Another one whenever a pod's token has opened a session; None without state."""
+    """As StateMachine's; None without state."""
     uptime_ms: int
     peer_address: str
     client_address: str

@@ -102,8 +102,8 @@ class StateMachine(Queries):
 
     @property
     def pods_mark(self) -> int:
-        """Another one whenever a pod's token has opened a session; also from a newly made StateMachine. Never above
-        the revision, and never below a live session of a pod."""
+        """Another one whenever a pod's token has opened a session since, on this member or another; it may be another
+        without that. Never above the revision, and never below a live session of a pod."""
         return self._context.pods_mark
 
     def apply(self, entry: EntryHeader | Entry, commands: Sequence[Command] = ()) -> Applied:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, Protocol
 
-from lockmaster import TLS, AsyncClient, LockmasterError
+from lockmaster import AsyncClient, LockmasterError
 from lockmaster.api import admin_pb2
 
 from lockmaster_operator.desired.names import PEER_PORT
 from lockmaster_operator.host.issuing import Pems
+from lockmaster_operator.host.pem_files import PemFiles
 from lockmaster_operator.observed import PODS_MAX, EngineSeen, MemberReport, MemberSeen
 from lockmaster_operator.plan import steps
 
@@ -55,16 +53,12 @@ class _Open:
     def __init__(self, addresses: tuple[str, ...], pems: Pems) -> None:
         self.addresses = addresses
         self.pems = pems
-        self.directory = Path(tempfile.mkdtemp(prefix="lockmaster-operator-"))
-        paths = [self.directory / name for name in ("ca.crt", "tls.crt", "tls.key")]
-        for path, pem in zip(paths, pems):
-            path.write_text(pem)
-        ca, cert, key = paths
-        self.client = AsyncClient(addresses, tls=TLS(ca, cert, key), operation_timeout=STATUS_SECONDS, label="operator")
+        self._files = PemFiles(pems)
+        self.client = AsyncClient(addresses, tls=self._files.tls, operation_timeout=STATUS_SECONDS, label="operator")
 
     async def close(self) -> None:
         await self.client.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._files.remove()
 
 
 class MembersEngine:
@@ -74,7 +68,7 @@ class MembersEngine:
         self._open: dict[str, _Open] = {}
 
     async def _client(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> AsyncClient:
-        """An open client of these very addresses and certificates; `mkdtemp` and files are small and local."""
+        """An open client of these very addresses and certificates."""
         wanted = tuple(addresses[n] for n in sorted(addresses))
         there = self._open.get(uid)
         if there is not None and (there.addresses, there.pems) == (wanted, tls):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final, Protocol
 
-from lockmaster import TLS, AsyncClient
+from lockmaster import AsyncClient
 
 from lockmaster_operator.desired.certificates import Purpose, secret_name
 from lockmaster_operator.desired.names import CLIENT_PORT, Settings
 from lockmaster_operator.host.issuing import BadSecret, pems_of
 from lockmaster_operator.host.kube import Kube
+from lockmaster_operator.host.pem_files import PemFiles
 from lockmaster_operator.plan import read_cluster
 
 OPERATION_SECONDS: Final = 5.0
@@ -59,14 +57,10 @@ class Members:
             pems = pems_of(secret)
         except BadSecret as error:
             raise Unreachable(str(error), there=True) from None
-        folder = Path(tempfile.mkdtemp(prefix="lockmaster-operator-"))
+        files = PemFiles(pems)
         try:
-            ca, cert, key = (folder / part for part in ("ca.crt", "tls.crt", "tls.key"))
-            for path, pem in zip((ca, cert, key), pems):
-                path.write_text(pem)
             address = f"{name}.{namespace}.svc.{self._settings.cluster_domain}:{CLIENT_PORT}"
-            tls = TLS(ca, cert, key)
-            async with AsyncClient(address, tls=tls, operation_timeout=OPERATION_SECONDS, label=LABEL) as client:
+            async with AsyncClient(address, tls=files.tls, operation_timeout=OPERATION_SECONDS, label=LABEL) as client:
                 yield client
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            files.remove()

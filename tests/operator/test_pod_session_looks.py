@@ -86,7 +86,6 @@ async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a
     heard = Heard(world, monkeypatch)
     pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
     async with asyncio.timeout(WAIT):
-        assert not await heard.listen()  # nobody has looked yet; whoever does sees all
         assert await heard.after(0) == (IDLE_S, 1)
         assert await heard.listen()
         assert await heard.after(INTERVAL_S) == (IDLE_S, 2)
@@ -107,6 +106,18 @@ async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a
             assert await heard.after(0) == (INTERVAL_S, 4)
             assert not await heard.listen()
             assert await heard.after(INTERVAL_S) == (INTERVAL_S, 5)  # of its node nothing is heard
+
+
+async def test_a_look_after_the_leaders_word_has_seen_what_it_tells_of(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put_cluster()
+    heard = Heard(world, monkeypatch)
+    async with asyncio.timeout(WAIT):
+        assert not await heard.listen()
+        assert await heard.after(INTERVAL_S) == (IDLE_S, 1)
+        assert not await heard.listen()
+        assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 1)
 
 
 async def test_looks_come_by_time_again_once_the_leaders_word_is_old(

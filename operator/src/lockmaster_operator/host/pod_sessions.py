@@ -95,7 +95,7 @@ class PodSessions:
     _unchanged: set[Key] = field(default_factory=set)
     """LockClusters of which nothing was heard since they were read."""
     _marks: dict[Key, tuple[int, float]] = field(default_factory=dict)
-    """EngineSeen.pods_mark as last heard of those that were looked at, and until when it stands."""
+    """EngineSeen.pods_mark as last heard, and until when it stands."""
 
     def look_soon(self, key: Key) -> None:
         """A pod has changed: due at once, or SOON_S after the last look began."""
@@ -104,12 +104,10 @@ class PodSessions:
 
     def heard(self, key: Key, mark: int) -> bool:
         """The leader's EngineSeen.pods_mark, now. Whether a look is due sooner than it was."""
-        look = self._looks.get(key)
-        if look is None:
-            return False  # the first is to come, and sees all
-        before = self._marks.get(key)
+        before, _ = self._marks.get(key, (None, 0.0))
         self._marks[key] = (mark, self.now() + STANDS_S)
-        return (before is None or before[0] != mark) and look.sooner(INTERVAL_S)
+        look = self._looks.get(key)  # where there is none, one is to come, and sees all
+        return look is not None and mark != before and look.sooner(INTERVAL_S)
 
     def changed(self, key: Key) -> None:
         """The LockCluster is another by now, may be, or is gone: the next look reads it."""

@@ -14,6 +14,7 @@ from functools import partial
 from lockmaster.cli.local_cluster import ClusterFailed, Member
 
 from benchmarks.consensus.measured import COUNTERS_LATE_SECONDS, Load, MeasuredCluster, cluster, fill
+from benchmarks.consensus.member import GIVES_WAY
 from benchmarks.consensus.part import Figure, Part, Runs, Setting, bounded, paired
 
 LOG_MIB, LOG_MIB_QUICK = 900, 24
@@ -54,8 +55,9 @@ class Run:
         return self.by_leader / max(1, self.by_leader + self.by_others)
 
 
-def run(roles: tuple[str, ...], setting: Setting) -> list[Figure]:
-    """Both sides in turn."""
+def run(roles: tuple[str, ...], setting: Setting, *, gives_way: bool = False) -> list[Figure]:
+    """Both sides in turn. `gives_way`: the member that is behind takes what processor time the others leave: as near as
+    one machine comes to its having processors of its own."""
     sides: tuple[list[Run], list[Run]] = ([], [])
     with cluster(setting, roles, {"node-2": {"fetch_entries_min": 0}}) as group:
         first, second = group.full[:2]
@@ -63,6 +65,7 @@ def run(roles: tuple[str, ...], setting: Setting) -> list[Figure]:
         for _ in range(1 if setting.quick else max(1, setting.rounds // 2)):
             for leader, runs in ((first, sides[0]), (second, sides[1])):
                 behind = group.full[2] if len(group.full) > 2 else (second if leader is first else first)
+                behind.environment = {**behind.environment, GIVES_WAY: "1" if gives_way else ""}
                 runs.append(undisturbed(group, setting, leader, behind, size))
                 size = runs[0].size  # the other side's log is as long
                 done = runs[-1]
@@ -142,4 +145,9 @@ PARTS = (
         partial(run, ("full", "full", "full", "witness", "witness")),
     ),
     Part("catch-up of a full log, 2 full + witness", SIDES, partial(run, ("full", "full", "witness"))),
+    Part(
+        "catch-up that gives way, 3 full + 2 witnesses",
+        SIDES,
+        partial(run, ("full", "full", "full", "witness", "witness"), gives_way=True),
+    ),
 )

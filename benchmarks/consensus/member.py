@@ -3,6 +3,7 @@
 Four times a second one JSON line goes to the file that BENCH_SAMPLES names: memory of this process and of its children,
 processor time, bytes through TCP sockets and to disks, and the longest time that the event loop was late since the last
 line (its waits for a processor left out).
+BENCH_GIVES_WAY: it runs only where nobody else wants the processor (SCHED_IDLE).
 BENCH_RAFT has settings of the consensus core as JSON that `serve` has no flags for, for both sides of a comparison.
 """
 
@@ -28,7 +29,7 @@ from lockmaster.cli.tethered import tether
 from lockmaster.server.settings import Settings
 from lockmaster_raft.config import RaftConfig
 
-SAMPLES, RAFT = "BENCH_SAMPLES", "BENCH_RAFT"
+SAMPLES, RAFT, GIVES_WAY = "BENCH_SAMPLES", "BENCH_RAFT", "BENCH_GIVES_WAY"
 SAMPLE_SECONDS = 0.25
 TURN_SECONDS = 0.01
 """How often the loop is asked to show that it turns."""
@@ -141,5 +142,7 @@ def change_settings(changes: dict[str, int]) -> None:
 
 if __name__ == "__main__":
     tether()
+    if os.environ.pop(GIVES_WAY, ""):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # threads that it starts inherit it
     change_settings(json.loads(os.environ.pop(RAFT, "{}")))
     sys.exit(serve(sys.argv[2:], standalone_mode=False))

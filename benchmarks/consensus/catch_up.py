@@ -137,17 +137,18 @@ def figures(runs: Runs[Run]) -> list[Figure]:
     ]
 
 
+FIVE = ("full", "full", "full", "witness", "witness")
 SIDES = ("from others", "leader only")
 PARTS = (
     Part(
         "catch-up of a full log, 3 full + 2 witnesses",
         SIDES,
-        partial(run, ("full", "full", "full", "witness", "witness")),
+        partial(run, FIVE),
     ),
     Part("catch-up of a full log, 2 full + witness", SIDES, partial(run, ("full", "full", "witness"))),
     Part(
         "catch-up that gives way, 3 full + 2 witnesses",
         SIDES,
-        partial(run, ("full", "full", "full", "witness", "witness"), gives_way=True),
+        partial(run, FIVE, gives_way=True),
     ),
 )

@@ -12,8 +12,6 @@ from lockmaster_operator.host.pod_sessions import IDLE_S, INTERVAL_S, OFF_S, STA
 from lockmaster_operator.kinds.pod_sessions import Bound
 from lockmaster_operator.plan.calm import CALM_S
 
-from tests.service.server.test_login import token_of
-
 from .test_pod_sessions import WAIT, World, pod, watching, world
 
 __all__ = ["world"]  # fixture
@@ -78,13 +76,17 @@ class Heard:
         return await self.world.passes.make(KEY), self.looks
 
 
-async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a_session(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def heard(world: World, monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """With a LockCluster."""
     world.put_cluster()
+    return Heard(world, monkeypatch)
+
+
+async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a_session(
+    heard: Heard, world: World
+) -> None:
     world.api.put(pod())
-    heard = Heard(world, monkeypatch)
-    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
     async with asyncio.timeout(WAIT):
         assert await heard.after(0) == (IDLE_S, 1)
         assert await heard.listen()
@@ -95,7 +97,7 @@ async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a
             await client.lock("of no pod").acquire()
         assert not await heard.listen()
         assert await heard.after(IDLE_S) == (STANDS_S - 2 * IDLE_S, 2)  # as before: that time is not over
-        async with pod_client as client:
+        async with world.pod_client() as client:
             await client.lock("orders").acquire()
             assert await heard.listen()
             assert await heard.after(0) == (INTERVAL_S, 3)
@@ -108,11 +110,7 @@ async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a
             assert await heard.after(INTERVAL_S) == (INTERVAL_S, 5)  # of its node nothing is heard
 
 
-async def test_a_look_after_the_leaders_word_has_seen_what_it_tells_of(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.put_cluster()
-    heard = Heard(world, monkeypatch)
+async def test_a_look_after_the_leaders_word_has_seen_what_it_tells_of(heard: Heard) -> None:
     async with asyncio.timeout(WAIT):
         assert not await heard.listen()
         assert await heard.after(INTERVAL_S) == (IDLE_S, 1)
@@ -120,12 +118,8 @@ async def test_a_look_after_the_leaders_word_has_seen_what_it_tells_of(
         assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 1)
 
 
-async def test_looks_come_by_time_again_once_the_leaders_word_is_old(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_looks_come_by_time_again_once_the_leaders_word_is_old(heard: Heard, world: World) -> None:
     """No leader, one too old to say it, passes that fail, a LockCluster that is gone: it looks who hears nothing."""
-    world.put_cluster()
-    heard = Heard(world, monkeypatch)
     async with asyncio.timeout(WAIT):
         await heard.after(0)
         await heard.listen()
@@ -142,11 +136,7 @@ async def test_looks_come_by_time_again_once_the_leaders_word_is_old(
         assert (world.passes._looks, world.passes._marks, world.open_now) == ({}, {}, 0)
 
 
-async def test_a_whole_look_comes_however_often_the_leader_is_heard(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.put_cluster()
-    heard = Heard(world, monkeypatch)
+async def test_a_whole_look_comes_however_often_the_leader_is_heard(heard: Heard, world: World) -> None:
     async with asyncio.timeout(WAIT):
         await heard.after(0)
         while heard.looks < 3:

@@ -248,6 +248,11 @@ class World:
         finally:
             self.open_now -= 1
 
+    def pod_client(self) -> AsyncClient:
+        """As the pod's process makes it, with a session that does not end by its TTL."""
+        tls = self.place.tls(token_of())
+        return AsyncClient(self.place.server.login_address, tls=tls, ttl=600, lock_delay=0)
+
     def put_cluster(self, **spec: Any) -> None:
         self.api.put(
             {
@@ -288,8 +293,7 @@ async def watching(world: World) -> None:
 async def test_the_session_of_a_pod_that_has_ended_goes_at_once_and_once(world: World) -> None:
     world.put_cluster()
     world.api.put(pod())
-    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
-    async with asyncio.timeout(WAIT), pod_client as client:
+    async with asyncio.timeout(WAIT), world.pod_client() as client:
         lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         await client.lock("orders", on_lost=lost.set_result).acquire()
         assert await world.make() == INTERVAL_S
@@ -312,8 +316,7 @@ async def test_a_forced_delete_alone_ends_nothing_and_the_node_s_taint_then_does
     node = {"kind": "Node", "metadata": {"name": "node-1", "creationTimestamp": EARLIER}}
     away = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
     world.api.put({**node, "status": away})
-    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
-    async with asyncio.timeout(WAIT), pod_client as client:
+    async with asyncio.timeout(WAIT), world.pod_client() as client:
         held = await client.lock("orders").acquire()
         await world.make()
         await watching(world)
@@ -330,8 +333,7 @@ async def test_a_node_that_cannot_be_read_leaves_its_pods_in_doubt_and_no_others
     world.put_cluster()
     world.api.put(pod())
     world.api.faults.append(Fault("GET", "Node", 403, count=9))
-    pod_client = AsyncClient(world.place.server.login_address, tls=world.place.tls(token_of()), ttl=600, lock_delay=0)
-    async with asyncio.timeout(WAIT), pod_client as client:
+    async with asyncio.timeout(WAIT), world.pod_client() as client:
         held = await client.lock("orders").acquire()
         await world.make()
         await watching(world)

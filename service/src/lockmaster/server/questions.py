@@ -93,10 +93,15 @@ class Questions:
         applier = self._applier
         if applier is not None and not applier.serving:
             raise self.refusal()
-        machine = applier.machine if applier is not None else None
+        machine = self._machine
         if machine is None:
             raise public.Unavailable("this member has no state yet")
         return machine
+
+    @property
+    def _machine(self) -> StateMachine | None:
+        """The state machine, served or not; None without a state."""
+        return None if self._applier is None else self._applier.machine
 
     def refusal(self) -> LockmasterError:
         """Why a client is not served here: it is a witness, or on its way to be one or to be none any more."""
@@ -172,13 +177,13 @@ class Questions:
     @property
     def revision(self) -> int:
         """The state's revision, 0 without a state."""
-        machine = self._applier.machine if self._applier is not None else None
+        machine = self._machine
         return 0 if machine is None else machine.revision
 
     @property
     def pods_mark(self) -> int | None:
         """As StateMachine's; None without a state."""
-        machine = self._applier.machine if self._applier is not None else None
+        machine = self._machine
         return None if machine is None else machine.pods_mark
 
     @property

@@ -12,6 +12,7 @@ GOALS: Final = {
     "upgrade: write gap p99 of the worst step": "≤ 200 ms",
     "200 clusters after a restart": "≤ 60 s, ≤ 300 MiB",
     "idle operator of 200 clusters": "≤ 1 % of a core, ≤ 1 write an hour and cluster",
+    "idle operator of one real LockCluster": "≤ 1 % of a core",
     "lost writes": "0",
     "failed SDK operations": "0",
 }

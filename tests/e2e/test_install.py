@@ -14,6 +14,9 @@ from .product import SYSTEM, Json, Product, condition, is_ready
 from .report import Report
 
 pytestmark = pytest.mark.e2e
+SETTLE_SECONDS = 45.0
+IDLE_SECONDS = 90.0
+WRITES = "lockmaster_operator_status_writes_total"
 TAKE = """
 from lockmaster import Client, TLS
 with Client("locks:7420", tls=TLS("/tls/ca.crt", "/tls/tls.crt", "/tls/tls.key")) as client:
@@ -150,3 +153,16 @@ def test_88_an_uninstall_leaves_the_cluster_and_a_new_install_adopts_it(product:
     paused(product, False)
     product.wait("locks", "Ready", is_ready)
     assert {one["metadata"]["uid"] for one in product.get(*mine)["items"]} == pods
+
+
+def test_1_an_idle_operator_as_installed(product: Product, ready: Json, report: Report) -> None:
+    """One LockCluster that needs nothing: its passes come, and no status is written."""
+    time.sleep(SETTLE_SECONDS)
+    passes, writes = product.passes(), product.counted(WRITES)
+    processor, began = product.processor_seconds(), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    share = (product.processor_seconds() - processor) / (time.monotonic() - began)
+    report.figure("idle operator of one real LockCluster", f"{100 * share:.2f} % of a core")
+    assert product.passes() > passes
+    assert product.counted(WRITES) == writes
+    assert share > 0.0  # it was this container that was looked at

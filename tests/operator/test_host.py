@@ -415,6 +415,23 @@ async def test_one_operator_holds_the_lease_and_another_takes_it_over_when_it_wa
     assert not await attempt(first)
 
 
+async def test_a_renewal_is_one_request_unless_the_lease_is_another_by_now(kube: Kube, api: FakeApi) -> None:
+    one = Lease(kube, "ns", "op", "first", Clock())
+    assert await attempt(one)
+
+    async def requests() -> list[str]:
+        asked = len(api.requests)
+        assert await attempt(one)
+        return [method for method, *_ in api.requests[asked:]]
+
+    assert await requests() == ["PUT"]
+    api.faults.append(Fault("PUT", "Lease", 409))
+    assert await requests() == ["GET", "PUT"]  # and before them the one that was refused
+    api.remove("Lease", "ns", "op")
+    assert await requests() == ["PUT", "GET", "POST"]
+    assert await requests() == ["PUT"]
+
+
 async def test_a_released_lease_is_free_at_once(kube: Kube) -> None:
     clock = Clock()
     first, second = (Lease(kube, "ns", "op", name, clock) for name in ("first", "second"))
@@ -448,7 +465,8 @@ async def test_a_holder_that_cannot_renew_gives_up_before_another_may_take_over(
 async def test_a_holder_whose_lease_another_has_taken_gives_up_at_once(kube: Kube, api: FakeApi) -> None:
     one = Lease(kube, "ns", "op", "first")
     assert await attempt(one)
-    api.objects["Lease", "ns", "op"]["spec"].update(holderIdentity="second", renewTime="later")
+    live = api.objects["Lease", "ns", "op"]
+    api.put({**live, "spec": {**live["spec"], "holderIdentity": "second", "renewTime": "later"}})
     async with asyncio.timeout(60):
         await one.keep(retry_s=0)
     assert not one.held

@@ -75,6 +75,11 @@ class Heard:
         self.world.now += seconds
         return await self.world.passes.make(KEY), self.looks
 
+    @property
+    def rest(self) -> float:
+        """Seconds until the whole look that comes whatever is heard."""
+        return CALM_S - self.world.now
+
 
 @pytest.fixture
 def heard(world: World, monkeypatch: pytest.MonkeyPatch) -> Heard:
@@ -92,18 +97,19 @@ async def test_looks_are_left_out_while_the_leader_says_that_no_pod_has_opened_a
         assert await heard.listen()
         assert await heard.after(INTERVAL_S) == (IDLE_S, 2)
         assert not await heard.listen()
-        assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 2)
+        assert await heard.after(IDLE_S) == (heard.rest, 2)
         async with world.open(*KEY) as client:
             await client.lock("of no pod").acquire()
         assert not await heard.listen()
-        assert await heard.after(IDLE_S) == (STANDS_S - 2 * IDLE_S, 2)  # as before: that time is not over
+        assert await heard.after(IDLE_S) == (heard.rest, 2)
+        assert world.open_now == 0  # no connection is kept for a look that is left out
         async with world.pod_client() as client:
             await client.lock("orders").acquire()
             assert await heard.listen()
             assert await heard.after(0) == (INTERVAL_S, 3)
             await watching(world)
             assert not await heard.listen()
-            assert await heard.after(INTERVAL_S) == (STANDS_S - INTERVAL_S, 3)
+            assert await heard.after(INTERVAL_S) == (heard.rest, 3)
             await world.woken_by(lambda: world.api.remove("Pod", "shop", "worker-1"))
             assert await heard.after(0) == (INTERVAL_S, 4)
             assert not await heard.listen()
@@ -115,25 +121,49 @@ async def test_a_look_after_the_leaders_word_has_seen_what_it_tells_of(heard: He
         assert not await heard.listen()
         assert await heard.after(INTERVAL_S) == (IDLE_S, 1)
         assert not await heard.listen()
-        assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 1)
+        assert await heard.after(IDLE_S) == (heard.rest, 1)
 
 
 async def test_looks_come_by_time_again_once_the_leaders_word_is_old(heard: Heard, world: World) -> None:
     """No leader, one too old to say it, passes that fail, a LockCluster that is gone: it looks who hears nothing."""
+    looks = world.passes
     async with asyncio.timeout(WAIT):
         await heard.after(0)
         await heard.listen()
         assert await heard.after(INTERVAL_S) == (IDLE_S, 2)
         assert not await heard.listen()
-        assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 2)
-        assert await heard.after(STANDS_S - IDLE_S) == (IDLE_S, 3)
+        assert await heard.after(IDLE_S) == (heard.rest, 2)
+        world.now += STANDS_S - IDLE_S - 1.0
+        assert looks.unheard() == []
+        world.now += 1.0
+        assert looks.unheard() == [KEY]
+        assert await heard.after(0) == (IDLE_S, 3)
+        assert looks.unheard() == []
         assert await heard.after(IDLE_S) == (IDLE_S, 4)
         assert not await heard.listen()
         world.api.remove("LockCluster", *KEY)
-        world.passes.changed(KEY)
-        assert await heard.after(IDLE_S) == (STANDS_S - IDLE_S, 4)
-        assert await heard.after(STANDS_S) == (None, 4)
-        assert (world.passes._looks, world.passes._marks, world.open_now) == ({}, {}, 0)
+        looks.changed(KEY)
+        assert await heard.after(IDLE_S) == (heard.rest, 4)
+        world.now += STANDS_S
+        assert looks.unheard() == [KEY]
+        assert await heard.after(0) == (None, 4)
+        assert (looks._looks, looks._marks, world.open_now, looks.unheard()) == ({}, {}, 0, [])
+
+
+async def test_a_word_that_is_another_or_a_pod_that_changes_ends_a_rest(heard: Heard, world: World) -> None:
+    """Also where the next look by time would come as soon: nobody else would wake up for it."""
+    world.api.put(pod())
+    async with asyncio.timeout(WAIT), world.pod_client() as client:
+        await client.lock("orders").acquire()
+        assert not await heard.listen()
+        assert await heard.after(0) == (INTERVAL_S, 1)
+        assert await heard.after(INTERVAL_S) == (heard.rest, 1)
+        assert world.passes.heard(KEY, -1)
+        assert await heard.after(0) == (INTERVAL_S, 2)
+        assert not world.passes.heard(KEY, -1)
+        assert await heard.after(INTERVAL_S) == (heard.rest, 2)
+        world.passes.look_soon(KEY)
+        assert await heard.after(0) == (INTERVAL_S, 3)
 
 
 async def test_a_whole_look_comes_however_often_the_leader_is_heard(heard: Heard, world: World) -> None:

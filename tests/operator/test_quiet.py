@@ -16,6 +16,7 @@ from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.app import Operator
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.passes import PassFailed
+from lockmaster_operator.host.pod_sessions import _Look
 from lockmaster_operator.host.quiet import Quiet
 from lockmaster_operator.host.settings import load
 from lockmaster_operator.host.watch_ages import WatchAges
@@ -336,8 +337,11 @@ async def test_a_resync_queues_what_is_not_as_remembered_and_nothing_else(idle: 
         **stored,
         "metadata": {**stored["metadata"], "resourceVersion": "later"},
     }
+    silent = ("ns", "silent")
+    one.sessions._looks[silent] = _Look(0.0, 0.0, float("inf"))
     await resynced(one)
     assert set(one.queue._due) == {("ns", "new"), KEY}
+    assert set(one.minder.queue._due) == {("LockCluster", *key) for key in (("ns", "new"), KEY, silent)}
     assert idle.passes.quiet.of(KEY) is None
 
 

@@ -38,7 +38,7 @@ from lockmaster_operator.host.watching import RESOURCES_WATCHED, watch
 _log = logging.getLogger(__name__)
 RESYNC_S: Final = 60.0
 """All LockClusters are listed so often, and those queued that are not as remembered: what a watch of them has missed
-costs no more than this."""
+costs no more than this. Those too whose members are silent about sessions of pods."""
 RESYNC_AGE_MAX_S: Final = 300.0
 """The process is not alive when it has not listed them, or not opened one of its watches, for so long."""
 PASS_SECONDS_MAX: Final = 120.0
@@ -183,6 +183,8 @@ class Operator:
 
     async def _resync(self) -> None:
         while True:
+            for key in self.sessions.unheard():
+                self.minder.enqueue("LockCluster", key)
             try:
                 versions: dict[Key, str] = {}
                 for space in self._spaces():

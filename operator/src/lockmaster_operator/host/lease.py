@@ -36,6 +36,8 @@ class Lease:
         self._clock = clock or asyncio.get_running_loop().time
         self._seen: tuple[Any, Any] = (None, None)
         self._seen_at = self._clock()
+        self._mine: Json | None = None
+        """As this process wrote it last, where that was taken: one request renews it, unless another has changed it."""
         self.held = False
         self.asked_at = self._clock()
         """When the API server answered last, by the clock."""
@@ -84,22 +86,31 @@ class Lease:
 
     async def _attempt(self) -> bool:
         """Take or renew it. False: another holds it, or the API server did not take it."""
+        mine, self._mine = self._mine, None
+        if mine is not None:
+            try:
+                return await self._hold(mine)
+            except KubeError as error:
+                _log.info("Lease %s/%s is read again: %s", *self._where, error)
         try:
             live = await self._kube.get("Lease", *self._where)
             self.asked_at = self._clock()
-            if live is None:
-                await self._kube.create(self._body({}, 0))
-            elif self._free(live):
-                transitions = int(live["spec"].get("leaseTransitions") or 0)
-                mine = live["spec"].get("holderIdentity") == self._identity
-                await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
-            else:
-                return False
+            return await self._hold(live) if live is None or self._free(live) else False
         except KubeError as error:
             _log.warning("Lease %s/%s: %s", *self._where, error)
             return False
-        self.held = True
+
+    async def _hold(self, live: Json | None) -> bool:
+        """Write it, if it still is as it was seen. Raises KubeError."""
+        if live is None:
+            self._mine = await self._kube.create(self._body({}, 0))
+        else:
+            transitions = int(live["spec"].get("leaseTransitions") or 0)
+            mine = live["spec"].get("holderIdentity") == self._identity
+            self._mine = await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
+        self.asked_at = self._clock()
         self._seen = (self._identity, None)
+        self.held = True
         return True
 
     def _free(self, live: Json) -> bool:

@@ -3,11 +3,11 @@
 The sessions are read first: whatever is decided is about one that was alive before its pod and node were looked at.
 
 Looks come by time, but for one: as long as the leader goes on saying that no pod has opened a session since (`heard`),
-and no pod changes, the next would find what the last has found, and is left out. Not where a node decides, of which
-nothing is heard.
+and no pod changes, the next would find what the last has found, and is left out: nobody wakes up for it until that word
+is old (`unheard`). Not where a node decides, of which nothing is heard.
 
 The LockCluster as read, and the client of its members, are kept from look to look: until an event or the resync says
-that it is another, until a look fails, and for CALM_S at most.
+that it is another, until looks are left out, until one fails, and for CALM_S at most.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ class _Look:
 
     def sooner(self, after_s: float) -> bool:
         """Not to be left out, and due so long after the last. Whether that is sooner than it was."""
-        due, self.due, self.rests_until = self.due, min(self.due, self.began + after_s), 0.0
-        return self.due < due
+        before = max(self.due, self.rests_until)
+        self.due, self.rests_until = min(self.due, self.began + after_s), 0.0
+        return self.due < before
 
 
 @dataclass(slots=True)
@@ -109,6 +110,14 @@ class PodSessions:
         look = self._looks.get(key)  # where there is none, one is to come, and sees all
         return look is not None and mark != before and look.sooner(INTERVAL_S)
 
+    def unheard(self) -> list[Key]:
+        """Where a look was left out and is to be made now, as the leader's word is old."""
+        now = self.now()
+        return [key for key, one in self._looks.items() if one.due <= now < one.rests_until and not self._stands(key)]
+
+    def _stands(self, key: Key) -> bool:
+        return key in self._marks and self.now() < self._marks[key][1]
+
     def changed(self, key: Key) -> None:
         """The LockCluster is another by now, may be, or is gone: the next look reads it."""
         self._unchanged.discard(key)
@@ -120,13 +129,15 @@ class PodSessions:
             await kept.closing.aclose()
 
     async def make(self, key: Key) -> float | None:
-        """One pass. Seconds until the next; None: there is no such LockCluster. Raises PassFailed."""
+        """One pass. Seconds until the next, if nothing is `unheard`; None: there is no such LockCluster. Raises
+        PassFailed."""
         now, look = self.now(), self._looks.get(key)
-        if look is not None and look.due <= now:
-            _, stands_until = self._marks.get(key, (0, 0.0))
-            look.due = max(look.due, min(look.rests_until, stands_until))
-        if look is not None and look.due > now:
-            return look.due - now
+        if look is not None:
+            due = max(look.due, look.rests_until) if self._stands(key) else look.due
+            if due > look.due and (kept := self._kept.pop(key, None)) is not None:
+                await kept.closing.aclose()  # not needed for long; members probe their connections
+            if due > now:
+                return due - now
         try:
             return await self._look(key)
         except Unreachable:

@@ -13,6 +13,7 @@ from .load import PROGRAM, Seen, parsed, percentile
 from .product_images import ROOT, restamp
 from .quick_start import PROMOTED, RECORD, RESTORED, Shell, commands_of, page_of, recorded_commands, watched, watches
 from .report import Report
+from .test_sigkill import failed
 
 LOG = """holds 7
 puts [1.0, 1.1, 1.5]
@@ -37,6 +38,15 @@ def test_a_loads_log_is_read_and_its_gaps_counted_where_they_end() -> None:
 def test_a_load_that_has_not_ended_is_no_success() -> None:
     with pytest.raises(ValueError, match="not ended"):
         parsed("holds 7\nTraceback")
+
+
+def test_a_failed_operation_is_told_with_the_run_before_it() -> None:
+    kills = [(10.0, "leader    fetching   fetching   9.0"), (20.0, "witness   opening    opening   7.0")]
+    assert failed(kills, ["9.50 put: early", "12.25 put: no quorum", "21.00 lock: late"]) == [
+        "before them             0.0 s after the kill  put: early",
+        "leader fetching         2.2 s after the kill  put: no quorum",
+        "witness opening         1.0 s after the kill  lock: late",
+    ]
 
 
 def test_percentiles() -> None:

@@ -11,7 +11,7 @@ import base64
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ STAGES = ("fetching", "opening", "replaying", "finishing", "ready", "full")
 VICTIMS = ("operator", "leader", "witness")
 QUICK = {"promoteAfter": "3s", "coolDown": "1s"}
 WAIT_S = 60.0
+FAILURES_MAX = 100
+"""Most failed operations that the report shows one by one."""
 
 
 def main_process(pod_uid: str) -> int:
@@ -86,8 +88,8 @@ def stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def one_run(bed: Bed, product: Product, victim: str, stage: str) -> str:
-    """What the table says of one run."""
+def one_run(bed: Bed, product: Product, victim: str, stage: str) -> tuple[float, str]:
+    """When it was killed (seconds since 1970), and what the table says of one run."""
     rows = product.status("locks")["members"]
     leads = next(row["ordinal"] for row in rows if row["leader"])
     away = next(row["ordinal"] for row in rows if row["role"] == "Full" and not row["leader"])
@@ -101,7 +103,7 @@ def one_run(bed: Bed, product: Product, victim: str, stage: str) -> str:
     with stopped(main_process(pods[f"locks-{away}"]["metadata"]["uid"])):
         seen = witness.wait(stage)
         os.kill(pid, signal.SIGKILL)
-        began = time.monotonic()
+        began, killed = time.monotonic(), time.time()
         witness.channel.close()
         # A new pod begins at once; a container that is killed often is restarted later and later.
         name = pod["metadata"]["name"]
@@ -109,7 +111,18 @@ def one_run(bed: Bed, product: Product, victim: str, stage: str) -> str:
         product.wait("locks", "the promotion's end", lambda s: roles(s)[2:] == ["Full/Steady"], WAIT_S)
         promoted = time.monotonic() - began
     product.wait("locks", "the shape", lambda s: roles(s) == SHAPE and is_ready(s), 2 * WAIT_S)
-    return f"{victim:<9} {stage:<10} {seen:<10} {promoted:8.1f} {time.monotonic() - began:8.1f}"
+    return killed, f"{victim:<9} {stage:<10} {seen:<10} {promoted:8.1f} {time.monotonic() - began:8.1f}"
+
+
+def failed(kills: Sequence[tuple[float, str]], failures: Sequence[str]) -> list[str]:
+    """Each failed operation, with the run in which it failed and how long after the kill."""
+    found = []
+    for failure in failures[:FAILURES_MAX]:
+        at, _, words = failure.partition(" ")
+        before = [(killed, line) for killed, line in kills if killed <= float(at)]
+        since, line = before[-1] if before else (float(at), "before them")
+        found.append(f"{' '.join(line.split()[:2]):<20} {float(at) - since:6.1f} s after the kill  {words[:160]}")
+    return found
 
 
 def test_29_sigkill_at_every_arrow_of_a_promotion(
@@ -117,15 +130,17 @@ def test_29_sigkill_at_every_arrow_of_a_promotion(
 ) -> None:
     product.ready(witness=QUICK)
     product.start_load()
-    lines = ["victim    arrow to   seen       promoted  restored (seconds after the kill)"]
+    head = "victim    arrow to   seen       promoted  restored (seconds after the kill)"
+    kills: list[tuple[float, str]] = []
     try:
         for victim in VICTIMS:
             for stage in STAGES:
-                lines.append(one_run(mended, product, victim, stage))
+                kills.append(one_run(mended, product, victim, stage))
                 with capfd.disabled():  # a run of a quarter of an hour: each row as it comes
-                    host.say(lines[-1])
+                    host.say(kills[-1][1])
     finally:
-        report.table("SIGKILL in a promotion", lines)
+        report.table("SIGKILL in a promotion", [head, *(line for _, line in kills)])
     seen = product.end_load()
-    report.table("its load", [f"{len(seen.puts):,} writes, {len(seen.lost)} lost, {len(seen.failures)} failed"])
+    counts = f"{len(seen.puts):,} writes, {len(seen.lost)} lost, {len(seen.failures)} failed"
+    report.table("its load", [counts, *failed(kills, seen.failures)])
     assert seen.lost == ()

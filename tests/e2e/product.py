@@ -118,21 +118,15 @@ class Product:
         except host.Failed as error:
             raise host.Failed(f"{error}: {json.dumps(self.status(name))}") from None
 
-    def counted(self, metric: str) -> int:
+    def counted(self, metric: str) -> float:
         """A counter of the operator's page, over all labels."""
         path = f"/api/v1/namespaces/{SYSTEM}/services/e2e-lockmaster-operator-metrics:metrics/proxy/metrics"
         lines = self.kubernetes.kubectl("get", "--raw", path).splitlines()
-        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(metric)))
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
 
     def passes(self) -> int:
         """How many passes the operator has ended so far, by its own metric."""
-        return self.counted("lockmaster_operator_reconcile_seconds_count")
-
-    def processor_seconds(self) -> float:
-        """What the operator's container has used so far, by its control group."""
-        where = ("exec", "deployment/e2e-lockmaster-operator", "--", "cat", "/sys/fs/cgroup/cpu.stat")
-        stat = dict(line.split() for line in self.kubernetes.kubectl("-n", SYSTEM, *where).splitlines())
-        return int(stat["usage_usec"]) / 1e6
+        return int(self.counted("lockmaster_operator_reconcile_seconds_count"))
 
     def wait_passes(self, count: int) -> None:
         """Until the operator has ended so many passes. Raises Failed."""

@@ -16,6 +16,7 @@ from .report import Report
 pytestmark = pytest.mark.e2e
 SETTLE_SECONDS = 45.0
 IDLE_SECONDS = 90.0
+PROCESSOR = "process_cpu_seconds_total"
 WRITES = "lockmaster_operator_status_writes_total"
 TAKE = """
 from lockmaster import Client, TLS
@@ -159,10 +160,9 @@ def test_1_an_idle_operator_as_installed(product: Product, ready: Json, report: 
     """One LockCluster that needs nothing: its passes come, and no status is written."""
     time.sleep(SETTLE_SECONDS)
     passes, writes = product.passes(), product.counted(WRITES)
-    processor, began = product.processor_seconds(), time.monotonic()
+    processor, began = product.counted(PROCESSOR), time.monotonic()
     time.sleep(IDLE_SECONDS)
-    share = (product.processor_seconds() - processor) / (time.monotonic() - began)
+    share = (product.counted(PROCESSOR) - processor) / (time.monotonic() - began)
     report.figure("idle operator of one real LockCluster", f"{100 * share:.2f} % of a core")
     assert product.passes() > passes
     assert product.counted(WRITES) == writes
-    assert share > 0.0  # it was this container that was looked at

@@ -16,7 +16,7 @@ from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.app import Operator
 from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.passes import PassFailed
-from lockmaster_operator.host.pod_sessions import _Look
+from lockmaster_operator.host.pod_sessions import STANDS_S, _Look
 from lockmaster_operator.host.quiet import Quiet
 from lockmaster_operator.host.settings import load
 from lockmaster_operator.host.watch_ages import WatchAges
@@ -279,7 +279,7 @@ def test_what_is_told_alike_is_planned_alike(data: st.DataObject) -> None:
 
 def words(world: World, observed: Observed) -> Any:
     reports = {pod.ordinal: pod.report for pod in observed.pods if pod.report is not None}
-    return told((reports, observed.engine), observed.status)
+    return told(reports, observed.engine, observed.status)
 
 
 def test_every_other_word_of_a_member_is_told_apart() -> None:
@@ -288,22 +288,22 @@ def test_every_other_word_of_a_member_is_told_apart() -> None:
     assert observed.engine is not None
     report = observed.pods[0].report
     assert report is not None
-    before = told(({0: report}, observed.engine), observed.status)
+    before = told({0: report}, observed.engine, observed.status)
     other: Any
     for one in dataclasses.fields(report):
         other = {"free_bytes": 1, "copy_bytes": report.copy_bytes + 1}.get(one.name, object())
-        after = told(({0: replace(report, **{one.name: other})}, observed.engine), observed.status)
+        after = told({0: replace(report, **{one.name: other})}, observed.engine, observed.status)
         assert (after == before) is (one.name == "copy_bytes"), one.name
     first, *others = observed.engine.members
     for one in dataclasses.fields(first):
         other = LAG_STEADY_MAX + 1 if one.name == "lag_entries" else object()
         engine = replace(observed.engine, members=(replace(first, **{one.name: other}), *others))
-        assert told(({0: report}, engine), observed.status) != before, one.name
+        assert told({0: report}, engine, observed.status) != before, one.name
     for one in dataclasses.fields(observed.engine):
         other = () if one.name == "members" else object()
         engine = replace(observed.engine, **{one.name: other})
-        assert (told(({0: report}, engine), observed.status) == before) is (one.name == "pods_mark"), one.name
-    assert told(({0: report}, None), observed.status) != before
+        assert (told({0: report}, engine, observed.status) == before) is (one.name == "pods_mark"), one.name
+    assert told({0: report}, None, observed.status) != before
 
 
 # --- the whole operator ---------------------------------------------------------------------------------------------
@@ -337,12 +337,28 @@ async def test_a_resync_queues_what_is_not_as_remembered_and_nothing_else(idle: 
         **stored,
         "metadata": {**stored["metadata"], "resourceVersion": "later"},
     }
-    silent = ("ns", "silent")
-    one.sessions._looks[silent] = _Look(0.0, 0.0, float("inf"))
     await resynced(one)
     assert set(one.queue._due) == {("ns", "new"), KEY}
-    assert set(one.minder.queue._due) == {("LockCluster", *key) for key in (("ns", "new"), KEY, silent)}
+    assert set(one.minder.queue._due) == {("LockCluster", *key) for key in (("ns", "new"), KEY)}
     assert idle.passes.quiet.of(KEY) is None
+
+
+async def test_a_look_that_rests_is_woken_by_another_word_of_the_leader_and_by_its_silence(idle: HostWorld) -> None:
+    one = Operator(load({"identity": "me"}), idle.kube, idle.members)
+    one.sessions.now = lambda: 100.0
+    resting = one.sessions._looks[KEY] = _Look(0.0, 30.0, 1_800.0)
+    item = ("LockCluster", *KEY)
+    one.passes.heard(KEY, 7)
+    assert list(one.minder.queue._due) == [item]
+    resting.rests_until = 1_800.0
+    one.minder.queue._due.clear()
+    one.passes.heard(KEY, 7)
+    assert list(one.minder.queue._due) == []
+    one.sessions.now = lambda: 100.0 + STANDS_S
+    idle.api.faults.append(Fault("GET", "LockCluster", 500, count=100))
+    resync = asyncio.create_task(one._resync())
+    await until(lambda: list(one.minder.queue._due) == [item])
+    resync.cancel()
 
 
 async def resynced(one: Operator) -> None:

@@ -38,6 +38,8 @@ class Lease:
         self._seen_at = self._clock()
         self._mine: Json | None = None
         """As this process wrote it last, where that was taken: one request renews it, unless another has changed it."""
+        self._renewed = 0.0
+        """When the last request that was taken was sent: its answer may have been late."""
         self.held = False
         self.asked_at = self._clock()
         """When the API server answered last, by the clock."""
@@ -50,21 +52,16 @@ class Lease:
 
     async def keep(self, retry_s: float = RETRY_S) -> None:
         """Renews; returns when the Lease is lost: the caller ends the process at once."""
-        renewed = self._clock()
-        while self._clock() - renewed < RENEW_SECONDS_MAX:
-            await asyncio.sleep(retry_s)
-            # The time before the request counts: an answer may be late.
-            asked = self._clock()
-            try:
-                async with asyncio.timeout(max(0.1, renewed + RENEW_SECONDS_MAX - asked)):
-                    good = await self._attempt()
-            except TimeoutError:
-                break
-            if good:
-                renewed = asked
-            elif self._taken_by_another():
-                break
-        self.held = False
+        try:
+            while self._clock() - self._renewed < RENEW_SECONDS_MAX:
+                await asyncio.sleep(retry_s)
+                async with asyncio.timeout(max(0.1, self._renewed + RENEW_SECONDS_MAX - self._clock())):
+                    if not await self._attempt() and self._taken_by_another():
+                        break
+        except TimeoutError:
+            pass
+        finally:
+            self.held = False
         _log.error("%s has lost Lease %s/%s", self._identity, *self._where)
 
     async def release(self) -> None:
@@ -102,13 +99,17 @@ class Lease:
 
     async def _hold(self, live: Json | None) -> bool:
         """Write it, if it still is as it was seen. Raises KubeError."""
+        asked = self._clock()
         if live is None:
-            self._mine = await self._kube.create(self._body({}, 0))
+            written = await self._kube.create(self._body({}, 0))
         else:
             transitions = int(live["spec"].get("leaseTransitions") or 0)
             mine = live["spec"].get("holderIdentity") == self._identity
-            self._mine = await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
+            written = await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
+        if written.get("spec", {}).get("holderIdentity") == self._identity:
+            self._mine = written
         self.asked_at = self._clock()
+        self._renewed = asked
         self._seen = (self._identity, None)
         self.held = True
         return True

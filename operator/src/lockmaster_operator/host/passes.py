@@ -119,7 +119,7 @@ class Passes:
         except (*FAILURES, BadSecret):
             return False  # the full look says what it is
         self._hear(key, said)
-        return told(said, before.status) == before.said
+        return told(*said, before.status) == before.said
 
     def _hear(self, key: Key, said: Answers) -> None:
         _, engine = said
@@ -137,7 +137,7 @@ class Passes:
             tls=seen.tls,
             secret="" if own else secret_name(cluster, Purpose.OPERATOR),
             status=status,
-            said=told(seen.said, status),
+            said=told(*seen.said, status),
         )
         self.quiet.keep(key, found)
 

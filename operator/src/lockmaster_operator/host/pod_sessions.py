@@ -7,7 +7,7 @@ and no pod changes, the next would find what the last has found, and is left out
 is old (`unheard`). Not where a node decides, of which nothing is heard.
 
 The LockCluster as read, and the client of its members, are kept from look to look: until an event or the resync says
-that it is another, until looks are left out, until one fails, and for CALM_S at most.
+that it is another, until one fails, until looks are left out where no pod has a session, and for CALM_S at most.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class _Look:
     due: float
     rests_until: float = 0.0
     """Until then it may be left out, while the leader's word stands; 0: it may not."""
+    found: bool = False
+    """Pods had sessions: looks are more often than every IDLE_S."""
 
     def sooner(self, after_s: float) -> bool:
         """Not to be left out, and due so long after the last. Whether that is sooner than it was."""
@@ -111,9 +113,9 @@ class PodSessions:
         return look is not None and mark != before and look.sooner(INTERVAL_S)
 
     def unheard(self) -> list[Key]:
-        """Where a look was left out and is to be made now, as the leader's word is old."""
+        """Where looks come by time, though they may have been left out so far, as the leader's word is old."""
         now = self.now()
-        return [key for key, one in self._looks.items() if one.due <= now < one.rests_until and not self._stands(key)]
+        return [key for key, one in self._looks.items() if now < one.rests_until and not self._stands(key)]
 
     def _stands(self, key: Key) -> bool:
         return key in self._marks and self.now() < self._marks[key][1]
@@ -134,8 +136,8 @@ class PodSessions:
         now, look = self.now(), self._looks.get(key)
         if look is not None:
             due = max(look.due, look.rests_until) if self._stands(key) else look.due
-            if due > look.due and (kept := self._kept.pop(key, None)) is not None:
-                await kept.closing.aclose()  # not needed for long; members probe their connections
+            if due > look.due and not look.found and (kept := self._kept.pop(key, None)) is not None:
+                await kept.closing.aclose()  # hardly needed again; members probe their connections
             if due > now:
                 return due - now
         try:
@@ -173,7 +175,7 @@ class PodSessions:
                 self._kept[key] = replace(kept, closing=closing.pop_all())
         if rests and look.due == began + OFF_S:  # nothing was heard
             look.rests_until = kept.until
-        look.due = min(look.due, began + wait)
+        look.due, look.found = min(look.due, began + wait), wait < IDLE_S
         return max(0.0, look.due - self.now())
 
     def _forget(self, key: Key) -> None:

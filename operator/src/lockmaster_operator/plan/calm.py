@@ -8,14 +8,15 @@ CALM_S seconds decides nothing: what has come due by then has not come due in be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import Final
 
 from lockmaster_operator.desired.names import Cluster, Settings
 from lockmaster_operator.models.conditions import Truth, condition_of
 from lockmaster_operator.models.lock_cluster_status import LockClusterStatus
-from lockmaster_operator.observed import EngineSeen, MemberReport, Observed
+from lockmaster_operator.observed import EngineSeen, MemberReport, MemberSeen, Observed
 from lockmaster_operator.plan import RESYNC_S, Plan, plan
 from lockmaster_operator.plan.view import LAG_STEADY_MAX
 from lockmaster_operator.plan.volumes import low
@@ -23,25 +24,29 @@ from lockmaster_operator.plan.volumes import low
 CALM_S: Final = 1_800
 """Seconds for which a look's outcome stands at most. What nobody watches (Secrets, accounts, cert-manager's objects)
 is found changed so much later at the latest; while a pod does not run, or the plan does anything, at every pass."""
-Told = tuple[Mapping[int, MemberReport], EngineSeen | None]
-"""What each member says of itself by ordinal, and the cluster by its leader's word."""
+Told = tuple[object, ...]
+"""What each member says of itself by ordinal, and the cluster by its leader's word; to be compared, not read."""
 
 
-def told(answers: Told, status: LockClusterStatus) -> Told:
+def _all_but(seen: type, *names: str) -> Callable[[object], object]:
+    """The values of the fields of `seen` but for these; each quiet pass asks for them, so without a copy of it."""
+    return attrgetter(*(one.name for one in fields(seen) if one.name not in names))
+
+
+_report = _all_but(MemberReport, "free_bytes", "copy_bytes")
+_member = _all_but(MemberSeen, "lag_entries")
+_engine = _all_but(EngineSeen, "members", "pods_mark")
+
+
+def told(reports: Mapping[int, MemberReport], engine: EngineSeen | None, status: LockClusterStatus) -> Told:
     """The same answers without what makes no difference to the plan of a cluster with this status: a lag of those who
     are caught up anyway, room that is neither too little nor enough for anything."""
-    reports, engine = answers
-    rows = {
-        ordinal: replace(report, free_bytes=int(low(report.free_bytes, status.volume_size)), copy_bytes=0)
-        for ordinal, report in reports.items()
-    }
+    rows = tuple((n, _report(one), low(one.free_bytes, status.volume_size)) for n, one in sorted(reports.items()))
     if engine is None:
-        return rows, None
-    members = tuple(
-        replace(member, lag_entries=0) if 0 < member.lag_entries <= LAG_STEADY_MAX else member
-        for member in engine.members
-    )
-    return rows, replace(engine, members=members, pods_mark=None)
+        return (rows,)
+    lags = ((one, one.lag_entries) for one in engine.members)
+    members = tuple((_member(one), 0 if 0 < lag <= LAG_STEADY_MAX else lag) for one, lag in lags)
+    return rows, _engine(engine), members
 
 
 def calm(cluster: Cluster, observed: Observed, decided: Plan, now: int, settings: Settings) -> bool:

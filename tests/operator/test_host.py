@@ -473,14 +473,21 @@ async def test_a_lease_whose_first_write_was_answered_late_is_as_old_as_its_requ
     assert (one.held, len(api.requests)) == (False, asked)
 
 
-async def test_renewals_keep_others_out(kube: Kube) -> None:
+async def test_renewals_keep_others_out(kube: Kube, api: FakeApi) -> None:
     clock = Clock()
     first, second = (Lease(kube, "ns", "op", name, clock) for name in ("first", "second"))
     assert await attempt(first)
+    began = api.objects["Lease", "ns", "op"]["spec"]["acquireTime"]
     for _ in range(4):
         clock.now += leases.DURATION_S - 1
         assert await attempt(first)
         assert not await attempt(second)
+    spec = api.objects["Lease", "ns", "op"]["spec"]
+    assert (spec["acquireTime"], spec["leaseTransitions"]) == (began, 0)
+    clock.now += leases.DURATION_S + 1
+    assert await attempt(second)
+    spec = api.objects["Lease", "ns", "op"]["spec"]
+    assert (spec["acquireTime"] > began, spec["leaseTransitions"]) == (True, 1)
 
 
 async def test_an_answer_that_is_no_lease_is_not_remembered(api: FakeApi, kube: Kube) -> None:

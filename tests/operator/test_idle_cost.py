@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
 from lockmaster_operator.desired.compare import differs
 from lockmaster_operator.host import issuing
 from lockmaster_operator.host.issuing import Held, issue, seen
-from lockmaster_operator.host.kube import quick
+from lockmaster_operator.host.kube import KEEPALIVE_S, client_of, quick
 from lockmaster_operator.host.queue import STALE_MAX, Queue
 
 NOW = 1_800_000_000
@@ -128,9 +128,11 @@ async def test_the_proxy_of_the_environment_is_used_and_no_request_asks_for_it_a
     given = Configuration(host="https://api.example:6443")
     given.proxy = "http://of-the-kubeconfig:1"
     assert quick(given).proxy == "http://of-the-kubeconfig:1"
-    client = ApiClient(found)
+    client = client_of(found)
     session = client.rest_client._create_pool_manager()
     assert not session.trust_env
+    assert session.connector is not None
+    assert session.connector._keepalive_timeout == KEEPALIVE_S
     await session.close()
     await client.close()
 

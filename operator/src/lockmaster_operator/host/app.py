@@ -17,7 +17,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.engine import Engine, MembersEngine
-from lockmaster_operator.host.kube import Json, Kube, KubeError, quick
+from lockmaster_operator.host.kube import Json, Kube, KubeError, client_of
 from lockmaster_operator.host.lease import Lease
 from lockmaster_operator.host.metrics import Metrics
 from lockmaster_operator.host.minded import Minded
@@ -58,7 +58,7 @@ async def connect() -> ApiClient:
     except config.ConfigException:
         await config.load_kube_config(client_configuration=found)
     found.retries = None  # the queue tries again, with its own back-off
-    return ApiClient(quick(found))
+    return client_of(found)
 
 
 class Operator:

@@ -15,12 +15,15 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 
 from lockmaster_operator.desired.names import MANAGER
 from lockmaster_operator.models.part import GROUP, VERSION
 
 Json = dict[str, Any]
 TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+KEEPALIVE_S: Final = 45.0
+"""An open connection waits so long for its next request: API servers wait 90 s, and TLS costs as much as a request."""
 PAGE: Final = 500
 PAGES_MAX: Final = 40
 """Most pages of a list: 20,000 objects; what is beyond is an error, not a silent gap."""
@@ -89,6 +92,20 @@ def quick(configuration: Configuration) -> Configuration:
         configuration.proxy = getproxies().get(where.scheme)
     configuration.client_session_kwargs = {"trust_env": False}
     return configuration
+
+
+class KeptConnections(RESTClientObject):
+    """Closes a connection once it was not used for KEEPALIVE_S."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, keepalive_timeout=KEEPALIVE_S)
+
+
+def client_of(configuration: Configuration) -> ApiClient:
+    """A client of this API server that keeps its connections. Close it yourself."""
+    found = ApiClient(quick(configuration))
+    found.rest_client = KeptConnections(found.configuration)
+    return found
 
 
 class Kube:

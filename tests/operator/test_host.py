@@ -490,9 +490,10 @@ async def test_renewals_keep_others_out(kube: Kube, api: FakeApi) -> None:
     assert (spec["acquireTime"] > began, spec["leaseTransitions"]) == (True, 1)
 
 
-async def test_an_answer_that_is_no_lease_is_not_remembered(api: FakeApi, kube: Kube) -> None:
+async def test_an_answer_that_is_no_lease_is_no_renewal(api: FakeApi, kube: Kube) -> None:
     """As from a proxy that answers for the API server."""
     one = Lease(kube, "ns", "op", "first", Clock())
+    assert await attempt(one)
     replace = kube.replace
 
     async def answered(body: Any, subresource: str = "") -> Any:
@@ -500,9 +501,23 @@ async def test_an_answer_that_is_no_lease_is_not_remembered(api: FakeApi, kube: 
         return {}
 
     kube.replace = answered  # type: ignore[method-assign]
-    for _ in range(3):
-        assert await attempt(one)
-    assert [method for method, *_ in api.requests] == ["GET", "POST", "PUT", "GET", "PUT"]
+    assert not await attempt(one)
+    kube.replace = replace  # type: ignore[method-assign]
+    assert await attempt(one)
+    assert [method for method, *_ in api.requests] == ["GET", "POST", "PUT", "GET", "PUT", "GET", "PUT"]
+
+
+async def test_a_keeper_that_is_cancelled_still_holds_the_lease_and_can_give_it_back(kube: Kube) -> None:
+    clock = Clock()
+    first, second = (Lease(kube, "ns", "op", name, clock) for name in ("first", "second"))
+    assert await attempt(first)
+    keeper = asyncio.create_task(first.keep())
+    await asyncio.sleep(0)
+    keeper.cancel()
+    await asyncio.wait({keeper})
+    assert first.held
+    await first.release()
+    assert await attempt(second)
 
 
 async def test_a_keeper_that_ends_in_a_way_nobody_foresaw_holds_nothing(kube: Kube) -> None:

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 from lockmaster.api import admin_pb2
 from lockmaster_operator.desired.certificates import SECRET_KEYS, SINCE_ANNOTATION, CertificateWanted, Purpose
-from lockmaster_operator.host import issuing, watching
-from lockmaster_operator.host.app import RESYNC_AGE_MAX_S, Operator
+from lockmaster_operator.host import app, issuing, watching
+from lockmaster_operator.host.app import EXIT_LEASE_LOST, RESYNC_AGE_MAX_S, Operator
 from lockmaster_operator.host.engine import report_of
 from lockmaster_operator.host.issuing import Held, Pems, issue, seen
 from lockmaster_operator.host.metrics import Metrics
@@ -271,6 +271,26 @@ async def test_a_changed_pod_has_its_cluster_s_sessions_looked_at() -> None:
     one._pods_changed(A)
     async with asyncio.timeout(20):
         assert await one.minder.queue.take() == ("LockCluster", *A)
+
+
+async def test_who_has_lost_the_lease_works_no_more_while_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its page takes to close."""
+
+    async def idle(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    one, _ = operator()
+    monkeypatch.setattr(app, "watch", idle)
+    monkeypatch.setattr(Operator, "_resync", idle)
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(20):
+        assert await one._serve(asyncio.Event()) == EXIT_LEASE_LOST  # never held
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before
+    assert {task.get_name() for task in left} == {"watches"}  # which the process's end ends
+    for task in left:
+        task.cancel()
 
 
 async def test_login_is_offered_where_there_is_a_binding_to_keep() -> None:

@@ -165,10 +165,10 @@ class Operator:
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.settings.workers)]
         others = [*workers, *self.minder.tasks(), asyncio.create_task(self._resync(), name="resync")]
         done, _ = await asyncio.wait({keeper, watcher, *others}, return_when=asyncio.FIRST_COMPLETED)
-        if keeper in done:
-            return EXIT_LEASE_LOST
         for task in (keeper, *others):
             task.cancel()
+        if keeper in done:  # nothing is waited for, and from here nothing is written
+            return EXIT_LEASE_LOST
         await asyncio.gather(*others, self.pods.close(), return_exceptions=True)
         await self.sessions.close()
         # kopf takes the process's signals for itself while it runs, and ends in peace only because of one.

@@ -51,7 +51,7 @@ class Lease:
         _log.info("%s holds Lease %s/%s", self._identity, *self._where)
 
     async def keep(self, retry_s: float = RETRY_S) -> None:
-        """Renews; returns when the Lease is lost: the caller ends the process at once."""
+        """Renews; returns when the Lease is lost: the caller ends the process at once. Cancelled, it is still held."""
         try:
             while self._clock() - self._renewed < RENEW_SECONDS_MAX:
                 await asyncio.sleep(retry_s)
@@ -60,8 +60,10 @@ class Lease:
                         break
         except TimeoutError:
             pass
-        finally:
+        except Exception:
             self.held = False
+            raise
+        self.held = False
         _log.error("%s has lost Lease %s/%s", self._identity, *self._where)
 
     async def release(self) -> None:
@@ -106,8 +108,9 @@ class Lease:
             transitions = int(live["spec"].get("leaseTransitions") or 0)
             mine = live["spec"].get("holderIdentity") == self._identity
             written = await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
-        if written.get("spec", {}).get("holderIdentity") == self._identity:
-            self._mine = written
+        if (written.get("spec") or {}).get("holderIdentity") != self._identity:
+            raise KubeError(0, "the answer to its write is no Lease")
+        self._mine = written
         self.asked_at = self._clock()
         self._renewed = asked
         self._seen = (self._identity, None)

@@ -88,7 +88,7 @@ class TracingChecker(Checker):
         super().booting(host, hard)
         seen = self._told.setdefault(host.member_id, _Seen())
         seen.last_write = 0
-        self._tell(host, hard.term, hard.voted_for, "F", host.meta.index, None)
+        self._tell(host, hard.term, hard.voted_for, "F", host.boot_index, None)
 
     def _log(self, host: Host) -> list[Word]:
         shadow = self.shadow[host.number]

@@ -111,6 +111,8 @@ class Host:
         """The state is to be cut for a snapshot when it stands there."""
         self.meta = BLANK
         """Where the replica stands and the configuration applied there."""
+        self.boot_index = Index(0)
+        """What it had applied, and so knew to be committed, when it started last: a witness, the base of its log."""
 
     def _drift(self) -> int:
         ppm = self.cluster.mix.drift_ppm
@@ -165,7 +167,7 @@ class Host:
         self._sealed.clear()
         self._wake_at = 0
         self.front = Frontend(self)
-        applied = self.meta.index if self.state is not None else self.disk.store.base.index
+        applied = self.boot_index = self.meta.index if self.state is not None else self.disk.store.base.index
         own_state = self.state is not None and side is None
         stamp = Nanos(self._cluster_time())
         boot = BootState(hard, self.disk.store, applied, self.disk.level, self.boots, own_state, side, stamp)

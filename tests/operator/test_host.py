@@ -520,6 +520,22 @@ async def test_a_keeper_that_is_cancelled_still_holds_the_lease_and_can_give_it_
     assert await attempt(second)
 
 
+async def test_a_renewal_that_hangs_is_given_up_for_another(
+    kube: Kube, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "ATTEMPT_SECONDS_MAX", 0.2)
+    one = Lease(kube, "ns", "op", "first")
+    assert await attempt(one)
+    began = one._renewed
+    api.faults.append(Fault("PUT", "Lease", 200, delay_s=60))
+    keeper = asyncio.create_task(one.keep(retry_s=0.01))
+    async with asyncio.timeout(leases.RENEW_SECONDS_MAX):
+        while one._renewed == began:
+            await asyncio.sleep(0.01)
+    assert one.held
+    keeper.cancel()
+
+
 async def test_a_keeper_that_ends_in_a_way_nobody_foresaw_holds_nothing(kube: Kube) -> None:
     one = Lease(kube, "ns", "op", "first", Clock())
     assert await attempt(one)

@@ -7,6 +7,7 @@ never compared. A holder that can't renew for RENEW_SECONDS_MAX ends before anot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
 from collections.abc import Callable
@@ -18,6 +19,8 @@ _log = logging.getLogger(__name__)
 DURATION_S: Final = 15
 RENEW_SECONDS_MAX: Final = 10.0
 RETRY_S: Final = 2.0
+ATTEMPT_SECONDS_MAX: Final = 3.0
+"""A renewal that takes longer is tried again, while there is time."""
 
 
 def _stamp() -> str:
@@ -55,11 +58,11 @@ class Lease:
         try:
             while self._clock() - self._renewed < RENEW_SECONDS_MAX:
                 await asyncio.sleep(retry_s)
-                async with asyncio.timeout(max(0.1, self._renewed + RENEW_SECONDS_MAX - self._clock())):
-                    if not await self._attempt() and self._taken_by_another():
-                        break
-        except TimeoutError:
-            pass
+                left = self._renewed + RENEW_SECONDS_MAX - self._clock()
+                with contextlib.suppress(TimeoutError):  # a connection that hangs is given up for a new one
+                    async with asyncio.timeout(max(0.1, min(ATTEMPT_SECONDS_MAX, left))):
+                        if not await self._attempt() and self._taken_by_another():
+                            break
         except Exception:
             self.held = False
             raise

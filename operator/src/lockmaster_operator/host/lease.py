@@ -104,13 +104,8 @@ class Lease:
 
     async def _hold(self, live: Json | None) -> bool:
         """Write it, if it still is as it was seen. Raises KubeError."""
-        asked = self._clock()
-        if live is None:
-            written = await self._kube.create(self._body({}, 0))
-        else:
-            transitions = int(live["spec"].get("leaseTransitions") or 0)
-            mine = live["spec"].get("holderIdentity") == self._identity
-            written = await self._kube.replace(self._body(live, transitions + (0 if mine else 1)))
+        asked, body = self._clock(), self._body(live or {})
+        written = await (self._kube.create(body) if live is None else self._kube.replace(body))
         if (written.get("spec") or {}).get("holderIdentity") != self._identity:
             raise KubeError(0, "the answer to its write is no Lease")
         self._mine = written
@@ -129,10 +124,11 @@ class Lease:
             self._seen, self._seen_at = (holder, renewed), self._clock()
         return self._clock() - self._seen_at > int(spec.get("leaseDurationSeconds") or DURATION_S)
 
-    def _body(self, live: Json, transitions: int) -> Json:
+    def _body(self, live: Json) -> Json:
+        """What follows on `live`, which is empty where there is none."""
         namespace, name = self._where
-        now = _stamp()
-        mine = live.get("spec", {}).get("holderIdentity") == self._identity
+        now, spec = _stamp(), live.get("spec", {})
+        mine = spec.get("holderIdentity") == self._identity
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -140,8 +136,8 @@ class Lease:
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": DURATION_S,
-                "acquireTime": live["spec"].get("acquireTime", now) if mine else now,
+                "acquireTime": spec.get("acquireTime", now) if mine else now,
                 "renewTime": now,
-                "leaseTransitions": transitions,
+                "leaseTransitions": int(spec.get("leaseTransitions") or 0) + bool(live and not mine),
             },
         }

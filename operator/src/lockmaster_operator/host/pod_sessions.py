@@ -72,7 +72,7 @@ class _Look:
     rests_until: float = 0.0
     """Until then it may be left out, while the leader's word stands; 0: it may not."""
     found: bool = False
-    """Pods had sessions: looks are more often than every IDLE_S."""
+    """Pods had sessions."""
 
     def sooner(self, after_s: float) -> bool:
         """Not to be left out, and due so long after the last. Whether that is sooner than it was."""
@@ -175,7 +175,7 @@ class PodSessions:
                 self._kept[key] = replace(kept, closing=closing.pop_all())
         if rests and look.due == began + OFF_S:  # nothing was heard
             look.rests_until = kept.until
-        look.due, look.found = min(look.due, began + wait), wait < IDLE_S
+        look.due = min(look.due, began + wait)
         return max(0.0, look.due - self.now())
 
     def _forget(self, key: Key) -> None:
@@ -187,6 +187,7 @@ class PodSessions:
     async def _pass(self, key: Key, stored: Json, client: AsyncClient) -> tuple[float, bool]:
         """Seconds until the next look, and whether it may be left out."""
         sessions = await _bound(client)
+        self._looks[key].found = bool(sessions)
         self.watches.want(key, {one.namespace for one in sessions})
         suspect = nodes_wanted(sessions, self.watches.pods)
         ends, more = plan_ends(sessions, self.watches.pods, await self._nodes(suspect))

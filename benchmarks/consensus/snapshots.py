@@ -156,6 +156,9 @@ def figures(runs: Runs[Run]) -> list[Figure]:
         paired("time from its first answer until it has everything", "s", runs, lambda run: run.seconds),
         bounded("leader's share of the bytes", "", runs, lambda run: run.share),
         bounded("peak memory of the member that installs", "MiB", runs, lambda run: mib(run.joiner.rss_peak), RSS_MAX),
+        bounded(
+            "of its child that makes the state", "MiB", runs, lambda run: mib(run.joiner.children_rss_peak), RSS_MAX
+        ),
         bounded("peak memory of a sender", "MiB", runs, lambda run: mib(*(c.rss_peak for c in run.senders)), RSS_MAX),
         bounded("of it no pages of files", "MiB", runs, lambda run: mib(*(c.anonymous_peak for c in run.senders))),
         bounded("more than before it sent", "MiB", runs, lambda run: mib(*(c.risen for c in run.senders)), RISE_MAX),

@@ -5,7 +5,8 @@
  * `countdown` times and fails then, every time, until the mask is cleared. A sync is fsync, fdatasync, or a write on a
  * descriptor with O_SYNC or O_DSYNC; a sync that fails has written its bytes to the page cache, as a kernel does.
  *
- * With KILL in the mask nothing fails: the process is killed there, as by kill -9. RENAME and UNLINK are for that alone
+ * With KILL in the mask nothing fails: the process and its children (one process group: local_cluster.py) are killed
+ * there, as by kill -9: a member's child may be who calls. RENAME and UNLINK are for that alone
  * and look at the paths they are given (of a rename the new one); RENAMED is right after a rename.
  */
 #define _GNU_SOURCE
@@ -51,7 +52,7 @@ static int counts(const char *path) {
   if (__sync_sub_and_fetch(&control->countdown, 1) >= 0) return 0;
   __sync_add_and_fetch(&control->hits, 1);
   if (control->mask & KILL) {
-    kill(getpid(), SIGKILL);
+    kill(0, SIGKILL);
     for (;;) pause();
   }
   return 1;

@@ -32,7 +32,7 @@ class Fault(IntFlag):
     """Half of a write is written, and the call says so."""
     SLOW = 16
     KILL = 32
-    """With one of the others: the process is killed right there, instead."""
+    """With one of the others: the process and its children are killed right there, instead."""
     RENAME = 64
     """Before a rename to such a path; only with KILL, as the next two."""
     RENAMED = 128

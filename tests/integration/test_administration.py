@@ -18,6 +18,10 @@ from .disk_faults import COMPILERS, DiskFaults, Fault, build_shim
 from .founding import done, refused, run
 
 WAIT = 60.0
+SLOW_SYNC_US = 600_000
+SILENCE_MAX = 5.0
+"""Longest time in seconds that such a witness may not answer: opening a RocksDB holds the interpreter lock for five
+syncs, 3 s of these. A member that made a new one by itself was silent for ten."""
 CALM = ("--promote-after-s", "3600")
 
 
@@ -84,10 +88,30 @@ def test_a_promotion_is_aborted_while_it_runs(shape: tuple[LocalCluster, DiskFau
         cluster.resume(witness)
     assert (aborted["complete"], aborted["role"], aborted["phase"]) == (True, "witness voter", "steady")
     assert aborted["configuration_epoch"] == begun["configuration_epoch"] + 1
+    cluster.wait_until_whole(WAIT)  # who has just been asleep is refused until it answers
     again = changed(cluster, "abort", witness.name)
     assert (again["complete"], again["configuration_epoch"]) == (True, aborted["configuration_epoch"])
     assert changed(cluster, "promote", witness.name, "--wait", WAIT)["role"] == "full voter"
     assert changed(cluster, "demote", witness.name, "--wait", WAIT)["role"] == "witness voter"
+
+
+def test_a_witness_whose_disk_is_slow_answers_while_it_makes_its_state(
+    shape: tuple[LocalCluster, DiskFaults | None],
+) -> None:
+    cluster, faults = shape
+    if faults is None:
+        pytest.skip(f"a slow disk: no C compiler ({', '.join(COMPILERS)}) to build the shim")
+    witness = cluster.witnesses[0]
+    faults.arm(Fault.SLOW, "/side-", delay_us=SLOW_SYNC_US)
+    try:
+        assert changed(cluster, "promote", witness.name)["phase"] == "promoting"
+        answer = cluster.status(witness, SILENCE_MAX)
+        while answer is not None and not (answer.serves_state and not answer.promotion):  # ends: as above
+            answer = cluster.status(witness, SILENCE_MAX)
+    finally:
+        faults.disarm()
+    assert answer is not None, "the process stood still"
+    assert faults.hits > 15
 
 
 def test_a_key_is_answered_as_before_by_its_leader_and_by_the_configuration_at_the_next(

@@ -7,7 +7,9 @@ disk_faults.c; where no C compiler is found these are skipped by name.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +19,18 @@ import pytest
 from lockmaster import AsyncClient
 from lockmaster.cli.exit_codes import CONFLICT
 from lockmaster.cli.local_cluster import LocalCluster, Member
+from lockmaster.storage.errors import EXIT_STORAGE_FAILED
 
 from .disk_faults import COMPILERS, DiskFaults, Fault, build_shim
 from .founding import done, refused, run
+from .processes import is_there, snapshot_children
 from .workload import Load, check
 
 SHAPE = ("full", "full", "witness")
 QUICK = ("--profile", "fast", "--promote-after-s", "1", "--restore-after-s", "1", "--role-cool-down-s", "0")
 WAIT = 60.0
+CHILD_ENDS_SECONDS = 2.0
+"""For the kernel to end it; by itself it would go on for 3 s and more."""
 
 
 def in_shape(cluster: LocalCluster) -> dict[str, str]:
@@ -137,6 +143,7 @@ ARROWS = [
     (P, Arrow("P2, the first chunk on its way to the disk", Fault.SYNC, "/incoming-")),
     (P, Arrow("P2, a chunk has its name", Fault.RENAMED, "/incoming-")),
     (P, Arrow("P2, the side state is being built", Fault.SYNC, "/side-")),
+    (P, Arrow("P3, built, being opened", Fault.RENAMED, "/CURRENT", 1)),
     (P, Arrow("P3, built and open, no sm_ready", Fault.SYNC, "/sm_ready")),
     (P, Arrow("P3, sm_ready has its name", Fault.RENAMED, "/sm_ready")),
     (P, Arrow("P4, before STATE names the side state", Fault.RENAME, "/STATE")),
@@ -204,6 +211,43 @@ async def test_kill_9_at_every_arrow(cut: tuple[LocalCluster, DiskFaults], phase
     async with AsyncClient(cluster.endpoints, insecure=True) as client:
         await check(client, record)
     assert record.sessions_lost == 0
+
+
+def building_child(witness: Member) -> int:
+    """The process that makes its side state, once there is one."""
+    assert witness.process is not None
+    while not (building := [child for kind, child in snapshot_children(witness.process.pid) if kind == "build"]):
+        pass  # ends: the test run has a timeout
+    return building[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+@pytest.mark.parametrize("killed", ["member", "child"])
+def test_the_child_that_makes_the_side_state_and_its_member_end_together(
+    cut: tuple[LocalCluster, DiskFaults], killed: str
+) -> None:
+    cluster, faults = cut
+    witness = cluster.witnesses[0]
+    victim = follower_of(cluster)
+    survivor = next(member for member in cluster.full if member is not victim)
+    faults.arm(Fault.SLOW, "/side-", delay_us=300_000)
+    try:
+        cluster.kill(victim)
+        child = building_child(witness)
+        assert witness.process is not None
+        os.kill(child if killed == "child" else witness.process.pid, signal.SIGKILL)
+        assert witness.process.wait(WAIT) == (EXIT_STORAGE_FAILED if killed == "child" else -signal.SIGKILL)
+        gone = time.monotonic() + CHILD_ENDS_SECONDS
+        while is_there(child):
+            assert time.monotonic() < gone, "the child goes on without its member"
+    finally:
+        faults.disarm()
+    assert killed == "member" or "ended with -9" in witness.last_words()
+    cluster.start_member(witness)
+    cluster.wait_for_roles({survivor.name: "full", witness.name: "full"}, WAIT)
+    cluster.start_member(victim)
+    cluster.wait_for_roles(in_shape(cluster), WAIT)
+    assert_no_state(witness)
 
 
 async def test_the_leader_is_killed_while_the_promotion_runs(cut: tuple[LocalCluster, DiskFaults]) -> None:

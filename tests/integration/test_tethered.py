@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from .processes import is_there
+
 ENDED_SECONDS = 20.0
 
 RUNNER = """
@@ -29,16 +31,6 @@ if sys.argv[2] == "paused":
 print(json.dumps([member.process.pid for member in cluster.members]), flush=True)
 time.sleep(600)
 """
-
-
-def is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    # Whoever inherits it may be slow to reap it.
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,12 @@ class Actor:
 
     files: RecordingFiles
     promise: Promise
+    removes_last: bool = False
+    """A replaced state goes after the BASE that follows it, not before: threads do both, in either order."""
 
     def open(self) -> DataDirectory:
         """A boot."""
-        disk = Disk(self.files, partial(ModelDatabase, self.files), threads=False)
+        disk = Disk(self.files, partial(ModelDatabase, self.files), is_model=True)
         return DataDirectory.open(
             jm.ROOT,
             create=True,
@@ -123,13 +125,17 @@ class Actor:
         before = self.promise.possible[-1]
         after = before.after(jm.persist(base=base))
         self.promise.possible = [before, after]  # a boot that finds the state ahead writes the BASE itself
-        writer.switch()
+        replaced = directory.attach_state(writer.switch())
         self.promise.flushed = base.index
         self.promise.possible = [before, after]
+        if not self.removes_last:
+            directory.remove_replaced(replaced)
         pending = directory.begin(jm.persist(base=base))
         pending.run()
         self.promise.possible = [after]
         directory.finish(pending)
+        if self.removes_last:
+            directory.remove_replaced(replaced)
 
     def build_side(self, directory: DataDirectory, epoch: int, index: int, term: int) -> None:
         """P2 and P3's begin: fetched, built, open at the snapshot's index."""
@@ -139,7 +145,7 @@ class Actor:
         for number, chunk in enumerate(chunks):
             writer.store_chunk(number, chunk)
         writer.build_side(epoch)
-        directory.open_side(epoch)
+        directory.attach_state(directory.open_side(epoch), side_epoch=epoch)
         writer.discard()
 
     def finish_side(self, directory: DataDirectory, epoch: int) -> None:
@@ -195,9 +201,9 @@ def check_boot(files: RecordingFiles, promise: Promise) -> DataDirectory:
     assert found in promise.possible, f"{found} is none of {promise.possible}"
     assert identity.member_id in promise.member_ids
     assert state_found(directory) in promise.states, f"{state_found(directory)}, not {promise.states}"
+    left = [f"{jm.ROOT}/{n}" for n in files.list_dir(jm.ROOT) if n.startswith(("state-", "side-"))]
+    assert left == ([] if directory.store is None else [directory.store.path]), "what nothing names is removed"
     if directory.store is None:
-        left = [n for n in files.list_dir(jm.ROOT) if n.startswith(("state-", "side-"))]
-        assert left == [], "what nothing names is removed"
         return directory
     state, journal = directory.state, directory.journal
     applied = state.applied_stored
@@ -350,6 +356,9 @@ SCENARIOS: dict[str, Sequence[Step]] = {
         _writes(jm.persist(jm.entry(6, 2, 2500), base=jm.base(5, 2)), jm.persist(jm.entry(7, 2))),
         _applies(6, 7, 2),
     ),
+}
+
+INSTALL_SCENARIOS: dict[str, Sequence[Step]] = {
     "joiner: a snapshot into an empty log, entries after it": (
         _joins,
         _writes(jm.persist(hard=(3, 0))),
@@ -389,4 +398,4 @@ SCENARIOS: dict[str, Sequence[Step]] = {
         _applies(7, 7, 5),
     ),
 }
-SCENARIOS |= WITNESS_SCENARIOS
+SCENARIOS |= INSTALL_SCENARIOS | WITNESS_SCENARIOS

@@ -87,7 +87,7 @@ def archived(last: int = STORED, *, spoilt: bool = False) -> Source:
 
 def model_disk(files: RecordingFiles) -> Disk:
     """Where both directories lie."""
-    return Disk(files, partial(ModelDatabase, files), threads=False)
+    return Disk(files, partial(ModelDatabase, files), is_model=True)
 
 
 def make_survivor(files: RecordingFiles, role: MemberRole = MemberRole.FULL) -> None:

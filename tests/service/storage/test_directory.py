@@ -267,7 +267,7 @@ def _install(directory: DataDirectory, snapshot: Snapshot) -> None:
         writer = SnapshotWriter(directory, snapshot.base, snapshot.digests, snapshot.bytes_total)
         assert number in writer.resume()
     writer.build()
-    writer.switch()
+    directory.remove_replaced(directory.attach_state(writer.switch()))
 
 
 def test_a_boot_between_install_and_base_writes_the_base_again(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ STATES_PER_CRASH_MAX = 256
 """Above it an even sample of a crash's states is booted (a prime stride), its first and last among them."""
 
 
-def _run(files: RecordingFiles, name: str) -> tuple[dm.Promise, bool]:
+def _run(files: RecordingFiles, name: str, removes_last: bool) -> tuple[dm.Promise, bool]:
     witness = name in dm.WITNESS_SCENARIOS
-    actor = dm.Actor(files, dm.Promise(witness=witness, states=("none",) if witness else ("own",)))
+    promise = dm.Promise(witness=witness, states=("none",) if witness else ("own",))
+    actor = dm.Actor(files, promise, removes_last)
     try:
         directory = actor.open()
         for step in dm.SCENARIOS[name]:
@@ -34,13 +35,15 @@ def _run(files: RecordingFiles, name: str) -> tuple[dm.Promise, bool]:
 
 
 def _crashes(name: str) -> Iterator[tuple[int, RecordingFiles, dm.Promise]]:
-    for crash_at in range(1, OPERATIONS_MAX):
-        files = RecordingFiles(crash_at=crash_at)
-        promise, ended = _run(files, name)
-        if ended:
-            return
-        yield crash_at, files, promise
-    raise AssertionError("the scenario has more operations than expected")
+    for removes_last in (False, True) if name in dm.INSTALL_SCENARIOS else (False,):
+        for crash_at in range(1, OPERATIONS_MAX):
+            files = RecordingFiles(crash_at=crash_at)
+            promise, ended = _run(files, name, removes_last)
+            if ended:
+                break
+            yield crash_at, files, promise
+        else:
+            raise AssertionError("the scenario has more operations than expected")
 
 
 def _sample(states: list[dict[str, bytes]]) -> list[dict[str, bytes]]:

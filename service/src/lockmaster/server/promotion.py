@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lockmaster_raft import events, ready
 from lockmaster_raft.errors import InvariantViolation
 
-from lockmaster.statemachine.apply import StateMachine
+from lockmaster.server.snapshots import opened
 from lockmaster.storage.snapshot import ChunkRefused
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ class PromotionHost:
                 return
             if generation != self._generation:
                 return  # the drop that follows removes it
-            machine = StateMachine(directory.open_side(action.epoch))
+            store, machine = await self._snapshots.in_thread(opened, directory.open_side, action.epoch)
+            if generation != self._generation:
+                await self._snapshots.in_thread(store.close)
+                return
+            directory.attach_state(store, side_epoch=action.epoch)
             self._snapshots.fetched(writer)
         engine.applier.installed(machine)
         LOG.info("promotion %d: the side state is open at index %d", action.epoch, index)

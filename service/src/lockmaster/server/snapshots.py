@@ -31,6 +31,7 @@ from lockmaster.storage.snapshot import (
     let_all_go,
     make_snapshot,
 )
+from lockmaster.storage.state import StateStore
 
 if TYPE_CHECKING:
     from lockmaster.server.runtime import Engine
@@ -44,6 +45,12 @@ PIECES_WAITING_MAX: Final = 64
 """Most chunk reads and writes that wait; more are not begun (the asker asks again at its deadline)."""
 
 T = TypeVar("T")
+
+
+def opened(open_state: Callable[..., StateStore], *arguments: Any) -> tuple[StateStore, StateMachine]:
+    """A state with its machine, to be attached. Opening syncs, and the machine reads: blocks, call it in a thread."""
+    store = open_state(*arguments)
+    return store, StateMachine(store)
 
 
 class SnapshotHost:
@@ -267,17 +274,17 @@ class SnapshotHost:
         applier.installing = True
         async with engine.keeper.exclusive:
             await self.in_thread(writer.build)
-            writer.switch()
-            self._writer = None
-        machine = StateMachine(engine.directory.state)
-        applier.installed(machine)
-        self.installed += 1
-        LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
-        engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term, Nanos(machine.cluster_time)))
-        engine.state_moved()
+            store, machine = await self.in_thread(opened, writer.switch)
+            before = engine.directory.attach_state(store)
+            self.fetched(writer)
+            applier.installed(machine)
+            LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
+            engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term, Nanos(machine.cluster_time)))
+            engine.state_moved()
+            await self.in_thread(engine.directory.remove_replaced, before)
 
     def fetched(self, writer: SnapshotWriter) -> None:
-        """A side state was built of this one's chunks."""
+        """A state was built of this one's chunks and is attached."""
         if self._writer is writer:
             self._writer = None
         self._start(self.in_thread(writer.discard))

@@ -85,7 +85,8 @@ class Disk:
 
     files: Files
     open_database: Callable[[str], StateDatabase]
-    threads: bool = True
+    is_model: bool = False
+    """No other thread or process may work on it, and it has no size."""
 
 
 class DataDirectory:
@@ -102,7 +103,7 @@ class DataDirectory:
         self._lock = lock
         self.files = disk.files
         self.open_database = disk.open_database
-        self._state_replaced = False
+        self.is_model = disk.is_model
 
     @classmethod
     def open(
@@ -159,7 +160,7 @@ class DataDirectory:
                     write_state_name(files, root, NO_STATE if witness else _FIRST_STATE)
             if not segment_bytes:
                 segment_bytes = WITNESS_SEGMENT_BYTES if state_name(files, root) == NO_STATE else SEGMENT_BYTES
-            journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=disk.threads)
+            journal = Journal(files, f"{root}/journal", guard, segment_bytes=segment_bytes, threads=not disk.is_model)
             if journal.last_term > guard.state.hard_state.term:
                 term = guard.state.hard_state.term
                 raise CorruptLog(f"{guard.path}: term {term} is below the journal's last term {journal.last_term}")
@@ -261,7 +262,7 @@ class DataDirectory:
         if self.guard.state.cluster_id is not None or self.journal.last_index or self.state.applied:
             raise StorageFailed(f"{self.path}: is not blank; a cluster is founded only in a blank data directory")
         base = Base(Index(1), Term(1), configuration, Index(1), levels)
-        self.replace_state(name)
+        self.remove_replaced(self.attach_state(self.open_replacement(name)))
         level = max(levels.active, levels.fence)
         self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
         self.guard.set_identity(cluster_id, member_id)
@@ -277,9 +278,6 @@ class DataDirectory:
     def finish(self, write: Write) -> None:
         """Let reads, durable_index and base see a run Write (loop thread)."""
         self.journal.finish(write)
-        if self._state_replaced and self.store is not None and self.journal.base.index >= self.store.applied_stored:
-            self._state_replaced = False
-            self._remove_side_states()
 
     def remove_ballast(self) -> bool:
         """Give back the ballast's room on a full disk. False if it is gone already."""
@@ -309,15 +307,25 @@ class DataDirectory:
         """Unlock and stop the threads without storing anything: after a storage error, before the process exits."""
         self.files.close(self._lock)
 
-    def replace_state(self, name: str) -> None:
-        """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it as `self.state`.
+    def open_replacement(self, name: str) -> StateStore:
+        """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it. Blocks: in a thread.
 
-        The old one goes when the BASE that follows is finished, or at the next boot.
+        From here on a boot goes on with it and writes its BASE itself; this process does after `attach_state`.
         """
-        self.state.close()
+        store = StateStore(self.open_database(f"{self.path}/{name}"))
         write_state_name(self.files, self.path, name)
-        self.store, self.side_epoch = StateStore(self.open_database(f"{self.path}/{name}")), None
-        self._state_replaced = True
+        return store
+
+    def attach_state(self, store: StateStore, *, side_epoch: int | None = None) -> StateStore | None:
+        """Go on with an opened state (loop thread); the one so far, for `remove_replaced`."""
+        before, self.store, self.side_epoch = self.store, store, side_epoch
+        return before
+
+    def remove_replaced(self, before: StateStore | None) -> None:
+        """Close the state that another was attached in place of, and remove it. Blocks: in a thread."""
+        if before is not None:
+            before.close()
+        self._remove_side_states()
 
     def next_state_name(self) -> str:
         """A name for a side directory of state that is not in use (remains of an earlier try are removed)."""
@@ -333,12 +341,10 @@ class DataDirectory:
         return side_name(epoch)
 
     def open_side(self, epoch: int) -> StateStore:
-        """Open the side directory that was built for this promotion (P3): `store` from here on."""
+        """Open the side directory that was built for this promotion (P3), for `attach_state`. Blocks: in a thread."""
         if self.store is not None:
             raise InvariantViolation(f"{self.path}: a side state is to be opened beside an open one")
-        self.store = StateStore(self.open_database(f"{self.path}/{side_name(epoch)}"))
-        self.side_epoch = epoch
-        return self.store
+        return StateStore(self.open_database(f"{self.path}/{side_name(epoch)}"))
 
     def finish_side(self, epoch: int) -> Index:
         """Flush the open side state and write its `sm_ready` (end of P3); the index it is flushed to. In a thread."""
@@ -359,7 +365,6 @@ class DataDirectory:
     def detach_state(self) -> StateStore | None:
         """No state from here on, in memory only: `erase_states` makes it so on the disk. The store, for it to close."""
         store, self.store, self.side_epoch = self.store, None, None
-        self._state_replaced = False
         return store
 
     def erase_states(self, detached: StateStore | None) -> None:

@@ -137,7 +137,7 @@ def found(
     there = files.exists(path)
     names = [n for n in files.list_dir(path) if n not in ("LOCK", "lost+found")] if there else []
     worthless = not names or UNFINISHED_NAME in names
-    if disk.threads:  # the model of a disk has no size
+    if not disk.is_model:
         refuse_without_room(path, source.bytes_total)
     directory = DataDirectory.open(
         path, create=True, founding=True, segment_bytes=segment_bytes, ballast_bytes=ballast_bytes, disk=disk
@@ -361,7 +361,7 @@ def initialise(
     disk = disk or Disk(RealFiles(), Database)
     refuse_unless_blank(disk.files, path)
     there = disk.files.exists(path)
-    if disk.threads:
+    if not disk.is_model:
         refuse_without_room(path, 0)
     directory = DataDirectory.open(
         path, create=True, segment_bytes=segment_bytes, ballast_bytes=ballast_bytes, disk=disk

@@ -20,7 +20,7 @@ _SIZES: Final = struct.Struct(">II")
 
 
 class ModelDatabase:
-    """A StateDatabase in memory. `Disk(files, partial(ModelDatabase, files), threads=False)`."""
+    """A StateDatabase in memory. `Disk(files, partial(ModelDatabase, files), is_model=True)`."""
 
     def __init__(self, files: RecordingFiles, path: str) -> None:
         self.path = path

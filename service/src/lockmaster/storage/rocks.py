@@ -84,7 +84,11 @@ class StateDatabase(Protocol):
 
 
 class Database:
-    """One open RocksDB. Every error leaves as StorageFailed; none is retried."""
+    """One open RocksDB. Every error leaves as StorageFailed; none is retried.
+
+    Making it holds the interpreter lock, in any thread: five syncs for one that is there, ten for a new one. So does
+    `write` while it waits for buffers to be flushed.
+    """
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = path

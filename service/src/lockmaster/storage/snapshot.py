@@ -5,8 +5,10 @@ Making one. On the loop: `index = state.cut()`, then `state.store(durable)` unti
 checkpoint (iterating RocksDB in a thread would stretch the loop's steps). Chunks of one index are byte-equal on every
 full replica: they are slices of one stream that is a function of the state's contents, index and term.
 
-Installing one. Chunks are verified against the manifest as they arrive; `build` (thread) makes a RocksDB in a side
-directory, checks the state hash, flushes and fsyncs; `switch` (loop) renames it in. Then the core's BASE follows.
+Installing one. Chunks are verified against the manifest as they arrive; `build` (thread) has another child make a
+RocksDB in a side directory, check the state hash, flush and fsync: opening a RocksDB and waiting for its full buffers
+hold the interpreter lock. `switch` (thread) makes it the member's on the disk and opens it, the loop attaches it, and
+the core's BASE follows.
 """
 
 from __future__ import annotations
@@ -14,8 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -26,9 +26,10 @@ from lockmaster_raft.errors import InvariantViolation
 from lockmaster_raft.ready import Base
 
 from lockmaster.statemachine.view import record_hash
+from lockmaster.storage.child import run_child
 from lockmaster.storage.directory import DataDirectory
-from lockmaster.storage.errors import CorruptLog, StorageFailed
-from lockmaster.storage.files import RealFiles, failed, replace_file
+from lockmaster.storage.errors import CorruptLog
+from lockmaster.storage.files import Files, RealFiles, failed, replace_file
 from lockmaster.storage.frame import decode_base_body, encode_base_body
 from lockmaster.storage.records import (
     INLINE,
@@ -40,12 +41,13 @@ from lockmaster.storage.records import (
     split_parts,
 )
 from lockmaster.storage.rocks import StateDatabase
-from lockmaster.storage.state import write_base
+from lockmaster.storage.state import StateStore, write_base
 
 CHUNK_BYTES: Final = 1 << 20
 CHUNKS_MAX: Final = 1 << 20
 DIGEST_SIZE: Final = 32
 BATCH_BYTES: Final = 128 << 10
+CHILD: Final = "lockmaster.storage.snapshot_child"
 MANIFEST_NAME: Final = "manifest"
 SNAPSHOTS_NAME: Final = "snapshots"
 HELD_PREFIX: Final = "held-"
@@ -120,7 +122,7 @@ def make_snapshot(directory: DataDirectory, base: Base) -> Snapshot:
     finally:
         state.release()
     files.make_dir(side)
-    _run_child(checkpoint, side)
+    run_child(CHILD, "make", checkpoint, side)
     shutil.rmtree(checkpoint, ignore_errors=True)
     snapshot = _finish_manifest(files, side, final, base)
     files.sync_dir(side)
@@ -145,15 +147,26 @@ def latest_snapshot(directory: DataDirectory) -> Snapshot | None:
 def open_snapshot(path: str) -> Snapshot:
     """The snapshot in this directory; CorruptLog if its manifest is damaged."""
     files, manifest = RealFiles(), f"{path}/{MANIFEST_NAME}"
-    data = files.read(manifest, 0, files.size(manifest))
+    return decode_manifest(path, files.read(manifest, 0, files.size(manifest)), manifest)
+
+
+def decode_manifest(path: str, data: bytes, where: str) -> Snapshot:
+    """The snapshot at `path` with this manifest; CorruptLog if it is damaged."""
     if len(data) < _MANIFEST.size + 4 or crc32(data[:-4]) != int.from_bytes(data[-4:], "big"):
-        raise CorruptLog(f"{manifest}: checksum does not match")
+        raise CorruptLog(f"{where}: checksum does not match")
     magic, base_size, count, total = _MANIFEST.unpack_from(data)
     at = _MANIFEST.size + base_size
     if magic != _MANIFEST_MAGIC or len(data) != at + count * DIGEST_SIZE + 4:
-        raise CorruptLog(f"{manifest}: is not a snapshot's manifest")
+        raise CorruptLog(f"{where}: is not a snapshot's manifest")
     digests = tuple(data[at + DIGEST_SIZE * n : at + DIGEST_SIZE * (n + 1)] for n in range(count))
     return Snapshot(path, decode_base_body(data[_MANIFEST.size : at]), digests, total)
+
+
+def _encode_manifest(snapshot: Snapshot) -> bytes:
+    body = encode_base_body(snapshot.base)
+    head = _MANIFEST.pack(_MANIFEST_MAGIC, len(body), len(snapshot.digests), snapshot.bytes_total)
+    manifest = head + body + b"".join(snapshot.digests)
+    return manifest + crc32(manifest).to_bytes(4, "big")
 
 
 def hold(snapshot: Snapshot, number: int) -> Snapshot:
@@ -196,14 +209,6 @@ def fetched_paths(directory: DataDirectory) -> list[str]:
     return [f"{root}/{name}" for name in names if name.startswith(INCOMING_PREFIX)]
 
 
-def _run_child(checkpoint: str, side: str) -> None:
-    command = [sys.executable, "-m", "lockmaster.storage.snapshot_child", checkpoint, side]
-    result = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if result.returncode:
-        lines = result.stderr.strip().splitlines()
-        raise StorageFailed(f"{side}: the snapshot child ended with {result.returncode}: {lines[-1] if lines else ''}")
-
-
 def _finish_manifest(files: RealFiles, side: str, final: str, base: Base) -> Snapshot:
     """Write the manifest over the chunks that the child left."""
     digests, total = list[bytes](), 0
@@ -211,10 +216,9 @@ def _finish_manifest(files: RealFiles, side: str, final: str, base: Base) -> Sna
         data = files.read(f"{side}/{chunk_name(number)}", 0, CHUNK_BYTES + 1)
         digests.append(chunk_digest(data))
         total += len(data)
-    body = encode_base_body(base)
-    manifest = _MANIFEST.pack(_MANIFEST_MAGIC, len(body), len(digests), total) + body + b"".join(digests)
-    replace_file(files, side, MANIFEST_NAME, manifest + crc32(manifest).to_bytes(4, "big"))
-    return Snapshot(final, base, tuple(digests), total)
+    snapshot = Snapshot(final, base, tuple(digests), total)
+    replace_file(files, side, MANIFEST_NAME, _encode_manifest(snapshot))
+    return snapshot
 
 
 class SnapshotWriter:
@@ -295,22 +299,20 @@ class SnapshotWriter:
             raise InvariantViolation(f"{len(self._held)} of {len(self._digests)} chunks are here")
         name = next_name()
         path = f"{self._directory.path}/{name}"
-        database = self._directory.open_database(path)
-        try:
-            self._fill(database)
-            database.flush()
-        finally:
-            database.close()
+        fetched = Snapshot(self._path, self._base, self._digests, self._bytes_total)
+        if self._directory.is_model:
+            build_state(self._directory.open_database(path), fetched, self._files)
+        else:
+            run_child(CHILD, "build", self._path, path, data=_encode_manifest(fetched))
         self._files.sync_dir(path)
         self._files.sync_dir(self._directory.path)
         self._built = name
 
-    def switch(self) -> None:
-        """Make the built state the member's (loop thread); `directory.state` is a new StateStore afterwards."""
+    def switch(self) -> StateStore:
+        """Make the built state the member's on the disk; open, for `attach_state`. Blocks: call it in a thread."""
         if self._built is None:
             raise InvariantViolation("the snapshot's state was not built")
-        self._directory.replace_state(self._built)
-        self._files.remove_tree(self._path)
+        return self._directory.open_replacement(self._built)
 
     def discard(self) -> None:
         """Remove what has been fetched."""
@@ -322,10 +324,17 @@ class SnapshotWriter:
     def _chunk(self, number: int) -> bytes:
         return self._files.read(f"{self._path}/{chunk_name(number)}", 0, CHUNK_BYTES)
 
-    def _fill(self, database: StateDatabase) -> None:
-        chunks = (self._chunk(number) for number in range(len(self._digests)))
-        fill(database, read_stream(chunks, self._bytes_total, self._base), self._path)
-        write_base(database, self._base)
+
+def build_state(database: StateDatabase, fetched: Snapshot, files: Files) -> None:
+    """Fill an empty database with the state of these chunks, durably; close it. Raises CorruptLog, StorageFailed."""
+    names = map(chunk_name, range(len(fetched.digests)))
+    chunks = (files.read(f"{fetched.path}/{name}", 0, CHUNK_BYTES) for name in names)
+    try:
+        fill(database, read_stream(chunks, fetched.bytes_total, fetched.base), fetched.path)
+        write_base(database, fetched.base)
+        database.flush()
+    finally:
+        database.close()
 
 
 Stream = tuple[Meta, Iterator[tuple[bytes, bytes]]]

@@ -1,6 +1,9 @@
-"""The snapshot child: walks a RocksDB checkpoint and writes its chunks. `python -m lockmaster.storage.snapshot_child`.
+"""The snapshot child: walks a RocksDB checkpoint and writes its chunks, or makes a RocksDB of fetched ones.
 
-Runs beside the member so that iterating costs its loop nothing; lowers its own priority; fsyncs every chunk.
+`python -m lockmaster.storage.snapshot_child PARENT make CHECKPOINT SIDE`, `PARENT build CHUNKS SIDE` (the manifest on
+standard input). Runs beside the member so that iterating, opening and filling a RocksDB, which hold the interpreter
+lock, cost its loop nothing. `make` lowers its own priority and fsyncs every chunk; for what `build` makes the member
+waits.
 """
 
 from __future__ import annotations
@@ -10,11 +13,19 @@ import sys
 from typing import Final
 
 from lockmaster.statemachine.view import record_hash
+from lockmaster.storage.child import end_with_parent
 from lockmaster.storage.errors import CorruptLog, StorageFailed, exit_code
 from lockmaster.storage.files import RealFiles
 from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, resolve
 from lockmaster.storage.rocks import Database
-from lockmaster.storage.snapshot import CHUNK_BYTES, chunk_name, encode_stream_head, encode_stream_record
+from lockmaster.storage.snapshot import (
+    CHUNK_BYTES,
+    build_state,
+    chunk_name,
+    decode_manifest,
+    encode_stream_head,
+    encode_stream_record,
+)
 
 NICENESS: Final = 10
 
@@ -58,9 +69,15 @@ def _write_chunk(side: str, number: int, data: bytes) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, or that of the storage error, with one line on stderr."""
-    os.nice(NICENESS)
+    parent, command, source, side = arguments
+    end_with_parent(int(parent))
     try:
-        write_chunks(arguments[0], arguments[1])
+        if command == "make":
+            os.nice(NICENESS)
+            write_chunks(source, side)
+        else:
+            fetched = decode_manifest(source, sys.stdin.buffer.read(), "standard input")
+            build_state(Database(side), fetched, RealFiles())
     except StorageFailed as error:
         print(error, file=sys.stderr)
         return exit_code(error)

@@ -65,10 +65,10 @@ class Rig:
         self.core.submit(MessageCall(waiter, "put", session_pb2.Request().put), timeout)
         return waiter
 
-    def acquire(self, timeout_ms: int = 0) -> tuple[AcquireCall, Waiter]:
+    def acquire(self, timeout_ms: int = 0, timeout: float | None = None) -> tuple[AcquireCall, Waiter]:
         waiter = Waiter()
         call = AcquireCall(waiter, "x", True, timeout_ms)
-        self.core.submit(call)
+        self.core.submit(call, timeout)
         return call, waiter
 
     def sent(self) -> ClientFrame:
@@ -264,16 +264,79 @@ def test_locks_are_lost_when_validity_runs_out_and_are_given_back(rig: Rig) -> N
     assert [each.WhichOneof("operation") for each in rig.sent().requests] == ["attach", "release"]
 
 
-def test_a_grant_that_is_read_after_validity_ran_out_is_no_lock(rig: Rig) -> None:
-    """The process stood still with the answer in its socket: the body must not begin."""
-    _, waiter = rig.acquire()
+def granted_late(rig: Rig, timeout: float | None = None) -> tuple[AcquireCall, Waiter]:
+    """The process stood still with the answer in its socket, or the group had no quorum: the body must not begin."""
+    call, waiter = rig.acquire(timeout=timeout)
     (request,) = rig.sent().requests
     rig.core.now = 14.0
     granted = lock_pb2.AcquireResponse(state=lock_pb2.ACQUIRE_STATE_GRANTED, token=99)
     rig.answer(Response(id=request.id, acquire=granted))
-    assert isinstance(waiter.error, LockLost)
+    rig.core.tick(14.0)
+    assert not waiter.done()
     assert not rig.session.holds
-    assert [each.WhichOneof("operation") for each in rig.sent().requests] == ["release"]
+    assert not rig.core.idle
+    return call, waiter
+
+
+def sent_by(rig: Rig) -> list[str | None]:
+    return [each.WhichOneof("operation") for each in rig.sent().requests]
+
+
+def test_a_grant_that_is_read_after_validity_ran_out_is_a_lock_once_the_session_is_renewed(rig: Rig) -> None:
+    call, waiter = granted_late(rig)
+    rig.session.renewed(13.5)
+    rig.core.tick(14.2)
+    assert waiter.value is call.hold is rig.session.holds[99]
+    assert not rig.session.unproved
+    rig.core.tick(13.5 + 14.0)
+    assert isinstance(waiter.value.lost, LockLost)
+
+
+def test_it_is_given_back_when_the_time_of_its_call_runs_out_first(rig: Rig) -> None:
+    _, waiter = granted_late(rig, timeout=16.0)
+    rig.core.tick(15.9)
+    assert not waiter.done()
+    rig.core.tick(16.0)
+    assert isinstance(waiter.error, LockLost)
+    assert sent_by(rig) == ["attach", "release"]
+    assert not rig.session.unproved
+
+
+def test_it_is_given_back_when_its_caller_gives_up_first(rig: Rig) -> None:
+    call, waiter = granted_late(rig)
+    rig.core.time_out(call, 14.0)
+    assert isinstance(waiter.error, LockLost)
+    assert sent_by(rig) == ["attach", "release"]
+    rig.session.renewed(13.5)
+    rig.core.tick(14.2)
+    assert not rig.session.holds
+
+
+def test_it_is_lost_with_its_session(rig: Rig) -> None:
+    _, waiter = granted_late(rig)
+    rig.event(session_ended=session_pb2.SessionEnded(cause=session_pb2.SessionEnded.CAUSE_EXPIRED))
+    assert isinstance(waiter.error, LockLost)
+
+
+def test_it_is_lost_when_it_is_taken_away(rig: Rig) -> None:
+    _, waiter = granted_late(rig)
+    rig.event(lock_lost=lock_pb2.LockLost(name="x", token=99, cause=lock_pb2.LockLost.CAUSE_FORCED))
+    assert isinstance(waiter.error, LockLost)
+    assert "force-released" in str(waiter.error)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_it_is_lost_when_an_attach_does_not_show_it(rig: Rig, held: bool) -> None:
+    call, waiter = granted_late(rig)
+    rig.core.disconnected(14.1)
+    rig.core.connected(14.2)
+    (request,) = rig.sent().requests
+    shown = [session_pb2.HeldLock(acquire_seq=call.seq, token=99)] if held else []
+    rig.answer(Response(id=request.id, attach=session_pb2.AttachResponse(held=shown)))
+    assert waiter.done() is not held
+    rig.session.renewed(14.2)
+    rig.core.tick(14.4)
+    assert (waiter.value is not None) is held
 
 
 def test_the_end_of_a_session_ends_holds_and_waits(rig: Rig) -> None:

@@ -100,7 +100,7 @@ class Call:
 class AcquireCall(Call):
     """Take a lock or queue for it. Settles with a Hold."""
 
-    __slots__ = ("enqueued", "hold", "name", "timeout_ms", "wait")
+    __slots__ = ("enqueued", "hold", "name", "timeout_ms", "token", "wait")
 
     def __init__(self, waiter: Waiter, name: str, wait: bool, timeout_ms: int) -> None:
         super().__init__(waiter)
@@ -109,6 +109,8 @@ class AcquireCall(Call):
         self.timeout_ms = timeout_ms
         self.enqueued = False
         self.hold: Hold | None = None
+        # What it was granted, once it was: with a hold, or while that is not proved yet.
+        self.token = 0
 
     def fill(self, request: session_pb2.Request) -> None:
         """See Call."""

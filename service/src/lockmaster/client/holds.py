@@ -27,7 +27,7 @@ LossCallback = Callable[[LockLost], object]
 class Session:
     """One server-issued session. `valid_until` is written by the keepalive thread and read everywhere."""
 
-    __slots__ = ("ended", "holds", "id", "next_seq", "pending", "ttl", "valid_until", "waiting")
+    __slots__ = ("ended", "holds", "id", "next_seq", "pending", "ttl", "unproved", "valid_until", "waiting")
 
     def __init__(self, session_id: int, ttl: float, sent: float) -> None:
         self.id = session_id
@@ -39,6 +39,8 @@ class Session:
         self.pending: dict[int, Call] = {}
         self.waiting: dict[int, AcquireCall] = {}
         self.holds: dict[int, Hold] = {}
+        # Granted while no renewal was confirmed in time, by token: nobody's, until one says that the session lived on.
+        self.unproved: dict[int, AcquireCall] = {}
         self.ended = False
 
     def renewed(self, sent: float) -> None:

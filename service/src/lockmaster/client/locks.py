@@ -17,6 +17,7 @@ from lockmaster.api import lock_pb2
 from lockmaster.client.calls import AcquireCall, ReleaseCall
 from lockmaster.client.consistency import LINEARIZABLE, Consistency, read_options
 from lockmaster.client.holds import Hold
+from lockmaster.client.ownership import NOT_RENEWED
 from lockmaster.client.telemetry import LOCK_NAME
 from lockmaster.errors import LockBusy, LockJeopardy, LockLost, LockmasterError, NotHeld
 
@@ -105,7 +106,7 @@ class Held:
             raise NotHeld(f"lock {self.name!r} was released")
         remaining = self.remaining
         if remaining <= 0.0:
-            raise LockLost(self.name, self.fencing_token, "the session was not renewed in time")
+            raise LockLost(self.name, self.fencing_token, NOT_RENEWED)
         if remaining < min_remaining:
             raise LockJeopardy(f"lock {self.name!r}: {remaining:.2f} s remain, {min_remaining:.2f} s asked for")
 

@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from lockmaster.client.session_core import SessionCore
 
 JEOPARDY_SHARE = 0.3
+NOT_RENEWED = "the session was not renewed in time"
 
 
 def check_validity(core: SessionCore, now: float) -> None:
     """Locks whose session was not renewed in time are lost to this client, whatever the server believes."""
     session = core.session
-    if session is None or not session.holds:
+    if session is None:
+        return
+    for token, call in list(session.unproved.items()):
+        _prove(core, session, token, call, now)
+    if not session.holds:
         return
     left = session.valid_until - now
     if left <= 0:
         for hold in list(session.holds.values()):
-            hold.lose(LockLost(hold.name, hold.token, "the session was not renewed in time"))
+            hold.lose(LockLost(hold.name, hold.token, NOT_RENEWED))
             # The session may yet live at the server: nobody shall wait for a lock that nobody uses.
             core.give_back(session, hold.name, hold.token)
     elif left < session.ttl * JEOPARDY_SHARE:
@@ -34,13 +39,28 @@ def check_validity(core: SessionCore, now: float) -> None:
             hold.in_jeopardy = False
 
 
+def _prove(core: SessionCore, session: Session, token: int, call: AcquireCall, now: float) -> None:
+    """A lock that was granted while the session was overdue: held, if a renewal was confirmed since."""
+    if call.given_up:
+        core.give_back(session, call.name, token)
+    elif now < session.valid_until:
+        del session.unproved[token]
+        core.granted(call, token)
+    elif call.deadline <= now:
+        call.fail(LockLost(call.name, token, NOT_RENEWED))
+        core.give_back(session, call.name, token)
+
+
 def attach(core: SessionCore, session: Session) -> None:
     """Has this session's events sent to the new stream, and learns what they would have been until now."""
     holds, waits = list(session.holds.values()), list(session.waiting.values())
+    unproved = list(session.unproved)
 
     def attached(answer: session_pb2.AttachResponse | None, error: LockmasterError | None) -> None:
         if answer is not None and not session.ended:
             _reconcile(core, session, answer, holds, waits)
+            for token in set(unproved) - {each.token for each in answer.held}:
+                _not_to_be(session, token, "it was taken away while the connection was lost")
 
     core.control("attach", session_pb2.AttachRequest(), attached)
 
@@ -67,6 +87,13 @@ def _reconcile(
             call.ended(core, ended)
 
 
+def _not_to_be(session: Session, token: int, cause: str) -> None:
+    """What was granted, but not proved, is lost."""
+    call = session.unproved.pop(token, None)
+    if call is not None:
+        call.fail(LockLost(call.name, token, cause))
+
+
 def take_event(core: SessionCore, event: session_pb2.SessionEvent) -> None:
     """A lock event, the session's end or a watch's page."""
     kind = event.WhichOneof("event")
@@ -87,6 +114,7 @@ def take_event(core: SessionCore, event: session_pb2.SessionEvent) -> None:
         hold = session.holds.pop(event.lock_lost.token, None)
         if hold is not None:
             hold.lose(LockLost(hold.name, hold.token, _loss_cause(event.lock_lost)))
+        _not_to_be(session, event.lock_lost.token, _loss_cause(event.lock_lost))
     elif kind == "acquire_ended":
         waiting = session.waiting.get(event.acquire_ended.acquire_seq)
         if waiting is not None:

@@ -35,7 +35,7 @@ from lockmaster.client.calls import (
 )
 from lockmaster.client.failures import error_of_response
 from lockmaster.client.holds import Hold, Session
-from lockmaster.client.ownership import attach, check_validity, take_event
+from lockmaster.client.ownership import NOT_RENEWED, attach, check_validity, take_event
 from lockmaster.client.policy import Retry, policy
 from lockmaster.errors import (
     Indeterminate,
@@ -138,8 +138,8 @@ class SessionCore:
         session = call.session
         if session is None or session.ended or call.seq == 0:
             return
-        if call.hold is not None:
-            self.give_back(session, call.name, call.hold.token)
+        if call.token:
+            self.give_back(session, call.name, call.token)
             return
         session.waiting.pop(call.seq, None)
         self.submit(CancelCall(session, call.name, call.seq))
@@ -148,7 +148,9 @@ class SessionCore:
         """The caller of an acquire will wait no longer."""
         if call.given_up:
             return
-        if call.enqueued:
+        if call.token:
+            call.fail(LockLost(call.name, call.token, NOT_RENEWED))
+        elif call.enqueued:
             call.fail(LockTimeout(f"lock {call.name!r} was not granted within {seconds:g} s"))
         else:
             wait = f"the wait for lock {call.name!r} is withdrawn"
@@ -158,6 +160,7 @@ class SessionCore:
     def give_back(self, session: Session, name: str, token: int) -> None:
         """Releases a lock that nobody uses."""
         session.holds.pop(token, None)
+        session.unproved.pop(token, None)
         if not session.ended:
             self.submit(ReleaseCall(None, session, name, token, None))
 
@@ -170,7 +173,7 @@ class SessionCore:
     def idle(self) -> bool:
         """Nothing is waiting, in flight, held or watched."""
         session = self.session
-        owned = session is not None and (session.holds or session.waiting)
+        owned = session is not None and (session.holds or session.waiting or session.unproved)
         return not (
             self._control or self._mutations or self._reads or self._delayed or self._in_flight or owned or self.watches
         )
@@ -365,10 +368,12 @@ class SessionCore:
         elif call.given_up:
             self.give_back(session, call.name, token)
         elif session.valid_until <= self.now:
-            # This process stood still: the session may be over by now, so nobody may begin to rely on the lock.
-            call.fail(LockLost(call.name, token, "the session was not renewed in time"))
-            self.give_back(session, call.name, token)
+            # This process stood still, or the group did: the session may be over by now, so nobody may begin to rely on
+            # the lock before a renewal has said that it was not (check_validity).
+            call.token = token
+            session.unproved[token] = call
         else:
+            call.token = token
             call.hold = hold
             session.holds[token] = hold
             call.settle(hold)
@@ -484,10 +489,13 @@ class SessionCore:
             self.session = None
             self._session_changed(None)
         holds, waiting = list(session.holds.values()), list(session.waiting.values())
-        session.holds.clear()
-        session.waiting.clear()
+        unproved = list(session.unproved.values())
+        for owned in (session.holds, session.waiting, session.unproved):
+            owned.clear()
         for hold in holds:
             hold.lose(LockLost(hold.name, hold.token, cause))
+        for granted in unproved:
+            granted.fail(LockLost(granted.name, granted.token, cause))
         for waiter in waiting:
             waiter.fail(SessionExpired(f"{cause} while waiting for lock {waiter.name!r}"))
         delayed, self._delayed = self._delayed, []
@@ -528,7 +536,7 @@ class SessionCore:
         """Makes a dead stream show itself to a client that only waits, and catches up on what it missed."""
         self._probed = now
         session = self.session
-        if session is not None and (session.holds or session.waiting):
+        if session is not None and (session.holds or session.waiting or session.unproved):
             attach(self, session)
             self._stir()
         elif self.watches:

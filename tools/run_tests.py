@@ -2,9 +2,9 @@
 
 `--only PART` (may be repeated) runs a choice, `--list` names them; one run shows all that is broken.
 
-Theory of operation. Two lanes. Parts whose verdict depends on no clock (`patient`) run beside the others, by the
-scheduler's idle class, so they take what the others leave of the processors and nothing else; their output is printed
-when they end. The rest, real processes with real timeouts, run one after the other as if they were alone.
+Theory of operation. Lanes. Parts whose verdict depends on no clock (`patient`) run beside the others, two at a time, by
+the scheduler's idle class, so they take what the others leave of the processors and nothing else; their output is
+printed when they end. The rest, real processes with real timeouts, run one after the other as if they were alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ STOP_SECONDS = 5
 """For what was told to end, and then until it is killed."""
 PATIENT_SECONDS_MAX = 3600
 """The same for one that runs on what the others leave."""
+PATIENT_LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ SEEDS = "tests/sim/test_seeds.py"
 ON_COMPILED = python("tools/compile.py", "--run", "-m", "pytest")
 PARTS = (
     CHECK,
-    Part("simulator", ((*ON_COMPILED, SEEDS), tests("tests/sim", f"--ignore={SEEDS}")), "tests/sim", patient=True),
+    Part("seeds", ((*ON_COMPILED, SEEDS),), "tests/sim", patient=True),
+    Part("simulator", (tests("tests/sim", f"--ignore={SEEDS}"),), "tests/sim", patient=True),
     Part("raft", (tests("tests/raft"),), "tests/raft", patient=True),
     Part("packaging", (tests("tests/packaging"),), "tests/packaging"),
     Part("service", (tests("tests/service"),), "tests/service"),
@@ -80,15 +83,16 @@ PARTS = (
     Part("compat", (tests("tests/compat"),), "tests/compat"),
     Part("bed", (tests("tests/e2e"),), "tests/e2e"),
     Part("integration", (tests("tests/integration"),), "tests/integration"),
-    Part("compiled", (tests("tests/compiled"),), "tests/compiled"),  # last: the simulator's part has built it by now
+    Part("compiled", (tests("tests/compiled"),), "tests/compiled"),  # last: the seeds' part has built it by now
 )
 
 
 class Lane:
-    """Parts one after the other; `patient`: on idle processors, and quiet until a part has ended."""
+    """Parts one after the other, from a queue that lanes may share; `patient`: on idle processors, and quiet until a
+    part has ended."""
 
-    def __init__(self, parts: Iterable[Part], patient: bool = False) -> None:
-        self.parts = tuple(parts)
+    def __init__(self, waiting: deque[Part], patient: bool = False) -> None:
+        self.waiting = waiting
         self.patient = patient
         self.results: dict[Part, tuple[bool, float]] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,9 +100,12 @@ class Lane:
 
     def run(self) -> None:
         """All of them, even if one fails."""
-        for part in self.parts:
-            if not self._stopped:
-                self.results[part] = self._run(part)
+        while not self._stopped:
+            try:
+                part = self.waiting.popleft()
+            except IndexError:
+                return
+            self.results[part] = self._run(part)
 
     def stop(self) -> None:
         """Begins nothing more, and ends what runs; a terminal's Ctrl-C has reached that already."""
@@ -166,21 +173,24 @@ def say(text: str) -> None:
 
 
 def run(parts: Iterable[Part]) -> list[tuple[Part, bool, float]]:
-    """Runs both lanes. Returns each part with whether it passed and the seconds it took, in the order of `parts`."""
+    """Runs all lanes. Returns each part with whether it passed and the seconds it took, in the order of `parts`."""
     chosen = tuple(parts)
     alone = len(chosen) == 1
-    lane = Lane(part for part in chosen if alone or not part.patient)
-    patient = Lane((part for part in chosen if part.patient and not alone), patient=True)
-    thread = threading.Thread(target=patient.run, name="patient", daemon=True)
-    thread.start()
+    lane = Lane(deque(part for part in chosen if alone or not part.patient))
+    beside_it = deque(part for part in chosen if part.patient and not alone)
+    patient = [Lane(beside_it, patient=True) for _ in range(PATIENT_LANES)]
+    threads = [threading.Thread(target=each.run, name="patient", daemon=True) for each in patient]
+    for thread in threads:
+        thread.start()
     try:
         lane.run()
-        thread.join()
+        for thread in threads:
+            thread.join()
     except BaseException:
-        lane.stop()
-        patient.stop()
+        for each in (lane, *patient):
+            each.stop()
         raise
-    results = {**lane.results, **patient.results}
+    results = {part: result for each in (lane, *patient) for part, result in each.results.items()}
     return [(part, *results.get(part, (False, 0.0))) for part in chosen]  # one without a result has not passed
 
 

@@ -250,6 +250,30 @@ def test_the_child_that_makes_the_side_state_and_its_member_end_together(
     assert_no_state(witness)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+def test_who_is_asked_to_stop_with_all_its_group_while_its_child_works_stops_as_ever(
+    cut: tuple[LocalCluster, DiskFaults],
+) -> None:
+    cluster, faults = cut
+    witness = cluster.witnesses[0]
+    victim = follower_of(cluster)
+    survivor = next(member for member in cluster.full if member is not victim)
+    faults.arm(Fault.SLOW, "/side-", delay_us=300_000)
+    try:
+        cluster.kill(victim)
+        building_child(witness)
+        assert witness.process is not None
+        os.killpg(witness.process.pid, signal.SIGTERM)
+        assert witness.process.wait(WAIT) == 0, witness.last_words()
+    finally:
+        faults.disarm()
+    cluster.start_member(witness)
+    cluster.wait_for_roles({survivor.name: "full", witness.name: "full"}, WAIT)
+    cluster.start_member(victim)
+    cluster.wait_for_roles(in_shape(cluster), WAIT)
+    assert_no_state(witness)
+
+
 async def test_the_leader_is_killed_while_the_promotion_runs(cut: tuple[LocalCluster, DiskFaults]) -> None:
     """The promotion's source and the only other voter: with it back, the promotion ends one way or the other."""
     cluster, faults = cut

@@ -12,7 +12,13 @@ from lockmaster.storage.directory import DataDirectory, Disk
 from lockmaster.storage.recording import RecordingFiles
 from lockmaster.storage.recording_database import ModelDatabase
 from lockmaster.storage.records import Meta
-from lockmaster.storage.snapshot import SnapshotWriter, chunk_digest, encode_stream_head, encode_stream_record
+from lockmaster.storage.snapshot import (
+    SnapshotWriter,
+    chunk_digest,
+    encode_stream_head,
+    encode_stream_record,
+    fetched_paths,
+)
 from lockmaster_raft.ids import Index, NodeId, Term
 from lockmaster_raft.membership import Configuration, Levels, MemberRole
 from lockmaster_raft.ready import Base, HardState, Persist
@@ -50,6 +56,8 @@ class Promise:
     """What of a state may be there: "none", "own", or "side N" of the promotion with epoch N."""
     witness: bool = False
     """Made to join as a witness."""
+    installing: int = 0
+    """Index of the snapshot that is or was installed."""
 
 
 @dataclass
@@ -125,6 +133,7 @@ class Actor:
         before = self.promise.possible[-1]
         after = before.after(jm.persist(base=base))
         self.promise.possible = [before, after]  # a boot that finds the state ahead writes the BASE itself
+        self.promise.installing = base.index
         replaced = directory.attach_state(writer.switch())
         self.promise.flushed = base.index
         self.promise.possible = [before, after]
@@ -145,7 +154,7 @@ class Actor:
         for number, chunk in enumerate(chunks):
             writer.store_chunk(number, chunk)
         writer.build_side(epoch)
-        directory.attach_state(directory.open_side(epoch), side_epoch=epoch)
+        directory.attach_state(directory.open_side(epoch, base.index, base.term), side_epoch=epoch)
         writer.discard()
 
     def finish_side(self, directory: DataDirectory, epoch: int) -> None:
@@ -208,6 +217,8 @@ def check_boot(files: RecordingFiles, promise: Promise) -> DataDirectory:
     state, journal = directory.state, directory.journal
     applied = state.applied_stored
     assert promise.flushed <= applied
+    if 0 < promise.installing <= applied:
+        assert fetched_paths(directory) == [], "chunks that nobody would remove"
     assert journal.base.index <= applied <= journal.last_index
     if applied:
         assert dict(state.scan(NONCES, b"", None)) == records_at(applied), f"the state is not that of index {applied}"

@@ -270,6 +270,30 @@ def _install(directory: DataDirectory, snapshot: Snapshot) -> None:
     directory.remove_replaced(directory.attach_state(writer.switch()))
 
 
+def test_a_state_that_is_not_the_one_that_was_built_replaces_nothing(tmp_path: Path) -> None:
+    one, two = _found(tmp_path / "one"), _open(tmp_path / "two", create=True)
+    two.assign(CLUSTER, NodeId(2))
+    _fill(one, 2, 30)
+    snapshot = make_snapshot(one, _cut(one))
+    writer = SnapshotWriter(two, snapshot.base, snapshot.digests, snapshot.bytes_total)
+    for number in range(len(snapshot.digests)):
+        data = snapshot.read_chunk(number)
+        assert data is not None
+        writer.store_chunk(number, data)
+    writer.build()
+    before = two.state
+    (built,) = (path for path in (tmp_path / "two").glob("state-*") if str(path) != before.path)
+    shutil.rmtree(built)
+    with pytest.raises(StorageFailed, match=r"holds the state at \(0, 0\)"):
+        writer.switch()
+    assert two.state is before
+    two.close()
+    two = _open(tmp_path / "two")
+    assert two.state.path == before.path
+    one.close()
+    two.close()
+
+
 def test_a_boot_between_install_and_base_writes_the_base_again(tmp_path: Path) -> None:
     one, two = _found(tmp_path / "one"), _open(tmp_path / "two", create=True)
     two.assign(CLUSTER, NodeId(2))

@@ -421,6 +421,7 @@ def serve(settings: Settings, ready: Callable[[], None] | None = None) -> int:
     Returns an ExitCode; what went wrong is one line on stderr.
     """
     configure_logging(settings)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where the starter ignored it, a child that failed seems to do well
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return int(runner.run(_run(settings, ready)))

@@ -16,7 +16,6 @@ import asyncio
 import json
 import logging
 import random
-import sys
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
@@ -28,6 +27,7 @@ from lockmaster_raft.ready import Alarm, Channel
 
 from lockmaster.server.peers.codec import HASHES_MAX, StateHashes
 from lockmaster.server.tasks import end_task
+from lockmaster.storage.child import last_line, start_child
 from lockmaster.storage.errors import EXIT_CORRUPT, CorruptLog, StorageFailed
 from lockmaster.storage.snapshot import SNAPSHOTS_NAME
 
@@ -154,19 +154,14 @@ class Integrity:
         LOG.info("scrub: %s in %.1f s, all of it as it was written", found, self._loop.time() - started)
 
     async def _run_child(self, checkpoint: str, segments: str) -> str:
-        command = (sys.executable, "-m", "lockmaster.storage.scrub", checkpoint)
-        pipe = asyncio.subprocess.PIPE
-        rate = str(self._engine.settings.scrub_bytes_per_s)
-        child = await asyncio.create_subprocess_exec(*command, rate, stdin=pipe, stdout=pipe, stderr=pipe)
+        child = start_child("lockmaster.storage.scrub", checkpoint, str(self._engine.settings.scrub_bytes_per_s))
         try:
-            out, errors = await child.communicate(segments.encode())
+            out, errors = await self._loop.run_in_executor(None, child.communicate, segments.encode())
         finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+            child.kill()  # nothing to one that has ended; the thread that waits for it ends with it
         if child.returncode:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            line = f"scrub: {lines[-1] if lines else f'its process ended with {child.returncode}'}"
+            said = errors.decode(errors="replace").strip()
+            line = f"scrub: its process ended with {child.returncode}: {last_line(said)}"
             raise CorruptLog(line) if child.returncode == EXIT_CORRUPT else StorageFailed(line)
         return out.decode().strip()
 

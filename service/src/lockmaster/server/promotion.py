@@ -73,7 +73,7 @@ class PromotionHost:
 
     async def _open(self, generation: int, action: ready.OpenSide) -> None:
         """P3: the state from its chunks, verified, flushed, synced, open at the snapshot's index."""
-        engine, index = self._engine, action.snapshot.last_index
+        engine, index, term = self._engine, action.snapshot.last_index, action.snapshot.last_term
         directory = engine.directory
         async with engine.keeper.exclusive:
             if generation != self._generation:
@@ -92,7 +92,7 @@ class PromotionHost:
                 return
             if generation != self._generation:
                 return  # the drop that follows removes it
-            store, machine = await self._snapshots.in_thread(opened, directory.open_side, action.epoch)
+            store, machine = await self._snapshots.in_thread(opened, directory.open_side, action.epoch, index, term)
             if generation != self._generation:
                 await self._snapshots.in_thread(store.close)
                 return

@@ -276,15 +276,16 @@ class SnapshotHost:
             await self.in_thread(writer.build)
             store, machine = await self.in_thread(opened, writer.switch)
             before = engine.directory.attach_state(store)
-            self.fetched(writer)
+            self._writer = None
             applier.installed(machine)
+            self.installed += 1
             LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)
             engine.step(events.SnapshotInstalled(offer.last_index, offer.last_term, Nanos(machine.cluster_time)))
             engine.state_moved()
             await self.in_thread(engine.directory.remove_replaced, before)
 
     def fetched(self, writer: SnapshotWriter) -> None:
-        """A state was built of this one's chunks and is attached."""
+        """A side state was built of this one's chunks."""
         if self._writer is writer:
             self._writer = None
         self._start(self.in_thread(writer.discard))

@@ -14,23 +14,47 @@ import threading
 import time
 from typing import Final
 
-from lockmaster.storage.errors import EXIT_CORRUPT, CorruptLog, StorageFailed
+from lockmaster.storage.errors import EXIT_CORRUPT, EXIT_STORAGE_FAILED, CorruptLog, StorageFailed
 
 PR_SET_PDEATHSIG: Final = 1
 LOOK_SECONDS: Final = 0.1
 
 
+def start_child(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """`python -m module ARGUMENTS`, its input, output and errors in pipes.
+
+    What a terminal or a supervisor tells the whole group does not reach it: the member is told, too, and needs what its
+    child makes until it ends; then the child ends with it.
+    """
+    command, pipe = [sys.executable, "-P", "-m", module, *arguments], subprocess.PIPE
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # inherits the mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_child(module: str, *arguments: str, data: bytes = b"") -> None:
     """Run `python -m module PID ARGUMENTS`, this process's id and `data` on its input, to its end. Blocks: in a thread.
 
-    Raises CorruptLog if the child's exit code says so, StorageFailed for every other one but 0, with its last line.
+    Raises CorruptLog or StorageFailed as its exit code says, with its last line, StorageFailed if it was killed, and
+    RuntimeError with all that it said for a bug of its own.
     """
-    command = [sys.executable, "-m", module, str(os.getpid()), *arguments]
-    result = subprocess.run(command, check=False, input=data, capture_output=True)
-    if result.returncode:
-        lines = result.stderr.decode(errors="replace").strip().splitlines()
-        what = f"{arguments[-1]}: the snapshot child ended with {result.returncode}: {lines[-1] if lines else ''}"
-        raise CorruptLog(what) if result.returncode == EXIT_CORRUPT else StorageFailed(what)
+    with start_child(module, str(os.getpid()), *arguments) as child:
+        said = child.communicate(data)[1].decode(errors="replace").strip()
+    if child.returncode == 0:
+        return
+    what = f"{arguments[-1]}: the snapshot child ended with {child.returncode}: "
+    if child.returncode == EXIT_CORRUPT:
+        raise CorruptLog(what + last_line(said))
+    if child.returncode == EXIT_STORAGE_FAILED or child.returncode < 0:
+        raise StorageFailed(what + last_line(said))
+    raise RuntimeError(what + said)
+
+
+def last_line(text: str) -> str:
+    """Of what a child said."""
+    return text.splitlines()[-1] if text else "it said nothing"
 
 
 def end_with_parent(parent: int) -> None:

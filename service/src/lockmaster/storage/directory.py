@@ -262,7 +262,7 @@ class DataDirectory:
         if self.guard.state.cluster_id is not None or self.journal.last_index or self.state.applied:
             raise StorageFailed(f"{self.path}: is not blank; a cluster is founded only in a blank data directory")
         base = Base(Index(1), Term(1), configuration, Index(1), levels)
-        self.remove_replaced(self.attach_state(self.open_replacement(name)))
+        self.remove_replaced(self.attach_state(self.open_replacement(name, base)))
         level = max(levels.active, levels.fence)
         self._persist(Persist(PersistSeq(0), HardState(Term(1), NO_NODE), None, (), base, level))
         self.guard.set_identity(cluster_id, member_id)
@@ -307,13 +307,24 @@ class DataDirectory:
         """Unlock and stop the threads without storing anything: after a storage error, before the process exits."""
         self.files.close(self._lock)
 
-    def open_replacement(self, name: str) -> StateStore:
+    def open_replacement(self, name: str, base: Base) -> StateStore:
         """Make `name` (verified, flushed, fsynced) the state directory, durably, and open it. Blocks: in a thread.
 
-        From here on a boot goes on with it and writes its BASE itself; this process does after `attach_state`.
+        From here on a boot goes on with it and writes its BASE itself; this process does after `attach_state`. Raises
+        StorageFailed, changing nothing, if it is not the state at `base`.
         """
-        store = StateStore(self.open_database(f"{self.path}/{name}"))
+        store = self._open_built(name, base.index, base.term)
         write_state_name(self.files, self.path, name)
+        return store
+
+    def _open_built(self, name: str, index: Index, term: Term) -> StateStore:
+        store = StateStore(self.open_database(f"{self.path}/{name}"))
+        if (store.applied_stored, store.applied_term) != (index, term):
+            found = f"({store.applied_stored}, {store.applied_term})"
+            store.close()
+            raise StorageFailed(
+                f"{store.path}: holds the state at {found}, not the one that was built, at ({index}, {term})"
+            )
         return store
 
     def attach_state(self, store: StateStore, *, side_epoch: int | None = None) -> StateStore | None:
@@ -340,11 +351,14 @@ class DataDirectory:
         self.files.sync_dir(self.path)  # else a removed one with `sm_ready` might come back
         return side_name(epoch)
 
-    def open_side(self, epoch: int) -> StateStore:
-        """Open the side directory that was built for this promotion (P3), for `attach_state`. Blocks: in a thread."""
+    def open_side(self, epoch: int, index: Index, term: Term) -> StateStore:
+        """Open the side directory that was built for this promotion (P3), for `attach_state`. Blocks: in a thread.
+
+        Raises StorageFailed if it is not the state at (index, term).
+        """
         if self.store is not None:
             raise InvariantViolation(f"{self.path}: a side state is to be opened beside an open one")
-        return StateStore(self.open_database(f"{self.path}/{side_name(epoch)}"))
+        return self._open_built(side_name(epoch), index, term)
 
     def finish_side(self, epoch: int) -> Index:
         """Flush the open side state and write its `sm_ready` (end of P3); the index it is flushed to. In a thread."""

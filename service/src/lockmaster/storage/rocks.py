@@ -166,7 +166,10 @@ class Database:
 
     def close(self) -> None:
         """Close it. What was not flushed is gone, as after kill -9."""
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:
+            raise self._failed("close", error) from error
 
     def _iterator(self) -> RdictIter:
         try:

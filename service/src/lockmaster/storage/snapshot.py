@@ -309,10 +309,15 @@ class SnapshotWriter:
         self._built = name
 
     def switch(self) -> StateStore:
-        """Make the built state the member's on the disk; open, for `attach_state`. Blocks: call it in a thread."""
+        """Make the built state the member's on the disk; open, for `attach_state`. Blocks: call it in a thread.
+
+        The chunks go first: nothing would remove them after a crash, and without the switch they are fetched again.
+        """
         if self._built is None:
             raise InvariantViolation("the snapshot's state was not built")
-        return self._directory.open_replacement(self._built)
+        self.discard()
+        self._files.sync_dir(os.path.dirname(self._path))
+        return self._directory.open_replacement(self._built, self._base)
 
     def discard(self) -> None:
         """Remove what has been fetched."""

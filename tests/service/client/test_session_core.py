@@ -284,7 +284,12 @@ def sent_by(rig: Rig) -> list[str | None]:
 
 def test_a_grant_that_is_read_after_validity_ran_out_is_a_lock_once_the_session_is_renewed(rig: Rig) -> None:
     call, waiter = granted_late(rig)
+    (probe,) = rig.sent().requests
     rig.session.renewed(13.5)
+    rig.core.tick(14.1)
+    assert not waiter.done(), "first what the probe shows"
+    held = [session_pb2.HeldLock(acquire_seq=call.seq, token=99)]
+    rig.answer(Response(id=probe.id, attach=session_pb2.AttachResponse(held=held)))
     rig.core.tick(14.2)
     assert waiter.value is call.hold is rig.session.holds[99]
     assert not rig.session.unproved
@@ -332,11 +337,38 @@ def test_it_is_lost_when_an_attach_does_not_show_it(rig: Rig, held: bool) -> Non
     rig.core.connected(14.2)
     (request,) = rig.sent().requests
     shown = [session_pb2.HeldLock(acquire_seq=call.seq, token=99)] if held else []
-    rig.answer(Response(id=request.id, attach=session_pb2.AttachResponse(held=shown)))
-    assert waiter.done() is not held
     rig.session.renewed(14.2)
     rig.core.tick(14.4)
+    assert not waiter.done(), "it may have been taken away while no stream was there"
+    rig.answer(Response(id=request.id, attach=session_pb2.AttachResponse(held=shown)))
+    rig.core.tick(14.6)
     assert (waiter.value is not None) is held
+    assert isinstance(waiter.error, LockLost) is not held
+
+
+def test_an_acquire_without_end_does_not_keep_a_lock_from_others_without_end(rig: Rig) -> None:
+    """Renewals that are done but not confirmed keep the session alive at the server."""
+    _, waiter = granted_late(rig)
+    rig.core.tick(14.0 + rig.session.ttl - 0.1)
+    assert not waiter.done()
+    rig.core.tick(14.0 + rig.session.ttl)
+    assert isinstance(waiter.error, LockLost)
+    assert "release" in sent_by(rig)
+
+
+def test_a_lock_that_an_attach_showed_is_not_given_back_at_the_deadline_of_its_resent_acquire(rig: Rig) -> None:
+    call, waiter = rig.acquire(timeout=5.0)
+    rig.sent()
+    rig.core.disconnected(1.0)
+    rig.core.connected(1.1)
+    attach = rig.sent().requests[0]
+    held = [session_pb2.HeldLock(acquire_seq=call.seq, token=99)]
+    rig.answer(Response(id=attach.id, attach=session_pb2.AttachResponse(held=held)))
+    assert waiter.value is rig.session.holds[99]
+    rig.session.renewed(4.0)
+    rig.core.tick(5.1)
+    assert rig.session.holds == {99: waiter.value}
+    assert rig.core.next_frame(5.1) is None, "no release"
 
 
 def test_the_end_of_a_session_ends_holds_and_waits(rig: Rig) -> None:

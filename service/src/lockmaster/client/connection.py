@@ -216,6 +216,9 @@ class Connection:
                 self.core.redirect = Redirect(self.address, 0.0)
         if self.core.redirect is not None and self._stream_call is not None:
             self._stream_call.cancel()
+        if self._ticking is not None:  # something to send has armed one meanwhile: one chain, not one more with each
+            self._ticking.cancel()
+            self._ticking = None
         if not self._closed and (not self.core.idle or self.core.session is not None):
             self._ticking = self._loop.call_later(self.core.next_tick(now), self._tick)
 

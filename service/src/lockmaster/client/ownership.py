@@ -40,10 +40,11 @@ def check_validity(core: SessionCore, now: float) -> None:
 
 
 def _prove(core: SessionCore, session: Session, token: int, call: AcquireCall, now: float) -> None:
-    """A lock that was granted while the session was overdue: held, if a renewal was confirmed since."""
+    """A lock that was granted while the session was overdue: held, if a renewal was confirmed since and no stream was
+    lost by which its end would have been told."""
     if call.given_up:
         core.give_back(session, call.name, token)
-    elif now < session.valid_until:
+    elif core.attached and now < session.valid_until:
         del session.unproved[token]
         core.granted(call, token)
     elif call.deadline <= now:
@@ -58,10 +59,12 @@ def attach(core: SessionCore, session: Session) -> None:
 
     def attached(answer: session_pb2.AttachResponse | None, error: LockmasterError | None) -> None:
         if answer is not None and not session.ended:
+            core.attached = True
             _reconcile(core, session, answer, holds, waits)
             for token in set(unproved) - {each.token for each in answer.held}:
                 _not_to_be(session, token, "it was taken away while the connection was lost")
 
+    core.attached = False
     core.control("attach", session_pb2.AttachRequest(), attached)
 
 

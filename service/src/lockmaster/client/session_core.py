@@ -103,6 +103,8 @@ class SessionCore:
         self._make_nonce = nonce
         self._draw = draw
         self._session_changed = session_changed
+        # True: what is taken away from the session is heard of by this stream, and was until now.
+        self.attached = False
         self._connected = False
         self._control: deque[Call] = deque()
         self._mutations: deque[Call] = deque()
@@ -204,7 +206,7 @@ class SessionCore:
     def disconnected(self, now: float) -> None:
         """The stream is gone. Unanswered calls will be resent under the same numbers."""
         self.now = now
-        self._connected = False
+        self._connected = self.attached = False
         self.redirect = None
         self._opening = False
         self._control.clear()
@@ -369,8 +371,9 @@ class SessionCore:
             self.give_back(session, call.name, token)
         elif session.valid_until <= self.now:
             # This process stood still, or the group did: the session may be over by now, so nobody may begin to rely on
-            # the lock before a renewal has said that it was not (check_validity).
+            # the lock before a renewal has said that it was not (check_validity); nor keep it from others for good.
             call.token = token
+            call.deadline = min(call.deadline, self.now + session.ttl)
             session.unproved[token] = call
         else:
             call.token = token
@@ -382,7 +385,7 @@ class SessionCore:
         """An acquire stands in the queue: a grant or an end will come as an event."""
         session = call.session
         call.enqueued = True
-        if session is None or call.hold is not None or call.given_up:
+        if session is None or call.token or call.given_up:
             return
         if session.ended:
             call.fail(SessionExpired(f"the session ended while waiting for lock {call.name!r}"))
@@ -556,5 +559,5 @@ class SessionCore:
             self._in_flight.pop(call.id, None)
             call.in_flight = False
             self._finish(call, error)
-            if isinstance(call, AcquireCall) and call.seq:
+            if isinstance(call, AcquireCall) and call.seq and call.hold is None:
                 self.withdraw(call)

@@ -276,7 +276,8 @@ class SnapshotHost:
             await self.in_thread(writer.build)
             store, machine = await self.in_thread(opened, writer.switch)
             before = engine.directory.attach_state(store)
-            self._writer = None
+            if self._writer is writer:
+                self._writer = None
             applier.installed(machine)
             self.installed += 1
             LOG.info("snapshot at index %d installed: %d bytes", offer.last_index, offer.bytes_total)

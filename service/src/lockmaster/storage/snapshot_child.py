@@ -15,7 +15,7 @@ from typing import Final
 from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.child import end_with_parent
 from lockmaster.storage.errors import CorruptLog, StorageFailed, exit_code
-from lockmaster.storage.files import RealFiles
+from lockmaster.storage.files import RealFiles, failed
 from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, resolve
 from lockmaster.storage.rocks import Database
 from lockmaster.storage.snapshot import (
@@ -56,13 +56,16 @@ def write_chunks(checkpoint: str, side: str) -> int:
 
 def _write_chunk(side: str, number: int, data: bytes) -> None:
     files, path = RealFiles(), f"{side}/{chunk_name(number)}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        if os.write(descriptor, data) != len(data):
-            raise StorageFailed(f"{path}: short write")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise StorageFailed(f"{path}: short write")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise failed("write", path, error) from error
     if number == 0:
         files.sync_dir(side)
 

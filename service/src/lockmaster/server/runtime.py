@@ -97,6 +97,8 @@ class Engine(Peering):
         self._own_term_told = False
         self._durable_seq = 0
         self._apply_due = False
+        self._applying = False
+        self._apply_scheduled = False
         self._held: deque[ready.Send] = deque()
         # order of sending: one may wait for a later write than its own, so that nothing overtakes on a channel
         self._node_deadline = 0
@@ -432,15 +434,25 @@ class Engine(Peering):
         self._step(events.Applied(Index(applier.applied)))
         for done in self._reads.applied(applier.applied):
             done(None)
-        if more:
-            self._loop.call_soon(self._apply_guarded)
+        if (more or self._apply_due) and not self._apply_scheduled:
+            self._apply_scheduled = True
+            self._loop.call_soon(self._apply_next)
+
+    def _apply_next(self) -> None:
+        self._apply_scheduled = False
+        self._apply_guarded()
 
     def _apply_guarded(self) -> None:
+        if self._applying:  # by what the node handed out on being told: in the next turn, not deeper and deeper
+            return
         self._apply_due = False
+        self._applying = True
         try:
             self._apply_some()
         except Exception as error:
             self._fail(error)
+        finally:
+            self._applying = False
 
     def state_moved(self) -> None:
         """For the engine's own parts: a snapshot was installed, or room was made: what waits is applied, reads go."""
@@ -562,15 +574,20 @@ class Engine(Peering):
         if self._dead:
             return
         self._dead = True
-        if isinstance(error, raft_errors.StorageFailed):
-            code = exit_code(error)
-            LOG.critical("storage failed, exit code %d: %s", code, error)
-        else:
-            code = EXIT_INVARIANT
-            LOG.critical("invariant broken, exit code %d: %s: %s", code, type(error).__name__, error, exc_info=error)
-        for handler in logging.getLogger().handlers:
-            handler.flush()
-        self._exit_process(code)
+        code = exit_code(error) if isinstance(error, raft_errors.StorageFailed) else EXIT_INVARIANT
+        try:
+            if code == EXIT_INVARIANT:
+                LOG.critical(
+                    "invariant broken, exit code %d: %s: %s", code, type(error).__name__, error, exc_info=error
+                )
+            else:
+                LOG.critical("storage failed, exit code %d: %s", code, error)
+            for handler in logging.getLogger().handlers:
+                handler.flush()
+        except Exception as trouble:  # nothing may keep it: a member that is dead and there holds up all others
+            os.write(2, f"exit code {code}: {error!r}, which could not be logged: {trouble!r}\n".encode())
+        finally:
+            self._exit_process(code)
 
     def fail(self, error: BaseException) -> None:
         """For the engine's own parts: end the process for this error."""

@@ -221,6 +221,15 @@ def building_child(witness: Member) -> int:
     return building[0]
 
 
+def promoted_and_restored(cluster: LocalCluster, witness: Member, victim: Member) -> None:
+    """The witness takes the place of `victim`, which is down, and gives it back once that is there again."""
+    survivor = next(member for member in cluster.full if member is not victim)
+    cluster.wait_for_roles({survivor.name: "full", witness.name: "full"}, WAIT)
+    cluster.start_member(victim)
+    cluster.wait_for_roles(in_shape(cluster), WAIT)
+    assert_no_state(witness)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
 @pytest.mark.parametrize("killed", ["member", "child"])
 def test_the_child_that_makes_the_side_state_and_its_member_end_together(
@@ -229,7 +238,6 @@ def test_the_child_that_makes_the_side_state_and_its_member_end_together(
     cluster, faults = cut
     witness = cluster.witnesses[0]
     victim = follower_of(cluster)
-    survivor = next(member for member in cluster.full if member is not victim)
     faults.arm(Fault.SLOW, "/side-", delay_us=300_000)
     try:
         cluster.kill(victim)
@@ -244,10 +252,7 @@ def test_the_child_that_makes_the_side_state_and_its_member_end_together(
         faults.disarm()
     assert killed == "member" or "ended with -9" in witness.last_words()
     cluster.start_member(witness)
-    cluster.wait_for_roles({survivor.name: "full", witness.name: "full"}, WAIT)
-    cluster.start_member(victim)
-    cluster.wait_for_roles(in_shape(cluster), WAIT)
-    assert_no_state(witness)
+    promoted_and_restored(cluster, witness, victim)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
@@ -257,7 +262,6 @@ def test_who_is_asked_to_stop_with_all_its_group_while_its_child_works_stops_as_
     cluster, faults = cut
     witness = cluster.witnesses[0]
     victim = follower_of(cluster)
-    survivor = next(member for member in cluster.full if member is not victim)
     faults.arm(Fault.SLOW, "/side-", delay_us=300_000)
     try:
         cluster.kill(victim)
@@ -268,10 +272,7 @@ def test_who_is_asked_to_stop_with_all_its_group_while_its_child_works_stops_as_
     finally:
         faults.disarm()
     cluster.start_member(witness)
-    cluster.wait_for_roles({survivor.name: "full", witness.name: "full"}, WAIT)
-    cluster.start_member(victim)
-    cluster.wait_for_roles(in_shape(cluster), WAIT)
-    assert_no_state(witness)
+    promoted_and_restored(cluster, witness, victim)
 
 
 async def test_the_leader_is_killed_while_the_promotion_runs(cut: tuple[LocalCluster, DiskFaults]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lockmaster import TLS, AsyncClient, ForkedClient, Unavailable, WrongLoop
-from lockmaster.client import async_client, session_core
+from lockmaster.client import async_client, connection, session_core
 from lockmaster.client.endpoints import check_trust, parse_endpoints
 from lockmaster.client.holds import Session
 from lockmaster.client.keepalive import Keepalive
@@ -119,14 +119,14 @@ async def test_a_closed_client_refuses_and_frees_its_waiters(cluster: Any) -> No
 async def test_a_client_that_holds_a_lock_ticks_as_often_as_ever(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each probe armed one timer more: four ticks a second became four more every five seconds, for good."""
     monkeypatch.setattr(session_core, "PROBE_SECONDS", 0.0)
+    ticks, original = list[float](), connection.Connection._tick
+
+    def counted(one: connection.Connection) -> None:
+        ticks.append(asyncio.get_running_loop().time())
+        original(one)
+
+    monkeypatch.setattr(connection.Connection, "_tick", counted)
     async with cluster.client() as client, client.lock("x"):
-        core, ticks = client.core(), list[float]()
-
-        def tick(now: float) -> None:
-            ticks.append(now)
-            type(core).tick(core, now)
-
-        core.tick = tick
         for _ in range(100):
             await asyncio.sleep(0.02)
         most = (ticks[-1] - ticks[0]) / session_core.TICK_SECONDS + 2

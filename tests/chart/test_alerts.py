@@ -28,6 +28,7 @@ DOWN: Final = {
 }  # fmt: skip
 """What fires while a cluster has no pods and should."""
 KEY = ("ns", "locks")
+ID: Final = 32 * "a"
 SCRAPED: Final = 60
 """Seconds between two scrapes, and between two evaluations, of a Prometheus with its own defaults."""
 
@@ -101,13 +102,15 @@ def condition(kind: str, status: Truth) -> Condition:
     return Condition(type=kind, status=status, reason="Any", last_transition_time="2026-01-01T00:00:00Z")
 
 
-def told(*, hibernated: bool = False, paused: bool = False, stalled: bool = False) -> Metrics:
+def told(*, hibernated: bool = False, paused: bool = False, stalled: bool = False, founded: bool = True) -> Metrics:
     """Of a cluster without pods."""
     states = {"Ready": False, "QuorumAvailable": False, "Paused": paused} | ({"Stalled": True} if stalled else {})
     conditions = tuple(condition(kind, Truth.TRUE if yes else Truth.FALSE) for kind, yes in states.items())
     metrics = Metrics()
-    metrics.tell(("ns", "other"), LockClusterStatus(quorum_margin=1, full_copies=2), hibernated=not hibernated)
-    metrics.tell(KEY, LockClusterStatus(conditions=conditions), hibernated=hibernated)
+    metrics.tell(
+        ("ns", "other"), LockClusterStatus(cluster_id=ID, quorum_margin=1, full_copies=2), hibernated=not hibernated
+    )
+    metrics.tell(KEY, LockClusterStatus(cluster_id=ID if founded else "", conditions=conditions), hibernated=hibernated)
     return metrics
 
 
@@ -115,6 +118,10 @@ def told(*, hibernated: bool = False, paused: bool = False, stalled: bool = Fals
 def test_a_cluster_that_hibernates_is_not_told_as_one_that_is_down(alert: str) -> None:
     assert fires(alert, told())
     assert not fires(alert, told(hibernated=True))
+
+
+def test_a_cluster_that_was_never_founded_has_neither_quorum_nor_copies_to_lose() -> None:
+    assert [alert for alert in sorted(DOWN) if fires(alert, told(founded=False))] == ["LockmasterNotReady"]
 
 
 def test_a_paused_cluster_raises_no_alarm_about_its_quorum() -> None:

@@ -30,6 +30,7 @@ from lockmaster_operator.observed import AuthoritySeen, CertificateSeen
 NOW = 1_800_000_000
 DAY = 86_400
 A, B = ("ns", "a"), ("ns", "b")
+ID = 32 * "a"
 
 
 class Clock:
@@ -210,7 +211,7 @@ async def test_kopf_is_told_to_write_nothing_and_has_only_handlers_of_events() -
 
 def test_metrics_of_a_cluster_go_with_it() -> None:
     metrics = Metrics()
-    metrics.tell(A, LockClusterStatus(quorum_margin=1, full_copies=2), hibernated=False)
+    metrics.tell(A, LockClusterStatus(cluster_id=ID, quorum_margin=1, full_copies=2), hibernated=False)
     assert b'lockmaster_cluster_quorum_margin{cluster="a",namespace="ns"} 1.0' in metrics.page()
     metrics.forget(A)
     assert b'cluster="a"' not in metrics.page()

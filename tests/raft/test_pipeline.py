@@ -171,6 +171,18 @@ def test_one_member_is_boosted_at_a_time_voters_first() -> None:
     assert pipeline.limits(core, other)[0] == 64
 
 
+def test_a_silent_member_leaves_its_place_to_one_that_catches_up_in_its_stead() -> None:
+    core, p = boosted()
+    other = core.progress[NodeId(3)]
+    pipeline.begin_boost(core, other)
+    p.contact = core.now - core.config.election_timeout_ns
+    assert pipeline.limits(core, p) == ORDINARY
+    assert pipeline.limits(core, other)[0] == 64
+    p.contact = core.now
+    assert pipeline.limits(core, p)[0] == 64
+    assert pipeline.limits(core, other) == ORDINARY
+
+
 @pytest.mark.parametrize("took_ms", [100, 101])
 def test_nobody_is_boosted_while_commits_take_longer_than_a_heartbeat_interval(took_ms: int) -> None:
     core, p = boosted()

@@ -9,9 +9,9 @@ request that is lost halves the window; each answer in good time widens it by on
 
 Boost. A member that catches up (after a snapshot, or from far behind) gets a window `boost_factor` times as wide, up to
 a quarter of what it says is free on its disk, until it has what the leader's log held then. At most
-`boosted_members_max` at once, voters first; none while commits take longer than a heartbeat interval, for it is the
-others' bandwidth that a boost takes. While a member that has installed a snapshot is boosted, the log is kept for it
-beyond the budget (snapshot.retain), so that it needs no other one.
+`boosted_members_max` at once, of those that answered within an election timeout, voters first; none while commits take
+longer than a heartbeat interval, for it is the others' bandwidth that a boost takes. While a member that has installed
+a snapshot is boosted, the log is kept for it beyond the budget (snapshot.retain), so that it needs no other one.
 
 Laws: REQUESTS_MIN <= requests, whatever happens; nothing here delays a request when none is on its way; a request's own
 size is bounded by the configuration alone (the transport's limit).
@@ -111,7 +111,8 @@ def is_boosted(core: Core, p: Progress) -> bool:
     """Whether this is one of the members that are boosted now, and commits are quick enough for that."""
     if core.latency.worst_ns(core.now) > core.config.heartbeat_interval_ns:
         return False
-    wanting = [q for q in core.progress.values() if q.boost_until]
+    wait = core.config.election_timeout_ns  # a silent member keeps nobody from catching up in its stead
+    wanting = [q for q in core.progress.values() if q.boost_until and q.is_live(core.now, wait)]
     if len(wanting) > core.config.boosted_members_max:
         wanting.sort(key=lambda q: (not _votes(core, q.member_id), q.member_id))
         wanting = wanting[: core.config.boosted_members_max]

@@ -54,10 +54,16 @@ class Metrics:
             "lockmaster_cluster_condition", "1 if the condition is True.", (*_CLUSTER, "condition"), registry=registry
         )
         self._margin = Gauge(
-            "lockmaster_cluster_quorum_margin", "Voters that may fail now.", _CLUSTER, registry=registry
+            "lockmaster_cluster_quorum_margin",
+            "Voters that may fail now; none before it is founded.",
+            _CLUSTER,
+            registry=registry,
         )
         self._copies = Gauge(
-            "lockmaster_cluster_full_copies", "Full members that are there and caught up.", _CLUSTER, registry=registry
+            "lockmaster_cluster_full_copies",
+            "Full members that are there and caught up; none before it is founded.",
+            _CLUSTER,
+            registry=registry,
         )
         self._level = Gauge("lockmaster_cluster_level", "Active feature level.", _CLUSTER, registry=registry)
         self._hibernated = Gauge(
@@ -90,8 +96,9 @@ class Metrics:
 
     def tell(self, key: Key, status: LockClusterStatus, *, hibernated: bool) -> None:
         """Where a cluster stands. A condition that is not there any more (Stalled) is taken back."""
-        self._margin.labels(*key).set(status.quorum_margin)
-        self._copies.labels(*key).set(status.full_copies)
+        if status.cluster_id:  # before, it has nothing to lose: Ready and Stalled tell why it is not founded
+            self._margin.labels(*key).set(status.quorum_margin)
+            self._copies.labels(*key).set(status.full_copies)
         self._level.labels(*key).set(status.gate.level)
         self._hibernated.labels(*key).set(int(hibernated))
         for condition in status.conditions:

@@ -126,9 +126,8 @@ class PodSessions:
 
     async def close(self) -> None:
         """Close the clients."""
-        while self._kept:
-            _, kept = self._kept.popitem()
-            await kept.closing.aclose()
+        kept, self._kept = list(self._kept.values()), {}
+        await asyncio.gather(*(one.closing.aclose() for one in kept))
 
     async def make(self, key: Key) -> float | None:
         """One pass. Seconds until the next, if nothing is `unheard`; None: there is no such LockCluster. Raises

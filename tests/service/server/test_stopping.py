@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from lockmaster.api import config_pb2, status_pb2
 from lockmaster.errors import Indeterminate, LockmasterError, Unavailable
 from lockmaster.server import operations
+from lockmaster.server.app import Server, dev_settings
 from lockmaster.server.events import RevisionWaiters
 from lockmaster.server.operations import Operations, Origin
 from lockmaster.server.runtime import Engine
@@ -17,7 +21,10 @@ from lockmaster.server.status import EngineSettings
 from lockmaster.server.tasks import end_task
 from lockmaster.server.translate import Response
 from lockmaster.statemachine.commands import Command, Put, Result
+from lockmaster.storage.snapshot import SnapshotWriter
 from lockmaster_raft.config import RaftConfig
+
+from tests.service.storage.test_child import no_more_processes
 
 
 async def _swallow(times: int) -> None:
@@ -115,3 +122,78 @@ async def test_a_scrub_that_runs_is_ended_by_the_stop_and_leaves_nothing(tmp_pat
         await engine.stop()
     assert exits == []
     assert not (tmp_path / "d" / "snapshots" / "scrub").exists()
+
+
+async def test_a_stopping_member_makes_no_snapshot_any_more(tmp_path: Path) -> None:
+    exits: list[int] = []
+    engine = await _started(tmp_path / "d", exits)
+    assert engine.snapshots is not None
+    stopping = asyncio.create_task(engine.stop())
+    while not engine.stopping:
+        await asyncio.sleep(0)
+    made = engine.snapshots.make()
+    await asyncio.gather(stopping, made)
+    assert (exits, engine.snapshots.made) == ([], 0)
+
+
+async def test_work_that_can_wait_is_put_off_where_no_process_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exits: list[int] = []
+    engine = await _started(tmp_path / "d", exits, scrub_interval_s=0.2)
+    with monkeypatch.context() as limited:
+        limited.setattr("lockmaster.storage.child.subprocess.Popen", no_more_processes)
+        await engine.make_snapshot()
+        await _until(lambda: bool(engine.alarms))
+    assert (exits, [*engine.alarms]) == ([], ["child_not_started"])
+    await _until(lambda: engine.integrity is not None and engine.integrity.scrubs > 0)
+    await engine.make_snapshot()
+    assert (exits, engine.alarms) == ([], {})
+    assert engine.snapshots is not None
+    assert engine.snapshots.made == 1
+    await engine.stop()
+
+
+async def _until(come: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not come():
+            await asyncio.sleep(0.01)
+
+
+async def _promote(full: list[Server], member_id: int) -> None:
+    """Refused until the witness is well known to the leader: asked again and again."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(LockmasterError, StopIteration):
+                return await next(one.engine for one in full if one.engine.is_leader).promote_member(member_id)
+            await asyncio.sleep(0.1)
+
+
+async def test_a_witness_that_stops_in_its_promotion_begins_no_more_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last chunk, stored while it stopped, had the state built by threads that were closed: exit code 70."""
+    loop, storing = asyncio.get_running_loop(), asyncio.Event()
+    original, members, exits = SnapshotWriter.store_chunk, list[Server](), list[int]()
+
+    def slow(writer: SnapshotWriter, number: int, data: bytes) -> None:
+        loop.call_soon_threadsafe(storing.set)
+        time.sleep(0.4)
+        original(writer, number, data)
+
+    try:
+        for name in ("a", "b", "w"):
+            joins = {"bootstrap": False, "join": (members[0].bound_address,)} if members else {}
+            role = {"role": "witness"} if name == "w" else {}
+            members.append(Server(dev_settings(tmp_path / name).model_copy(update={"name": name, **joins, **role})))
+            await members[-1].start()
+            await _until(lambda: sum(one.voter for one in members[0].engine.status().members) == len(members))
+        *full, witness = members
+        monkeypatch.setattr(witness.engine, "_exit_process", exits.append)
+        monkeypatch.setattr(SnapshotWriter, "store_chunk", slow)
+        await _promote(full, witness.engine.member_id)
+        await asyncio.wait_for(storing.wait(), 60)
+        await witness.stop()
+        assert exits == []
+    finally:
+        await asyncio.gather(*(one.stop() for one in members))

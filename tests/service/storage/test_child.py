@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from lockmaster.storage.child import run_child
-from lockmaster.storage.errors import CorruptLog, StorageFailed
+from lockmaster.storage.errors import ChildNotStarted, CorruptLog, StorageFailed
 from lockmaster.storage.snapshot import CHILD
 
 
@@ -23,3 +26,13 @@ def test_damage_is_told_as_damage(tmp_path: Path) -> None:
 def test_a_bug_of_the_child_is_no_failure_of_the_disk(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"ended with 1: Traceback(.|\n)*ValueError"):
         run_child(CHILD, str(tmp_path))
+
+
+def test_a_limit_of_processes_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lockmaster.storage.child.subprocess.Popen", no_more_processes)
+    with pytest.raises(ChildNotStarted, match=r"no process can be started for .*snapshot_child: \[Errno 11\] Resource"):
+        run_child(CHILD, "make", str(tmp_path), str(tmp_path))
+
+
+def no_more_processes(*_: object, **__: object) -> NoReturn:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

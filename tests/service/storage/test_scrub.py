@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_what_was_written_is_found_as_it_was(filled: DataDirectory, tmp_path: Pa
     assert scrub_segments(RealFiles(), segments, pace) == len(segments)
     assert pace.total >= sum(end for _, _, end in segments)
     assert scrub_state(Database(checkpoint, read_only=True), pace) > 70
-    command = [sys.executable, "-m", "lockmaster.storage.scrub", checkpoint, str(FAST)]
+    command = [sys.executable, "-m", "lockmaster.storage.scrub", str(os.getpid()), checkpoint, str(FAST)]
     found = subprocess.run(command, input=json.dumps(segments), capture_output=True, text=True, check=True)
     assert json.loads(found.stdout)["segments"] == len(segments)
     filled.close()
@@ -118,7 +119,7 @@ def test_a_segment_deleted_meanwhile_is_left_out_and_damage_ends_the_process(
     content = bytearray(damaged.read_bytes())
     content[600] ^= 4
     damaged.write_bytes(content)
-    command = [sys.executable, "-m", "lockmaster.storage.scrub", checkpoint, str(FAST)]
+    command = [sys.executable, "-m", "lockmaster.storage.scrub", str(os.getpid()), checkpoint, str(FAST)]
     ended = subprocess.run(command, input=json.dumps(segments), capture_output=True, text=True, check=False)
     assert ended.returncode == EXIT_CORRUPT
     assert ended.stderr.count("\n") == 1

@@ -27,8 +27,8 @@ from lockmaster_raft.ready import Alarm, Channel
 
 from lockmaster.server.peers.codec import HASHES_MAX, StateHashes
 from lockmaster.server.tasks import end_task
-from lockmaster.storage.child import last_line, start_child
-from lockmaster.storage.errors import EXIT_CORRUPT, CorruptLog, StorageFailed
+from lockmaster.storage.child import NO_CHILD, last_line, start_child
+from lockmaster.storage.errors import EXIT_CORRUPT, ChildNotStarted, CorruptLog, StorageFailed
 from lockmaster.storage.snapshot import SNAPSHOTS_NAME
 
 if TYPE_CHECKING:
@@ -128,13 +128,15 @@ class Integrity:
         while True:
             try:
                 await self.scrub()
+            except ChildNotStarted as error:
+                self._engine.raise_alarm(Alarm(NO_CHILD, str(error)))
             except Exception as error:
                 self._engine.fail(error)
                 return
             await asyncio.sleep(interval)
 
     async def scrub(self) -> None:
-        """One pass over journal and state. Raises StorageFailed or CorruptLog for what it finds."""
+        """One pass over journal and state. Raises StorageFailed or CorruptLog for what it finds, ChildNotStarted."""
         engine = self._engine
         directory, checkpoint = engine.directory, self._checkpoint
         async with engine.keeper.exclusive:
@@ -151,6 +153,7 @@ class Integrity:
         finally:
             directory.files.remove_tree(checkpoint)  # some dozens of hard links
         self.scrubs += 1
+        self._engine.alarms.pop(NO_CHILD, None)
         LOG.info("scrub: %s in %.1f s, all of it as it was written", found, self._loop.time() - started)
 
     async def _run_child(self, checkpoint: str, segments: str) -> str:

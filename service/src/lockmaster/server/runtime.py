@@ -83,7 +83,8 @@ class Engine(Peering):
         self.started_at = boot_clock()
         self._exit_process = exit_process
         self._dead = False
-        self._stopping = False
+        self.stopping = False
+        """Once set, for good: the node is stepped no more, so that nothing is begun while the parts are closed."""
         self._duties = LeaderDuties(settings.raft.election_timeout_ns, settings.raft.heartbeat_interval_ns)
         self._queue = ProposalQueue()
         self._proposed: dict[int, Batch] = {}
@@ -172,13 +173,13 @@ class Engine(Peering):
 
     async def stop(self, transfer: bool = True) -> None:
         """Hand over leadership if leading, fail what waits, store and flush, close. Idempotent."""
-        if self._stopping:
+        if self.stopping:
             return
         if transfer and self._leading and not self._dead and len(self.node.configuration.voter_ids) > 1:
             with suppress(LockmasterError, TimeoutError):
                 async with asyncio.timeout(HAND_OVER_TIMEOUT):
                     await self.transfer()
-        self._stopping = True
+        self.stopping = True
         self._leading = False
         self._fail_waiting(public.Unavailable("this member stops"), public.Indeterminate("this member stops"))
         if self._timer is not None:
@@ -212,7 +213,7 @@ class Engine(Peering):
 
         Errors: NotLeader, Overloaded, Unavailable (certainly not done), Indeterminate (perhaps done).
         """
-        if not self._leading or self._stopping:
+        if not self._leading or self.stopping:
             self._loop.call_soon(done, self._not_leader())
             return
         if self.keeper.space_low and not admitted_when_full(command, reserved):
@@ -231,7 +232,7 @@ class Engine(Peering):
 
     def keep_alive(self, session_ids: Sequence[int], done: KeepAliveDone) -> None:
         """Renew sessions with the next coalesced entry; done(those of them that are expired) after it committed."""
-        if not self._leading or self._stopping:
+        if not self._leading or self.stopping:
             self._loop.call_soon(done, self._not_leader())
             return
         if not session_ids:
@@ -254,7 +255,7 @@ class Engine(Peering):
         `by_lease`: a leader whose lease holds asks nobody (lockmaster_raft.lease says at what price).
         Errors: Unavailable (no leader, stepped down, blank), Overloaded.
         """
-        if self._node is None or self._stopping:
+        if self._node is None or self.stopping:
             self._loop.call_soon(done, public.Unavailable("this member is not part of a running cluster"))
         elif self.is_witness:
             self._loop.call_soon(done, self.refusal())
@@ -266,7 +267,7 @@ class Engine(Peering):
 
     def state_age_ns(self) -> int | None:
         """At most how old the applied state is now; None: not known, or not to be served."""
-        return None if self._node is None or self._stopping else self._node.state_age_ns(boot_clock())
+        return None if self._node is None or self.stopping else self._node.state_age_ns(boot_clock())
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """listener(events, revision) after each applied entry; returns the unsubscribe."""
@@ -322,7 +323,7 @@ class Engine(Peering):
     def _step(self, event: events.Event, *, form: bool = True) -> None:
         self._events.append(event)
         node = self._node
-        if self._stepping or node is None or self._dead:
+        if self._stepping or node is None or self._dead or self.stopping:
             return
         self._stepping = True
         try:
@@ -426,7 +427,7 @@ class Engine(Peering):
     def _apply_some(self) -> None:
         """Apply for at most one slice, tell the node, go on in the next turn if there is more."""
         applier = self._applier
-        if applier is None or self._dead or self._node is None:  # the last: a turn that came after `stop`
+        if applier is None or self._dead or self.stopping:
             return
         more = applier.run(self.keeper)
         if applier.machine is None:
@@ -469,7 +470,7 @@ class Engine(Peering):
             if self._timer_at <= target:
                 return
             self._timer.cancel()
-        if self._stopping and self._node is None:
+        if self.stopping:
             return
         self._timer_at = target
         delay = max(0, target - boot_clock()) / 1e9
@@ -558,7 +559,7 @@ class Engine(Peering):
                         done_or_none(unknown)
         self._keep_alives.fail(None, refused)
         self._admin.fail(unknown)
-        if self._stopping:
+        if self.stopping:
             for read_done in self._reads.drain():
                 read_done(refused)
 
@@ -573,9 +574,10 @@ class Engine(Peering):
         """Law 3: one line, and out."""
         if self._dead:
             return
-        self._dead = True
-        code = exit_code(error) if isinstance(error, raft_errors.StorageFailed) else EXIT_INVARIANT
+        self._dead, code = True, EXIT_INVARIANT
         try:
+            if isinstance(error, raft_errors.StorageFailed):
+                code = exit_code(error)
             if code == EXIT_INVARIANT:
                 LOG.critical(
                     "invariant broken, exit code %d: %s: %s", code, type(error).__name__, error, exc_info=error

@@ -21,7 +21,8 @@ from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
 
 from lockmaster.statemachine.apply import StateMachine
-from lockmaster.storage.errors import StorageFailed
+from lockmaster.storage.child import NO_CHILD
+from lockmaster.storage.errors import ChildNotStarted, StorageFailed
 from lockmaster.storage.snapshot import (
     ChunkRefused,
     Snapshot,
@@ -169,11 +170,12 @@ class SnapshotHost:
         engine = self._engine
         directory, keeper, applier = engine.directory, engine.keeper, engine.applier
         patience = self._loop.time() + (HOLD_TIMEOUT if exact else CUT_TIMEOUT)
-        while applier.applied < index_min and self._loop.time() < patience:
+        while applier.applied < index_min and self._loop.time() < patience and not engine.stopping:
             await asyncio.sleep(0.01)  # a promotion's must know of it: P1 is committed, but not applied here yet
         async with keeper.exclusive:
             state = directory.store
-            if state is None or applier.machine is None or (exact and applier.applied != index_min):
+            missed = engine.stopping or (exact and applier.applied != index_min)
+            if missed or state is None or applier.machine is None:
                 self._let_apply(index_min)
                 return
             cut = state.cut()
@@ -187,12 +189,17 @@ class SnapshotHost:
                     await asyncio.sleep(0.01)
                 else:
                     await asyncio.sleep(0)
-                if self._loop.time() > stop or applier.installing or applier.machine is None:
+                if self._loop.time() > stop or engine.stopping or applier.installing or applier.machine is None:
                     state.release()
                     return
             at, configuration = engine.node.configuration_at(cut)
             base = ready.Base(cut, state.applied_term, configuration, at, engine.node.levels_at(cut))
-            own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
+            try:
+                own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
+            except ChildNotStarted as error:  # who needs a snapshot asks again
+                engine.raise_alarm(ready.Alarm(NO_CHILD, str(error)))
+                return
+            engine.alarms.pop(NO_CHILD, None)
         self.made += 1
         LOG.info("snapshot at index %d: %d bytes in %d chunks", base.index, own.bytes_total, len(own.digests))
         keeper.report()

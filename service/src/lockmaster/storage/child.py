@@ -14,33 +14,39 @@ import threading
 import time
 from typing import Final
 
-from lockmaster.storage.errors import EXIT_CORRUPT, EXIT_STORAGE_FAILED, CorruptLog, StorageFailed
+from lockmaster.storage.errors import EXIT_CORRUPT, EXIT_STORAGE_FAILED, ChildNotStarted, CorruptLog, StorageFailed
 
 PR_SET_PDEATHSIG: Final = 1
 LOOK_SECONDS: Final = 0.1
+NO_CHILD: Final = "child_not_started"
+"""The alarm of work that is put off for it."""
 
 
 def start_child(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """`python -m module ARGUMENTS`, its input, output and errors in pipes.
+    """`python -m module PID ARGUMENTS`, PID this process's id; its input, output and errors in pipes.
+
+    Raises ChildNotStarted.
 
     What a terminal or a supervisor tells the whole group does not reach it: the member is told, too, and needs what its
     child makes until it ends; then the child ends with it.
     """
-    command, pipe = [sys.executable, "-P", "-m", module, *arguments], subprocess.PIPE
+    command, pipe = [sys.executable, "-P", "-m", module, str(os.getpid()), *arguments], subprocess.PIPE
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # inherits the mask
+    except OSError as error:
+        raise ChildNotStarted(f"no process can be started for {module}: {error}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_child(module: str, *arguments: str, data: bytes = b"") -> None:
-    """Run `python -m module PID ARGUMENTS`, this process's id and `data` on its input, to its end. Blocks: in a thread.
+    """`start_child` with `data` on its input, to its end. Blocks: call it in a thread.
 
-    Raises CorruptLog or StorageFailed as its exit code says, with its last line, StorageFailed if it was killed, and
-    RuntimeError with all that it said for a bug of its own.
+    Raises ChildNotStarted; CorruptLog or StorageFailed as its exit code says, with its last line, StorageFailed if it
+    was killed; RuntimeError with all that it said for a bug of its own.
     """
-    with start_child(module, str(os.getpid()), *arguments) as child:
+    with start_child(module, *arguments) as child:
         said = child.communicate(data)[1].decode(errors="replace").strip()
     if child.returncode == 0:
         return

@@ -6,7 +6,16 @@ from typing import Final
 
 from lockmaster_raft.errors import CorruptLog, LevelUnsupported, StorageFailed
 
-__all__ = ["Amnesia", "CorruptLog", "DirectoryBusy", "LevelUnsupported", "StorageFailed", "WrongFormat", "exit_code"]
+__all__ = [
+    "Amnesia",
+    "ChildNotStarted",
+    "CorruptLog",
+    "DirectoryBusy",
+    "LevelUnsupported",
+    "StorageFailed",
+    "WrongFormat",
+    "exit_code",
+]
 
 
 class Amnesia(StorageFailed):
@@ -19,6 +28,10 @@ class WrongFormat(StorageFailed):
 
 class DirectoryBusy(StorageFailed):
     """Another process holds the data directory."""
+
+
+class ChildNotStarted(StorageFailed):
+    """No process could be started for work on the data directory: a limit of processes, files or memory is reached."""
 
 
 EXIT_STORAGE_FAILED: Final = 74

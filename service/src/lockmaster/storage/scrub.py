@@ -1,10 +1,11 @@
 """The scrub: re-reads the journal and the state at rest and checks every checksum, in a process of its own.
 
-Run as `python -m lockmaster.storage.scrub CHECKPOINT BYTES_PER_SECOND` with a JSON list of [path, segment number, end]
-on stdin. It reads from the disk and not from the page cache (as far as the kernel drops pages on request), no faster
-than the rate, at a low priority. Of the journal it checks every frame, its place in the chain and each entry's own
-checksum; of the state every block, by reading all records, and that their hash is the state hash stored with them.
-Found damage ends it with the exit code of the storage error and one line that names the file.
+Run as `python -m lockmaster.storage.scrub PARENT CHECKPOINT BYTES_PER_SECOND` (PARENT: the member's process, with which
+it ends) with a JSON list of [path, segment number, end] on stdin. It reads from the disk and not from the page cache
+(as far as the kernel drops pages on request), no faster than the rate, at a low priority. Of the journal it checks
+every frame, its place in the chain and each entry's own checksum; of the state every block, by reading all records, and
+that their hash is the state hash stored with them. Found damage ends it with the exit code of the storage error and one
+line that names the file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from lockmaster.statemachine.view import record_hash
+from lockmaster.storage.child import end_with_parent
 from lockmaster.storage.errors import CorruptLog, StorageFailed, exit_code
 from lockmaster.storage.files import Files, RealFiles
 from lockmaster.storage.records import LARGE_PREFIX, META_KEY, TABLES_FIRST, Meta, resolve
@@ -116,23 +118,13 @@ def drop_cached(path: str) -> None:
         os.close(descriptor)
 
 
-def _sleeper(parent: int) -> Callable[[float], object]:
-    """Sleeping that ends the process once the member that started it is gone."""
-
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds)
-        if os.getppid() != parent:
-            sys.exit(f"member {parent} is gone")
-
-    return sleep
-
-
 def main(arguments: list[str]) -> int:
     """One pass. Prints what was read as one line of JSON; exit code 0, or that of the storage error."""
+    parent, checkpoint, rate = arguments
+    end_with_parent(int(parent))
     os.nice(NICENESS)
-    checkpoint, rate = arguments
     segments: list[ClosedSegment] = [(path, number, end) for path, number, end in json.load(sys.stdin)]
-    pace = Pace(int(rate), sleep=_sleeper(os.getppid()))
+    pace = Pace(int(rate))
     try:
         names = RealFiles().list_dir(checkpoint)
         for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lockmaster import TLS, AsyncClient, ForkedClient, Unavailable, WrongLoop
+from lockmaster import TLS, AsyncClient, ForkedClient, Held, Unavailable, WrongLoop
 from lockmaster.client import async_client, connection, session_core
 from lockmaster.client.endpoints import check_trust, parse_endpoints
 from lockmaster.client.holds import Session
@@ -114,6 +115,56 @@ async def test_a_closed_client_refuses_and_frees_its_waiters(cluster: Any) -> No
         await other.lock("y").acquire()
     await one.close()
     assert not cluster.model.holders
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("ttl", math.nan, "ttl must be above 0 and at most 86,400 seconds: nan"),
+        ("lock_delay", -1, "lock_delay must be 0 or more and at most 60 seconds: -1"),
+        ("lock_delay", 61, "lock_delay must be 0 or more and at most 60 seconds: 61"),
+        ("operation_timeout", 0, "operation_timeout must be above 0 seconds: 0"),
+        ("operation_timeout", "5", "operation_timeout must be a number of seconds, not str: '5'"),
+        ("stall_max", -1.5, "stall_max must be above 0 seconds: -1.5"),
+        ("label", 5, "label must be a str, not int: 5"),
+        ("label", "\ud800", "label has no UTF-8 form"),
+    ],
+)
+def test_an_option_out_of_range_is_told_at_once_with_its_limit(option: str, value: object, said: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        AsyncClient("127.0.0.1:1", **{option: value})  # type: ignore[arg-type]  # wrong on purpose
+    assert str(caught.value).startswith(said)
+
+
+async def test_a_lock_that_cannot_be_asked_for_is_told_at_once(cluster: Any) -> None:
+    async with cluster.client() as client:
+        for wrong, error, said in (
+            ((5,), TypeError, "name must be a str, not int: 5"),
+            (("\ud800",), ValueError, "name has no UTF-8 form"),
+            (("x", "5"), TypeError, "timeout must be a number of seconds"),
+            (("x", math.nan), ValueError, "timeout must be"),
+        ):
+            with pytest.raises(error, match=said):
+                client.lock(*wrong)
+        with pytest.raises(TypeError, match="on_lost must be"):
+            client.lock("x", on_lost="cancle")
+        with pytest.raises(TypeError, match="timeout must be"):
+            await client.lock("x").acquire(timeout="5")
+
+
+async def test_what_cannot_be_encoded_is_its_own_callers_error_and_holds_up_nobody(cluster: Any) -> None:
+    """It came back with each frame: every other call of the client failed, and one without a timeout hung for good."""
+    async with cluster.client() as client, client.lock("held") as held:
+        wrong = client.lock("x")
+        wrong.name = 5  # wrong on purpose
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(
+                wrong.acquire(), client.lock("y").acquire(), client.config("n").put("k", b"v"), return_exceptions=True
+            )
+        assert [type(one) for one in outcomes] == [TypeError, Held, int]
+        assert held.valid
+        await client.lock("z").acquire(timeout=5)
+        assert not client.core().session.pending
 
 
 async def test_a_client_that_holds_a_lock_ticks_as_often_as_ever(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

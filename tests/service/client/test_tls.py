@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -67,6 +68,22 @@ async def server(tmp_path: Path, authority: Authority) -> AsyncIterator[Server]:
     await server.start()
     yield server
     await server.stop()
+
+
+def test_files_that_are_not_what_they_should_be_are_named_at_once(tmp_path: Path, authority: Authority) -> None:
+    """A connection fails without a reason, and a client without timeout waited for a file that never was there."""
+    one, other = authority.issue("one"), authority.issue("other")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for tls, said in (
+        (TLS("none.pem"), "tls: ca none.pem can't be read: No such file or directory"),
+        (TLS(one.key), f"tls: ca {one.key} holds no certificate as PEM"),
+        (TLS(one.ca, one.cert, "none.key"), "tls: key none.key can't be read: No such file or directory"),
+        (TLS(one.ca, one.cert, other.key), f"tls: cert {one.cert} holds no certificate as PEM, or not that of the key"),
+        (TLS(one.ca, token=tmp_path), f"tls: token {tmp_path} can't be read: Is a directory"),
+        (TLS(one.ca, token=tmp_path / "bytes"), f"tls: token {tmp_path}/bytes holds no text"),
+    ):
+        with pytest.raises(ValueError, match="^" + re.escape(said)):
+            AsyncClient("127.0.0.1:1", tls=tls)
 
 
 async def test_mutual_tls_carries_stream_renewals_and_unary_calls(server: Server, authority: Authority) -> None:

@@ -197,6 +197,7 @@ async def test_a_client_that_a_follower_turned_away_is_told_when_that_one_leads(
         assert (await watcher.read()).responses[0].status == S.STATUS_OK
         await hand_over(plain(leader.bound_address))
         assert (await turned_away.read()).moved.address == follower.client_address
+        await until(lambda: follower.engine.admits_writes)
         request = config_pb2.PutRequest(namespace="n", key="told", value=b"v")
         await call(follower.bound_address, "/lockmaster.v1.Config/Put", request, config_pb2.PutResponse)
         frame = await watcher.read()

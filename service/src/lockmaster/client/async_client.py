@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from lockmaster.api import session_pb2
+from lockmaster.client import arguments
 from lockmaster.client import locks as lock_module
 from lockmaster.client.admin import Admin
 from lockmaster.client.calls import MessageCall, ReadCall
@@ -40,6 +41,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TTL_SECONDS_DEFAULT = 15.0
+TTL_SECONDS_MAX = 86_400.0
+LOCK_DELAY_SECONDS_MAX = 60.0
 OPERATION_SECONDS_DEFAULT = 10.0
 CLOSE_SECONDS_MAX = 2.0
 UNARY_ATTEMPTS_MAX = 64
@@ -74,10 +77,11 @@ class AsyncClient:
     `endpoints`: host:port of any members. `ttl`: seconds after which this client's locks pass on if it can't be heard.
     `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
     LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
-    `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
-    without an answer of the event loop after which the session is no longer renewed (default 2 x ttl).
+    `lock_delay`: seconds, 60 at most, that a lock stays free after this client loses it without releasing.
+    `stall_max`: seconds without an answer of the event loop after which the session is no longer renewed (2 x ttl).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 
+    Raises ValueError or TypeError that name the argument, its limit or the file that can't be used.
     Connects with the first call and opens its session with the first mutation. Use `async with`, or `close()`.
     """
 
@@ -94,10 +98,10 @@ class AsyncClient:
         operation_timeout: float = OPERATION_SECONDS_DEFAULT,
     ) -> None:
         self.endpoints, tls = reached(endpoints, tls, insecure)
-        if not 0 < ttl <= 86_400:
-            raise ValueError("ttl must be above 0 and at most 86,400 seconds")
-        self.ttl = ttl
-        self.operation_timeout = operation_timeout
+        if tls is not None:
+            tls.check()
+        self.ttl = arguments.seconds("ttl", ttl, above=0, most=TTL_SECONDS_MAX)
+        self.operation_timeout = arguments.seconds("operation_timeout", operation_timeout, above=0)
         self.clock: Callable[[], float] = suspend_clock
         self.telemetry = telemetry_if_on()
         # When a thread of the user last called, by `clock`; None: only the loop is asked (the sync client sets it).
@@ -106,10 +110,10 @@ class AsyncClient:
         self.locks = Locks(self)
         self.admin = Admin(self)
         self.loop: asyncio.AbstractEventLoop
-        self._label = label_of(tls) if label is None else label
+        self._label = label_of(tls) if label is None else arguments.text("label", label)
         self._tls = tls
-        self._lock_delay = lock_delay
-        self._stall_max = 2 * ttl if stall_max is None else stall_max
+        self._lock_delay = arguments.seconds("lock_delay", lock_delay, most=LOCK_DELAY_SECONDS_MAX)
+        self._stall_max = 2 * ttl if stall_max is None else arguments.seconds("stall_max", stall_max, above=0)
         self._core: SessionCore | None = None
         self._connection: Connection | None = None
         self._unary_channels: Channels | None = None

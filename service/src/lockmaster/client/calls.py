@@ -85,7 +85,7 @@ class Call:
         if waiter is not None and not waiter.done():
             waiter.set_result(value)
 
-    def fail(self, error: LockmasterError) -> None:
+    def fail(self, error: Exception) -> None:
         """Gives the waiter its error, unless it has given up."""
         waiter = self.waiter
         if waiter is not None and not waiter.done():

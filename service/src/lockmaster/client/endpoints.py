@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,21 @@ class TLS:
         if self.cert is not None and self.token is not None:
             raise ValueError("TLS takes a certificate or a token, not both")
 
+    def check(self) -> None:
+        """Raises ValueError that names the file if one can't be read, is no PEM, or the key is another certificate's.
+
+        A connection would only fail, and gRPC does not say why.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca is not None:
+            _checked("ca", self.ca, lambda path: context.load_verify_locations(path), "holds no certificate as PEM")
+        if self.cert is not None and self.key is not None:
+            _checked("key", self.key, lambda path: Path(path).read_bytes())
+            wrong = f"holds no certificate as PEM, or not that of the key {self.key}"
+            _checked("cert", self.cert, lambda path: context.load_cert_chain(path, self.key), wrong)
+        if self.token is not None:
+            _checked("token", self.token, lambda path: Path(path).read_text(), "holds no text")
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files. Raises OSError if one is missing."""
         ca, cert, key = (None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
@@ -79,6 +94,15 @@ class TLS:
         except OSError:
             return b""
         return digest.digest()
+
+
+def _checked(field: str, path: str | Path, read: Callable[[str], object], wrong: str = "") -> None:
+    try:
+        read(str(path))
+    except (ssl.SSLError, UnicodeDecodeError):
+        raise ValueError(f"tls: {field} {path} {wrong}") from None
+    except OSError as error:
+        raise ValueError(f"tls: {field} {path} can't be read: {error.strerror}") from None
 
 
 class _Bearer(grpc.AuthMetadataPlugin):

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from lockmaster.api import lock_pb2
+from lockmaster.client import arguments
 from lockmaster.client.calls import AcquireCall, ReleaseCall
 from lockmaster.client.consistency import LINEARIZABLE, Consistency, read_options
 from lockmaster.client.holds import Hold
@@ -211,8 +212,10 @@ class Lock:
 
     def __init__(self, client: AsyncClient, name: str, timeout: float | None, on_lost: OnLost) -> None:
         self._client = client
-        self.name = name
-        self.timeout = timeout
+        self.name = arguments.text("name", name)
+        self.timeout = arguments.patience("timeout", timeout)
+        if on_lost is not None and on_lost != "cancel" and not callable(on_lost):
+            raise TypeError(f'on_lost must be a callable or "cancel", not {on_lost!r}')
         self.on_lost = on_lost
         self._held: dict[asyncio.Task[Any] | None, Held] = {}
 
@@ -222,8 +225,7 @@ class Lock:
         Raises LockTimeout (LockBusy if the timeout is 0), SessionExpired if the session ended while waiting,
         Unavailable if no member answered in time. Cancelling withdraws the place in the queue.
         """
-        if timeout is None:
-            timeout = self.timeout
+        timeout = self.timeout if timeout is None else arguments.patience("timeout", timeout)
         if timeout is not None and timeout <= 0:
             return await self._acquire(False, None)
         return await self._acquire(True, timeout)

@@ -21,7 +21,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockmaster.api import config_pb2, session_pb2, status_pb2
 from lockmaster.client.calls import (
@@ -256,8 +256,8 @@ class SessionCore:
             call = queue.popleft()
             if call.given_up:
                 continue
-            room -= call.size()
-            self._write(call, requests.add())
+            if self._write(call, requests):
+                room -= call.size()
         return room
 
     def _fill_mutations(self, frame: session_pb2.ClientFrame, session: Session, room: int) -> int:
@@ -283,23 +283,37 @@ class SessionCore:
                 call.seq = session.next_seq
                 session.next_seq += 1
                 pending[call.seq] = call
-            room -= call.size()
             # Inlined _write: this is the hot path.
+            request = requests.add()
+            try:
+                call.fill(request)
+            except (TypeError, ValueError) as error:
+                del requests[-1]
+                pending.pop(call.seq)
+                call.fail(error)
+                continue
+            room -= call.size()
             if call.id == 0:
                 call.id = self._next_id
                 self._next_id += 1
             call.attempt += 1
             call.in_flight = True
             in_flight[call.id] = call
-            request = requests.add()
             request.id = call.id
             request.seq = call.seq
-            call.fill(request)
             if call.traceparent is not None:
                 request.traceparent = call.traceparent
         return room
 
-    def _write(self, call: Call, request: session_pb2.Request) -> None:
+    def _write(self, call: Call, requests: Any) -> bool:
+        """Whether it could be: what can't be encoded is one caller's mistake, and must not hold up the others."""
+        request = requests.add()
+        try:
+            call.fill(request)
+        except (TypeError, ValueError) as error:
+            del requests[-1]
+            call.fail(error)
+            return False
         if call.id == 0:
             call.id = self._next_id
             self._next_id += 1
@@ -307,9 +321,9 @@ class SessionCore:
         call.in_flight = True
         self._in_flight[call.id] = call
         request.id = call.id
-        call.fill(request)
         if call.traceparent is not None:
             request.traceparent = call.traceparent
+        return True
 
     def receive(self, data: bytes, now: float) -> None:
         """Takes one message of the server. Afterwards look at `redirect`."""

@@ -397,11 +397,12 @@ class Client:
     `endpoints`: host:port of any members. `ttl`: seconds after which this client's locks pass on if it can't be heard.
     `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
     LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
-    `lock_delay`: seconds that a lock stays free after this client loses it without releasing. `stall_max`: seconds
-    without any call of any thread (`held.valid` counts) after which the session is no longer renewed (default: never,
-    since a thread may work long without calling).
+    `lock_delay`: seconds, 60 at most, that a lock stays free after this client loses it without releasing.
+    `stall_max`: seconds without any call of any thread (`held.valid` counts) after which the session is no longer
+    renewed (2 x ttl).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 
+    Raises ValueError or TypeError that name the argument, its limit or the file that can't be used.
     Connects with the first call and opens its session with the first mutation. Use `with`, or `close()`.
     """
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from lockmaster.errors import LockmasterError
-from lockmaster.statemachine.commands import CancelAcquire, CloseSession, Command, Compact, Delete, Release, Result
+from lockmaster.statemachine.commands import (
+    CancelAcquire,
+    CloseSession,
+    Command,
+    Compact,
+    Delete,
+    OpenSession,
+    Release,
+    Result,
+)
 
 Done = Callable[[Result | LockmasterError], None]
 
@@ -94,11 +103,12 @@ class ProposalQueue:
         return dones
 
 
-_FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release)
+_FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release, OpenSession)
+"""The last, for nobody deletes without a session: of few bytes, and as many as there may be sessions."""
 
 
 def admitted_when_full(command: Command, reserved: bool) -> bool:
-    """May this be proposed on a nearly full disk? Reserved kinds, and what frees room (service.md §5, Space)."""
+    """May this be proposed on a nearly full disk? Reserved kinds, what frees room, and what that needs."""
     return reserved or isinstance(command.operation, _FREES_ROOM)
 
 

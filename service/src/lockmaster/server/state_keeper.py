@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lockmaster.server.runtime import Engine
 
 LOG: Final = logging.getLogger("lockmaster.server")
+NEARLY_FULL: Final = "disk_nearly_full"
+"""The alarm while `space_low`."""
 REPORT_INTERVAL: Final = 5.0
 """Seconds between two looks at the disk's free space."""
 STORE_SLICE_NS: Final = 3_000_000
@@ -32,7 +34,7 @@ class StateKeeper:
         self.state_bytes = 0
         """Of the state on the disk, when it was looked at last; 0 without a state."""
         self.space_low = False
-        """Below max(10 %, 512 MiB) free: only what frees room or keeps sessions is admitted (service.md §5)."""
+        """Below max(10 %, 512 MiB) free: only what frees room or keeps sessions is admitted."""
         self.schedule = FlushSchedule(member_id, time.monotonic())
         self.exclusive = asyncio.Lock()
         """Held while the state is flushed, cut for a snapshot or switched."""
@@ -101,18 +103,23 @@ class StateKeeper:
         if space.low is not self.space_low:
             self.space_low = space.low
             self._space_changed()
+        elif space.low:
+            engine.alarms[NEARLY_FULL] = self._refused()  # with what is free now; it was told when it began
         state = engine.directory.store
         flushed, size = (state.applied_flushed, state.database.size_bytes()) if state is not None else (Index(0), 0)
         self.state_bytes = size
         engine.step(events.StorageReport(flushed, self.free_bytes, engine.sync_average_ns, size))
 
     def _space_changed(self) -> None:
-        free, engine = self.free_bytes >> 20, self._engine
+        engine = self._engine
         if self.space_low:
-            engine.raise_alarm(Alarm("disk_nearly_full", f"{free} MiB free: writes are refused"))
+            engine.raise_alarm(Alarm(NEARLY_FULL, self._refused()))
         else:
-            engine.alarms.pop("disk_nearly_full", None)
-            LOG.info("the disk has room again: %d MiB free", free)
+            engine.alarms.pop(NEARLY_FULL, None)
+            LOG.info("the disk has room again: %d MiB free", self.free_bytes >> 20)
+
+    def _refused(self) -> str:
+        return f"{self.free_bytes >> 20} MiB free: writes are refused"
 
     def _report_again(self) -> None:
         self._report_timer = self._loop.call_later(REPORT_INTERVAL, self._report_again)

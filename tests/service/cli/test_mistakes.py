@@ -150,6 +150,11 @@ def test_a_setting_is_named_by_its_flag(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.startswith("lockmaster: --data-dir is missing")
 
 
+def test_a_member_does_not_replace_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke(["members", "replace", "2", "2", "--yes", "-e", "127.0.0.1:1"])
+    assert (code, "OLD and NEW are the same member, 2" in capsys.readouterr().err) == (exit_codes.USAGE, True)
+
+
 INTERRUPTED_WHILE_LOADING = """
 import os, signal, sys
 from lockmaster.cli.main import main

@@ -287,7 +287,10 @@ def test_a_blank_member_that_was_served_before_can_be_restored_into() -> None:
 def test_raft_2_recovery_from_a_witness_is_refused_and_says_what_to_do() -> None:
     files = RecordingFiles()
     fm.make_survivor(files, MemberRole.WITNESS)
-    with pytest.raises(NoSurvivor, match=r"is a witness.*restore a backup and replay this log.*--replay /old"):
+    with pytest.raises(
+        NoSurvivor,
+        match=r"is a witness.*restore a backup and replay this log.*--replay /old --data-dir NEW --name NAME$",
+    ):
         examine(fm.open_survivor(files))
 
 

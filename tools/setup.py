@@ -37,8 +37,9 @@ def refuse(line: str) -> int:
 
 
 def fingerprint() -> str:
-    """What .venv was made from: changes when any input does."""
-    digest = hashlib.sha256(f"{sys.version}\n{sys.executable}\n".encode())
+    """What .venv was made from: changes when any input does, not when .venv is activated."""
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    digest = hashlib.sha256(f"{sys.version}\n{interpreter}\n".encode())
     for name in INPUTS:
         digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
     return digest.hexdigest()

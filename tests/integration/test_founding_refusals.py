@@ -176,5 +176,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full(old: LocalCluster, archive: Path, small_disk: Path) -> None:
     refused(run("restore", archive, "--data-dir", small_disk / "data", *PLACE), STORAGE_FAILED, "nothing was written")
     refused(run("init", "--data-dir", small_disk / "data", *PLACE), STORAGE_FAILED, "nothing was written")
-    refused(run("backup", small_disk / "x", "-e", old.endpoints), STORAGE_FAILED, "No space left")
+    refused(run("backup", small_disk / "x", "-e", old.endpoints), STORAGE_FAILED, f"{small_disk / 'x'}: No space left")
     assert list(small_disk.iterdir()) == []

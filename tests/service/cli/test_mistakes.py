@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lockmaster import errors
@@ -148,6 +149,28 @@ def test_a_port_that_never_answers_is_exit_code_69(arguments: list[str], capsys:
 def test_a_setting_is_named_by_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     invoke(["serve", "--name", "a", "--insecure"])
     assert capsys.readouterr().err.startswith("lockmaster: --data-dir is missing")
+    invoke(["serve", "--name", "a", "--data-dir", "unused", "--insecure", "--full-min", "99"])
+    assert capsys.readouterr().err.startswith("lockmaster: --full-min: Input should be")
+
+
+def test_plaintext_and_its_certificate_are_named_as_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(["serve", "--name", "a", "--data-dir", "unused"])
+    said = capsys.readouterr().err
+    for word in ("--client-tls-cert or LOCKMASTER_CLIENT_TLS_CERT", "--insecure or LOCKMASTER_INSECURE"):
+        assert word in said
+
+
+def test_a_file_is_no_data_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    code = invoke(["serve", "--name", "a", "--data-dir", str(file), "--insecure"])
+    assert code == exit_codes.USAGE
+    assert capsys.readouterr().err.startswith(f"lockmaster: --data-dir: {file} is a file, not a directory")
+
+
+def test_a_member_does_not_replace_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke(["members", "replace", "2", "2", "--yes", "-e", "127.0.0.1:1"])
+    assert (code, "OLD and NEW are the same member, 2" in capsys.readouterr().err) == (exit_codes.USAGE, True)
 
 
 INTERRUPTED_WHILE_LOADING = """
@@ -196,15 +219,11 @@ def walk(group: object, prefix: str = "") -> list[tuple[str, object]]:
 
 
 def test_every_command_is_documented() -> None:
-    from pathlib import Path
-
     text = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
     assert [name for name, _ in walk(cli) if f"`{name.split()[0]}" not in text] == []
 
 
 def test_every_error_has_an_exit_code_that_the_docs_name() -> None:
-    from pathlib import Path
-
     text = (Path(__file__).parents[3] / "docs" / "exit-codes.md").read_text()
     codes = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
     missing = [code for code in codes if str(code) not in text]

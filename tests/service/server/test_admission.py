@@ -289,6 +289,10 @@ def test_a_value_of_the_largest_size_is_admitted() -> None:
     admit(config_pb2.PutRequest(namespace="n", key="k", value=bytes(1 << 20)))
 
 
+def test_a_character_is_counted_from_one() -> None:
+    assert admission.LOCK_NAME("a\x01b") == "has a control character (U+0001) at character 2"
+
+
 @given(st.text(max_size=600))
 def test_the_fast_check_of_names_gives_the_table_s_verdict(name: str) -> None:
     why = admission.LOCK_NAME(name)

@@ -14,10 +14,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from lockmaster.server.app import Server, StartFailed, dev_settings
+from lockmaster.server.app import Server, StartFailed, dev_settings, in_data_dir
 from lockmaster.server.exit_codes import ExitCode
 from lockmaster.server.health import STALLED_S
 from lockmaster.server.telemetry import JsonFormatter
+from lockmaster.storage.errors import StorageFailed
 
 
 async def failure(settings: object) -> StartFailed:
@@ -42,6 +43,20 @@ async def test_a_peer_port_in_use_is_one_line(server: Server, tmp_path: Path) ->
 async def test_a_directory_in_use_is_one_line(server: Server) -> None:
     error = await failure(dev_settings(server.settings.data_dir))
     assert error.code is ExitCode.BUSY
+    assert str(error) == f"data_dir: {server.settings.data_dir}: another process holds this data directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: another process holds it", "data_dir: a: another process holds it"),
+        ("write a/journal/1 at offset 8: No", "data_dir: write a/journal/1 at offset 8: No"),
+        ("list a: No", "data_dir: list a: No"),
+        ("nothing is here", "data_dir a: nothing is here"),
+    ],
+)
+def test_the_line_about_a_data_directory_names_it_once(text: str, line: str) -> None:
+    assert in_data_dir(Path("a"), StorageFailed(text)) == line
 
 
 async def test_a_directory_that_is_none_is_one_line(tmp_path: Path) -> None:

@@ -49,6 +49,30 @@ def test_a_short_write_is_a_failure(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1536
 
 
+_PREALLOCATE = """
+import resource, signal, sys
+from lockmaster.storage.files import RealFiles
+from lockmaster.storage.errors import StorageFailed
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1536, 1536))
+try:
+    RealFiles().create_zeroed(sys.argv[1], 4096)
+except StorageFailed as error:
+    print(error)
+"""
+
+
+def test_a_file_without_room_names_the_reason_and_the_bytes_it_needs(tmp_path: Path) -> None:
+    """A write that is short has no reason of its own: the next one has."""
+    path = str(tmp_path / "f")
+    result = subprocess.run([sys.executable, "-c", _PREALLOCATE, path], capture_output=True, text=True, check=True)
+    assert result.stdout == f"preallocate {path}: File too large (errno 27): 4096 bytes are needed\n"
+    with pytest.raises(StorageFailed, match=r"No space left on device \(errno 28\): 512 bytes are needed$"):
+        RealFiles().create_zeroed("/dev/full", 512)
+    with pytest.raises(StorageFailed, match=r"No such file or directory \(errno 2\)$"):
+        RealFiles().create_zeroed(str(tmp_path / "none" / "f"), 512)
+
+
 def test_every_write_of_the_journal_is_durable_when_it_returns(tmp_path: Path) -> None:
     """Row 63: the kernel syncs it; no call to fsync could be forgotten."""
     path = tmp_path / "segment"

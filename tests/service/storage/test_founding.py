@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lockmaster.archive import Head, Manifest
@@ -14,7 +16,17 @@ from lockmaster.statemachine.commands import Acquire, Command, Dedup, OpenSessio
 from lockmaster.statemachine.view import record_hash
 from lockmaster.storage.directory import UNFINISHED_NAME, DataDirectory
 from lockmaster.storage.errors import CorruptLog, StorageFailed, WrongFormat
-from lockmaster.storage.founding import LEVEL_KNOWN, Founded, NotBlank, Source, archive_source, found
+from lockmaster.storage.founding import (
+    LEVEL_KNOWN,
+    Founded,
+    NoRoom,
+    NotBlank,
+    Source,
+    archive_source,
+    found,
+    refuse_without_room,
+    room_for,
+)
 from lockmaster.storage.frame import encode_base_body
 from lockmaster.storage.recording import Crash, Image, RecordingFiles
 from lockmaster.storage.records import LARGE_PREFIX, TABLES_FIRST, resolve
@@ -27,6 +39,7 @@ from lockmaster_raft.ready import Base
 from . import founding_model as fm
 from . import journal_model as jm
 
+MIB = 1 << 20
 Founding = Callable[[RecordingFiles], Founded]
 STATES_PER_CRASH_MAX = 64
 
@@ -45,6 +58,19 @@ def _found(files: RecordingFiles, source: Source) -> Founded:
 
 def restore(files: RecordingFiles) -> Founded:
     return _found(files, fm.archived())
+
+
+@pytest.mark.parametrize("free", [0, 1, MIB - 1, MIB, 5 * MIB + 7])
+@pytest.mark.parametrize("bytes_total", [0, 1, 7 * MIB + 1])
+def test_the_numbers_of_a_disk_without_room_add_up(
+    free: int, bytes_total: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+    with pytest.raises(NoRoom) as caught:
+        refuse_without_room(str(tmp_path), bytes_total)
+    needed, there, missing = (int(number) for number in re.findall(r"(\d+) MiB (?:is|are) ", str(caught.value)))
+    assert needed << 20 >= room_for(bytes_total)
+    assert there + missing == needed
 
 
 def recover(files: RecordingFiles) -> Founded:
@@ -261,7 +287,10 @@ def test_a_blank_member_that_was_served_before_can_be_restored_into() -> None:
 def test_raft_2_recovery_from_a_witness_is_refused_and_says_what_to_do() -> None:
     files = RecordingFiles()
     fm.make_survivor(files, MemberRole.WITNESS)
-    with pytest.raises(NoSurvivor, match=r"is a witness.*restore a backup and replay this log.*--replay /old"):
+    with pytest.raises(
+        NoSurvivor,
+        match=r"is a witness.*restore a backup and replay this log.*--replay /old --data-dir NEW --name NAME$",
+    ):
         examine(fm.open_survivor(files))
 
 

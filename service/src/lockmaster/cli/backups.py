@@ -31,8 +31,11 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def archive_explained() -> Iterator[None]:
-    """Errors of an archive and of files as one line with their exit code (docs/exit-codes.md)."""
+def archive_explained(path: Path | None = None) -> Iterator[None]:
+    """Errors of an archive and of files as one line with their exit code (docs/exit-codes.md).
+
+    `path` is named where an error of the operating system names no file: a write's doesn't.
+    """
     try:
         yield
     except archive.NotAnArchive as error:
@@ -40,7 +43,8 @@ def archive_explained() -> Iterator[None]:
     except archive.ArchiveDamaged as error:
         raise Refused(str(error), CORRUPT) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        named = error.filename or path
+        where = f"{named}: " if named else ""
         code = CONFLICT if isinstance(error, FileExistsError) else STORAGE_FAILED
         raise Refused(f"{where}{error.strerror or error}", code) from None
 
@@ -144,7 +148,7 @@ def backup(target: Target, output: str, file: Path, timeout: float, progress: bo
     From the first of --endpoints that can: any full member. Every chunk is verified where it is read and where it is
     received; the file has its name only when it is whole and on the disk. `lockmaster restore` takes it.
     """
-    with archive_explained():
+    with archive_explained(file):
         head = fetch_backup(target, file, timeout, progress)
     m = head.manifest
     facts = {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import secrets
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +22,7 @@ from lockmaster.addresses import split_address
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.cli.backups import PROGRESS_HELP, archive_explained, backup_progress
 from lockmaster.cli.connection import Target, connection_options
-from lockmaster.cli.exit_codes import CONFLICT, USAGE
+from lockmaster.cli.exit_codes import CONFLICT, STORAGE_FAILED, USAGE
 from lockmaster.cli.numbers import LEVEL_LIMIT
 from lockmaster.cli.output import output_option, print_json
 from lockmaster.cli.refusals import Refused
@@ -35,9 +38,6 @@ CLUSTER_ID_DIGITS: Final = 32
 CONFIRM_DIGITS_MIN: Final = 8
 """Leading digits of the cluster's id that count as its confirmation."""
 CLOCK_SLACK_S: Final = 60
-NEXT: Final = (
-    "start it with `lockmaster serve --data-dir {path}`; the other members join it, each with a blank directory"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,19 @@ class Place:
     advertise_peer: str
     advertise_client: str
     full_min: int
+
+
+def next_line(path: Path, place: Place) -> str:
+    """How the member that was founded is started. Only what was given here is known: not where it listens."""
+    words = ["lockmaster", "serve", "--data-dir", str(path), "--name", place.name]
+    if place.advertise_client != DEFAULT_CLIENT:
+        words += ["--advertise-client", place.advertise_client]
+    if place.advertise_peer != DEFAULT_PEER:
+        words += ["--advertise-peer", place.advertise_peer]
+    return (
+        f"start it with `{shlex.join(words)}` and with its listen addresses and certificates (or --insecure); "
+        "the other members join it, each with a blank directory"
+    )
 
 
 @contextlib.contextmanager
@@ -69,7 +82,9 @@ def explained() -> Iterator[None]:
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds what the first member's entry in the member list needs; the command gets it as `place`."""
 
-    @click.option("--name", default="", help="The member's name, as its `serve` will have it.")
+    @click.option(
+        "--name", default="", help="The member's name, as its `serve` will have it; required with --data-dir."
+    )
     @click.option("--advertise-client", default=DEFAULT_CLIENT, show_default=True, help="What clients will dial.")
     @click.option("--advertise-peer", default=DEFAULT_PEER, show_default=True, help="What the other members will dial.")
     @click.option(
@@ -115,14 +130,14 @@ def init(target: Target, output: str, place: Place, data_dir: Path | None, clust
         answer = _bootstrap(target, place, chosen, level or 0)
         told = {"cluster_id": answer.cluster_id.hex(), "member_id": answer.member_id}
     else:
-        _need_name(place)
+        _check_target(data_dir, place)
         told = {"cluster_id": _found_empty(data_dir, place, chosen, level).hex(), "member_id": 1}
     if output == "json":
         print_json(told)
         return
     click.echo(f"cluster {told['cluster_id']} begins; this is member {told['member_id']}")
     if data_dir is not None:
-        click.echo(NEXT.format(path=data_dir))
+        click.echo(next_line(data_dir, place))
 
 
 def cluster_id_of(text: str) -> bytes:
@@ -166,7 +181,16 @@ def _found_empty(path: Path, place: Place, cluster_id: bytes, level: int | None)
     return chosen
 
 
-def _need_name(place: Place) -> None:
+def _check_target(path: Path, place: Place) -> None:
+    """Whether a cluster can be founded there, as far as looking tells. Raises Refused; nothing was written then."""
+    require_server_extra()
+    from lockmaster.storage.files import RealFiles
+    from lockmaster.storage.founding import refuse_unless_blank
+
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise Refused(f"--data-dir: {path} is a file, not a directory", STORAGE_FAILED)
+    with explained():
+        refuse_unless_blank(RealFiles(), str(path))
     if not place.name:
         raise Refused("--name is missing: the member's name, as its `serve` will have it", USAGE)
 
@@ -211,9 +235,8 @@ def restore(
         return
     if data_dir is None:
         raise Refused("--data-dir is missing: where the new cluster's first member shall live", USAGE)
-    _need_name(place)
+    _check_target(data_dir, place)
     check_clock(head.manifest.created_unix_s - CLOCK_SLACK_S, "the backup was made")
-    require_server_extra()
     with explained(), contextlib.ExitStack() as stack:
         from lockmaster.storage.founding import archive_source
 
@@ -222,7 +245,7 @@ def restore(
         if replay is not None:
             source = stack.enter_context(_with_log(source, replay, head))
         founded = _found_on(source, data_dir, place)
-    _tell(founded, data_dir, output)
+    _tell(founded, data_dir, place, output)
 
 
 @contextlib.contextmanager
@@ -283,7 +306,7 @@ def _tell_archive(head: archive.Head, output: str) -> None:
         click.echo(f"  {name:<11} {value}")
 
 
-def _tell(founded: Founded, path: Path, output: str, more: dict[str, object] | None = None) -> None:
+def _tell(founded: Founded, path: Path, place: Place, output: str, more: dict[str, object] | None = None) -> None:
     """What was founded; as JSON with `more` beside it, one document."""
     facts = {
         "cluster_id": founded.cluster_id.hex(),
@@ -302,7 +325,7 @@ def _tell(founded: Founded, path: Path, output: str, more: dict[str, object] | N
     click.echo(f"cluster {facts['cluster_id']} begins with the old one's state after entry {founded.index}")
     click.echo(f"  {founded.sessions_ended} sessions ended, {founded.locks_released} locks are in their lock-delay")
     click.echo(f"  tokens and revisions go on above {founded.first_revision} (the old ones: {founded.stored_revision})")
-    click.echo(NEXT.format(path=path))
+    click.echo(next_line(path, place))
 
 
 @click.command()
@@ -321,15 +344,11 @@ def recover(output: str, place: Place, survivor: Path, data_dir: Path, confirm: 
     survivor has and what may be lost, and asks for the lost cluster's id; `-o json` has both in its answer. Refused
     from a witness, which has no state (exit code 4).
     """
-    _need_name(place)
-    require_server_extra()
+    _check_target(data_dir, place)
     from lockmaster.storage.directory import DataDirectory
-    from lockmaster.storage.files import RealFiles
-    from lockmaster.storage.founding import refuse_unless_blank
     from lockmaster.storage.survivor import examine, source_of
 
     with explained():
-        refuse_unless_blank(RealFiles(), str(data_dir))
         directory = DataDirectory.open(survivor, create=False)
         try:
             facts = examine(directory)
@@ -340,7 +359,7 @@ def recover(output: str, place: Place, survivor: Path, data_dir: Path, confirm: 
             founded = _found_on(source_of(directory, facts), data_dir, place)
         finally:
             directory.close()
-    _tell(founded, data_dir, output, _survivor_facts(facts, survivor))
+    _tell(founded, data_dir, place, output, _survivor_facts(facts, survivor))
 
 
 def _survivor_facts(facts: Survivor, path: Path) -> dict[str, object]:
@@ -390,7 +409,13 @@ def _tell_survivor(facts: Survivor, directory: DataDirectory, *, err: bool) -> N
 
 def _confirm(cluster_id: str, given: str) -> None:
     """The id, or its first digits, typed."""
-    question = "Type the lost cluster's id (8 digits or more) to go on"
-    typed = (given or str(click.prompt(question, err=True, default="", show_default=False))).strip().lower()
+    if not given:
+        click.echo("Type the lost cluster's id (8 digits or more) to go on: ", nl=False, err=True)
+        given = sys.stdin.readline()
+        if not given:  # there is nobody to type it, or Ctrl-D
+            click.echo(err=True)
+            told = f"the lost cluster's id is {cluster_id}; nothing was written"
+            raise Refused(f"not confirmed: give --confirm CLUSTER_ID, {told}", USAGE)
+    typed = given.strip().lower()
     if len(typed) < CONFIRM_DIGITS_MIN or not cluster_id.startswith(typed):
         raise Refused(f"not confirmed: the lost cluster's id is {cluster_id}; nothing was written", CONFLICT)

@@ -108,7 +108,7 @@ def backup_command(
     if not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or not re.fullmatch(r"[-.a-z0-9]{1,200}", name):
         raise Refused("--stamp must be YYYYMMDDTHHMMSSZ, and --name an object's name", USAGE)
     file = directory / f"{name}-{stamp}{SUFFIX}"
-    with archive_explained():
+    with archive_explained(file):
         directory.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             file.with_name(file.name + ".partial").unlink(missing_ok=True)  # of a pod that died: one runs at a time

@@ -182,6 +182,8 @@ def replace_command(target: Target, output: str, old: str, new: str, yes: bool, 
     For a member lost for good: start a new one with --join and --learner, then replace. Both have one role.
     """
     old_id, new_id = member_id_of(target, old), member_id_of(target, new)
+    if old_id == new_id:
+        raise Refused(f"OLD and NEW are the same member, {old_id}: NEW is a learner that takes OLD's place", USAGE)
     _confirm(f"Put member {new_id} in the place of member {old_id}, and remove that for good?", yes)
     ask_leader(target, "ReplaceMember", admin_pb2.ReplaceMemberRequest(old_id=old_id, new_id=new_id, **terms))
     _told(target, output, new_id, wait, lambda m: m is not None and m.voter and m.phase == "steady", "votes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -93,8 +94,13 @@ def run_server(values: Mapping[str, Any], ready: Callable[[], None] | None = Non
     try:
         settings = load({name: value for name, value in values.items() if value not in (None, ())})
     except SettingsError as error:
-        flag = f"--{error.setting.replace('_', '-')} " if error.setting else ""
-        raise Refused(f"{flag}{error.why} (see lockmaster serve --help)", USAGE) from None
+        flag = f"--{error.setting.replace('_', '-')}" if error.setting else ""
+        between = "" if not flag else " " if error.why.startswith("is ") else ": "
+        raise Refused(f"{flag}{between}{error.why} (see lockmaster serve --help)", USAGE) from None
+    if os.path.lexists(settings.data_dir) and not os.path.isdir(settings.data_dir):
+        raise Refused(
+            f"--data-dir: {settings.data_dir} is a file, not a directory (see lockmaster serve --help)", USAGE
+        )
     return serve_until_stopped(settings, ready)
 
 

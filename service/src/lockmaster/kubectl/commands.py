@@ -352,7 +352,7 @@ def report(api: Api, timeout: float, output: str, cluster: str, file: Path | Non
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     path = file or Path(f"{cluster}-report-{now}.tar.gz")
     states, why = _members_of(api, stored, timeout)
-    with archive_explained():
+    with archive_explained(path):
         missing = bundles.write(path, api, stored, states or [{"error": why}])
     for line in missing:
         click.echo(f"kubectl-lockmaster: left out: {line}", err=True)

@@ -73,7 +73,7 @@ class Text:
             return f"is {size} bytes; at most {self.bytes_max} are allowed"
         found = (_CONTROL_BUT_LINES if self.lines else _CONTROL).search(value)
         if found is not None:
-            return f"has a control character (U+{ord(found.group()):04X}) at character {found.start()}"
+            return f"has a control character (U+{ord(found.group()):04X}) at character {found.start() + 1}"
         return None
 
 

@@ -8,6 +8,7 @@ import functools
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
@@ -221,9 +222,9 @@ class Server:
         try:
             await self.engine.start()
         except StorageFailed as error:
-            raise StartFailed(storage_exit_code(error), f"data_dir {self.settings.data_dir}: {error}") from None
+            raise StartFailed(storage_exit_code(error), in_data_dir(self.settings.data_dir, error)) from None
         except InvariantViolation as error:
-            raise StartFailed(ExitCode.INVARIANT, f"data_dir {self.settings.data_dir}: {error}") from None
+            raise StartFailed(ExitCode.INVARIANT, in_data_dir(self.settings.data_dir, error)) from None
         except OSError as error:
             if error.filename is not None:
                 text = f"data_dir: {error.filename}: {error.strerror}"
@@ -373,6 +374,13 @@ def probe(setting: str, address: str) -> None:
         raise StartFailed(ExitCode.ADDRESS_IN_USE, text) from None
 
 
+def in_data_dir(path: Path, error: Exception) -> str:
+    """The line about an error of the data directory, which names it once."""
+    text = str(error)
+    named = re.search(rf"(?:^|\s){re.escape(str(path))}[:/]", text)
+    return f"data_dir: {text}" if named else f"data_dir {path}: {text}"
+
+
 def storage_exit_code(error: StorageFailed) -> ExitCode:
     """What kind of storage error it is, for the parent of this process."""
     if isinstance(error, Amnesia):
@@ -429,7 +437,7 @@ def serve(settings: Settings, ready: Callable[[], None] | None = None) -> int:
         print(f"lockmaster: {error}", file=sys.stderr)
         return int(error.code)
     except StorageFailed as error:  # the last flush or mark, on the way out: the journal has all acknowledged writes
-        print(f"lockmaster: data_dir {settings.data_dir}: {error}", file=sys.stderr)
+        print(f"lockmaster: {in_data_dir(settings.data_dir, error)}", file=sys.stderr)
         return int(storage_exit_code(error))
 
 

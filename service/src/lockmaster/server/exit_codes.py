@@ -8,12 +8,13 @@ from lockmaster.server.status import EXIT_AMNESIA, EXIT_INVARIANT, EXIT_STORAGE_
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `lockmaster serve` and `lockmaster dev`. Restarting helps only where it says so."""
+    """Exit codes of `lockmaster serve` and `lockmaster dev`. Restarting helps only where it says so.
+
+    A setting that is missing, unknown or out of range ends them before: exit code 2, as any mistake in a command.
+    """
 
     OK = 0
     """Asked to stop (SIGTERM, SIGINT): leadership handed over, streams drained, state flushed."""
-    SETTINGS = 64
-    """A setting is missing, unknown or out of range. Restarting does not help."""
     WRONG_DIRECTORY = 66
     """The data directory was written by another format, or belongs to another cluster. Nothing was changed."""
     BUSY = 67

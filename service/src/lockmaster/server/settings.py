@@ -187,7 +187,9 @@ class Settings(BaseSettings):
         if side == "client" and self.listen_login:
             raise ValueError("listen_login needs TLS (client_tls_cert): tokens don't travel in plaintext")
         if not self.insecure:
-            raise ValueError(f"{side}_tls_cert is missing; plaintext needs insecure, on loopback addresses only")
+            certificate = both_ways(f"{side}_tls_cert")
+            plaintext = f"plaintext needs {both_ways('insecure')}, on loopback addresses only"
+            raise ValueError(f"{side}_tls_cert is missing: {certificate}; {plaintext}")
         for address in (self.listen_client, self.session_address) if side == "client" else (self.listen_peer,):
             if address and not is_loopback(split_address(address)[0]):
                 raise ValueError(f"insecure is refused on {address}: only loopback addresses may speak plaintext")
@@ -213,6 +215,11 @@ class Settings(BaseSettings):
             witness_names=frozenset(self.witness_names),
         )
         return replace(profile, role_policy=policy, witness_log_bytes_max=self.witness_log_mib << 20)
+
+
+def both_ways(setting: str) -> str:
+    """How a setting is given: its flag or its variable."""
+    return f"--{setting.replace('_', '-')} or LOCKMASTER_{setting.upper()}"
 
 
 def load(values: Mapping[str, Any]) -> Settings:

@@ -7,6 +7,7 @@ new name counts only after `sync_dir` of its directory. Nothing here retries.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 from lockmaster.storage.errors import DirectoryBusy, StorageFailed
 
 _ZEROS: Final = bytes(1 << 20)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Files(Protocol):
@@ -129,13 +131,16 @@ class RealFiles:
             try:
                 for at in range(0, size, len(_ZEROS)):
                     want = min(len(_ZEROS), size - at)
-                    if os.pwrite(descriptor, _ZEROS[:want], at) != want:
-                        raise StorageFailed(f"preallocate {path}: short write at offset {at}")
+                    done = os.pwrite(descriptor, _ZEROS[:want], at)
+                    if done != want:
+                        os.pwrite(descriptor, _ZEROS[done:want], at + done)  # for its error, which says why
+                        raise StorageFailed(f"preallocate {path}: short write at offset {at} of {size} bytes")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise failed("preallocate", path, error) from error
+            room = f": {size} bytes are needed" if error.errno in _NO_ROOM else ""
+            raise StorageFailed(f"{failed('preallocate', path, error)}{room}") from error
 
     def open_sync(self, path: str) -> int:
         """A descriptor with O_DSYNC."""

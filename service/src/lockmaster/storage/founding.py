@@ -240,9 +240,9 @@ def refuse_without_room(path: str, bytes_total: int) -> None:
     space = os.statvfs(at)
     free, need = space.f_bavail * space.f_frsize, room_for(bytes_total)
     if free < need:
-        missing = -(-(need - free) >> 20)
-        room = f"{need >> 20} MiB are needed and {free >> 20} MiB are free"
-        raise NoRoom(f"{path}: {room}, {missing} MiB are missing: nothing was written")
+        need_mib, free_mib = -(-need >> 20), free >> 20  # rounded so that the three numbers add up
+        room = f"{need_mib} MiB are needed and {free_mib} MiB are free"
+        raise NoRoom(f"{path}: {room}, {need_mib - free_mib} MiB are missing: nothing was written")
 
 
 def _clear(files: Files, path: str, *, there: bool) -> None:

@@ -76,7 +76,7 @@ def examine(directory: DataDirectory) -> Survivor:
         raise NoSurvivor(
             f"{where} is a witness: it has the log from entry {base.index + 1} to {journal.last_index} and no state to "
             "apply it to; restore a backup and replay this log on top: lockmaster restore ARCHIVE --replay "
-            f"{directory.path} --data-dir NEW"
+            f"{directory.path} --data-dir NEW --name NAME"
         )
     meta = store.get(META, META_KEY) if store is not None and applied else None
     if meta is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 from lockmaster import AsyncClient, rollout
 from lockmaster.server.app import Server, dev_settings
+from lockmaster_operator.desired.certificates import Purpose
 from lockmaster_operator.desired.names import Settings
 from lockmaster_operator.host.config_sets import ConfigSets
 from lockmaster_operator.host.gates import number_in
@@ -19,7 +21,7 @@ from lockmaster_operator.host.kube import Kube
 from lockmaster_operator.host.reaching import Members, Unreachable
 from lockmaster_operator.host.telling import Teller
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, with_data
 
 KEY = ("ns", "tariffs")
 NOW = 1_800_000_000
@@ -197,6 +199,25 @@ async def test_the_members_of_no_cluster_are_nowhere(world: World) -> None:
         async with Members(world.passes.kube, Settings()).open("ns", "locks"):
             pass
     assert not refused.value.there
+
+
+async def test_a_certificate_of_no_use_is_a_cluster_that_cannot_be_reached(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    world.api.put(
+        {"kind": "LockCluster", "metadata": {"name": "locks", "namespace": "ns"}, "spec": {"version": "0.2.0"}}
+    )
+    name = f"locks-{Purpose.OPERATOR.value}"
+    bad = {"ca.crt": "none", "tls.crt": "none", "tls.key": "none"}
+    world.api.put(with_data({"kind": "Secret", "metadata": {"name": name, "namespace": "ns"}, "stringData": bad}))
+    with pytest.raises(
+        Unreachable, match="LockCluster locks: the operator's certificate is of no use: tls: ca"
+    ) as told:
+        async with Members(world.passes.kube, Settings()).open("ns", "locks"):
+            pass
+    assert told.value.there
+    assert list(tmp_path.glob("lockmaster-operator-*")) == []
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from lockmaster import Unavailable
 from lockmaster.api import admin_pb2, admin_pb2_grpc
 from lockmaster.server.admission import IDEMPOTENCY_KEY_BYTES_MAX
 from lockmaster_operator.desired.certificates import CertificateWanted, Purpose
@@ -110,6 +113,22 @@ async def test_a_leader_that_cannot_tell_of_pods_sessions_is_not_taken_for_one_t
         assert engine is not None
         heard.append(engine.pods_mark)
     assert heard == [None, 0, 7]
+
+
+@pytest.mark.parametrize("bad", ["cert", "key"])
+async def test_a_certificate_of_no_use_is_members_that_cannot_be_asked(
+    world: World, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan issues another one then; a pass that fails for it never comes to that. No file of it stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ca, cert, key = world.pems
+    other = issue(LEAF, issue(AUTHORITY, None, int(time.time())), int(time.time()))
+    pems = (ca, "no PEM", key) if bad == "cert" else (ca, cert, other[2])
+    assert await world.engine.look("uid", world.addresses, pems) == ({}, None)
+    with pytest.raises(Unavailable, match="the operator's certificate is of no use: tls: cert"):
+        await world.engine.perform("uid", world.addresses, pems, STEPS[1], "k")
+    assert list(tmp_path.glob("lockmaster-operator-*")) == []
+    assert (await world.engine.look("uid", world.addresses, world.pems))[1] is not None
 
 
 async def test_the_term_is_of_the_leaders_own_status(world: World) -> None:

@@ -74,11 +74,15 @@ def test_files_that_are_not_what_they_should_be_are_named_at_once(tmp_path: Path
     """A connection fails without a reason, and a client without timeout waited for a file that never was there."""
     one, other = authority.issue("one"), authority.issue("other")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with_passphrase = serialization.BestAvailableEncryption(b"secret")
+    key = authority.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, with_passphrase)
+    (tmp_path / "encrypted").write_bytes(key)
     for tls, said in (
         (TLS("none.pem"), "tls: ca none.pem can't be read: No such file or directory"),
         (TLS(one.key), f"tls: ca {one.key} holds no certificate as PEM"),
         (TLS(one.ca, one.cert, "none.key"), "tls: key none.key can't be read: No such file or directory"),
         (TLS(one.ca, one.cert, other.key), f"tls: cert {one.cert} holds no certificate as PEM, or not that of the key"),
+        (TLS(one.ca, one.cert, tmp_path / "encrypted"), f"tls: key {tmp_path}/encrypted is encrypted"),
         (TLS(one.ca, token=tmp_path), f"tls: token {tmp_path} can't be read: Is a directory"),
         (TLS(one.ca, token=tmp_path / "bytes"), f"tls: token {tmp_path}/bytes holds no text"),
     ):

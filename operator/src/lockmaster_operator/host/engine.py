@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from lockmaster import AsyncClient, LockmasterError
+from lockmaster import AsyncClient, LockmasterError, Unavailable
 from lockmaster.api import admin_pb2
 
 from lockmaster_operator.desired.names import PEER_PORT
@@ -54,7 +54,12 @@ class _Open:
         self.addresses = addresses
         self.pems = pems
         self._files = PemFiles(pems)
-        self.client = AsyncClient(addresses, tls=self._files.tls, operation_timeout=STATUS_SECONDS, label="operator")
+        try:
+            tls = self._files.tls
+            self.client = AsyncClient(addresses, tls=tls, operation_timeout=STATUS_SECONDS, label="operator")
+        except ValueError as error:
+            self._files.remove()
+            raise Unavailable(f"the operator's certificate is of no use: {error}") from None
 
     async def close(self) -> None:
         await self.client.close()
@@ -68,7 +73,7 @@ class MembersEngine:
         self._open: dict[str, _Open] = {}
 
     async def _client(self, uid: str, addresses: Mapping[int, str], tls: Pems) -> AsyncClient:
-        """An open client of these very addresses and certificates."""
+        """An open client of these very addresses and certificates. Raises Unavailable if those are none."""
         wanted = tuple(addresses[n] for n in sorted(addresses))
         there = self._open.get(uid)
         if there is not None and (there.addresses, there.pems) == (wanted, tls):
@@ -83,7 +88,10 @@ class MembersEngine:
         """All members are asked side by side; the leader of the highest term is asked for the configuration."""
         if not addresses:
             return {}, None
-        client = await self._client(uid, addresses, tls)
+        try:
+            client = await self._client(uid, addresses, tls)
+        except Unavailable:
+            return {}, None  # the plan issues another certificate
         ordinals = sorted(addresses)
         answers = await asyncio.gather(*(_status(client, addresses[n]) for n in ordinals))
         said = {n: answer for n, answer in zip(ordinals, answers) if answer is not None}

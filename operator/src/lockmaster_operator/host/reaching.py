@@ -58,9 +58,14 @@ class Members:
         except BadSecret as error:
             raise Unreachable(str(error), there=True) from None
         files = PemFiles(pems)
+        address = f"{name}.{namespace}.svc.{self._settings.cluster_domain}:{CLIENT_PORT}"
         try:
-            address = f"{name}.{namespace}.svc.{self._settings.cluster_domain}:{CLIENT_PORT}"
-            async with AsyncClient(address, tls=files.tls, operation_timeout=OPERATION_SECONDS, label=LABEL) as client:
+            try:
+                opened = AsyncClient(address, tls=files.tls, operation_timeout=OPERATION_SECONDS, label=LABEL)
+            except ValueError as error:
+                why = f"LockCluster {name}: the operator's certificate is of no use: {error}"
+                raise Unreachable(why, there=True) from None
+            async with opened as client:
                 yield client
         finally:
             files.remove()

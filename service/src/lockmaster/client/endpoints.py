@@ -64,7 +64,7 @@ class TLS:
         if self.cert is not None and self.key is not None:
             _checked("key", self.key, lambda path: Path(path).read_bytes())
             wrong = f"holds no certificate as PEM, or not that of the key {self.key}"
-            _checked("cert", self.cert, lambda path: context.load_cert_chain(path, self.key), wrong)
+            _checked("cert", self.cert, lambda _: self._show(context), wrong)
         if self.token is not None:
             _checked("token", self.token, lambda path: Path(path).read_text(), "holds no text")
 
@@ -80,9 +80,18 @@ class TLS:
     def context(self) -> ssl.SSLContext:
         """The same trust for a direct session stream. Reads the files; OSError if one is missing or broken."""
         context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
-        if self.cert is not None and self.key is not None:
-            context.load_cert_chain(self.cert, self.key)
+        self._show(context)
         return context
+
+    def _show(self, context: ssl.SSLContext) -> None:
+        """Own certificate and key. Nobody is asked for a passphrase: gRPC takes none."""
+        key = self.key
+
+        def asked() -> str:
+            raise ValueError(f"tls: key {key} is encrypted: a key without passphrase is needed")
+
+        if self.cert is not None and key is not None:
+            context.load_cert_chain(self.cert, key, password=asked)
 
     def fingerprint(self) -> bytes:
         """Changes when the files' contents do; empty while one can't be read (half of a rotation)."""
@@ -99,8 +108,8 @@ class TLS:
 def _checked(field: str, path: str | Path, read: Callable[[str], object], wrong: str = "") -> None:
     try:
         read(str(path))
-    except (ssl.SSLError, UnicodeDecodeError):
-        raise ValueError(f"tls: {field} {path} {wrong}") from None
+    except (ssl.SSLError, UnicodeDecodeError) as error:
+        raise ValueError(f"tls: {field} {path} {wrong} ({error.reason})") from None
     except OSError as error:
         raise ValueError(f"tls: {field} {path} can't be read: {error.strerror}") from None
 

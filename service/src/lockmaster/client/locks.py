@@ -257,7 +257,7 @@ class Lock:
             if client.telemetry is not None:
                 client.telemetry.end(operation, "acquire", error)
             raise
-        except LockmasterError as error:
+        except Exception as error:
             if client.telemetry is not None:
                 client.telemetry.end(operation, "acquire", error)
             raise

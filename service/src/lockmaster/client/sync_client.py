@@ -399,7 +399,8 @@ class Client:
     LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
     `lock_delay`: seconds, 60 at most, that a lock stays free after this client loses it without releasing.
     `stall_max`: seconds without any call of any thread (`held.valid` counts) after which the session is no longer
-    renewed (2 x ttl).
+    renewed
+    (default: never, since a thread may work long without calling).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 
     Raises ValueError or TypeError that name the argument, its limit or the file that can't be used.

@@ -104,11 +104,15 @@ class ProposalQueue:
 
 
 _FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release, OpenSession)
-"""The last, for nobody deletes without a session: of few bytes, and as many as there may be sessions."""
+"""The last, for nobody deletes without a session: of a few hundred bytes, down to SESSIONS_FREE_BYTES."""
+SESSIONS_FREE_BYTES: Final = 64 << 20
+"""With less room than this no session is opened any more."""
 
 
-def admitted_when_full(command: Command, reserved: bool) -> bool:
+def admitted_when_full(command: Command, reserved: bool, free_bytes: int) -> bool:
     """May this be proposed on a nearly full disk? Reserved kinds, what frees room, and what that needs."""
+    if isinstance(command.operation, OpenSession) and free_bytes < SESSIONS_FREE_BYTES:
+        return False
     return reserved or isinstance(command.operation, _FREES_ROOM)
 
 

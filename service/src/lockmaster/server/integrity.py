@@ -39,6 +39,8 @@ EXCHANGE_INTERVAL: Final = 1.0
 """Seconds between two looks at the own hashes."""
 KEPT_PER_MEMBER: Final = 256
 """Most hashes kept of each member: what a member that lags by more has missed is not compared."""
+PUT_OFF_S: Final = 60.0
+"""Seconds until a scrub for which no process could be started is tried again."""
 FIRST_SCRUB_SHARE: Final = (0.05, 0.5)
 """The first scrub comes after a drawn share of the interval, so that members don't scrub at once."""
 
@@ -130,6 +132,8 @@ class Integrity:
                 await self.scrub()
             except ChildNotStarted as error:
                 self._engine.raise_alarm(Alarm(NO_CHILD, str(error)))
+                await asyncio.sleep(min(interval, PUT_OFF_S))
+                continue
             except Exception as error:
                 self._engine.fail(error)
                 return

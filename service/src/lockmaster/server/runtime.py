@@ -216,7 +216,7 @@ class Engine(Peering):
         if not self._leading or self.stopping:
             self._loop.call_soon(done, self._not_leader())
             return
-        if self.keeper.space_low and not admitted_when_full(command, reserved):
+        if self.keeper.space_low and not admitted_when_full(command, reserved, self.keeper.free_bytes):
             self._loop.call_soon(done, public.Overloaded("the leader's disk is nearly full", SPACE_RETRY_AFTER))
             return
         try:

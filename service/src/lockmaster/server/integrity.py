@@ -27,7 +27,7 @@ from lockmaster_raft.ready import Alarm, Channel
 
 from lockmaster.server.peers.codec import HASHES_MAX, StateHashes
 from lockmaster.server.tasks import end_task
-from lockmaster.storage.child import NO_CHILD, last_line, start_child
+from lockmaster.storage.child import last_line, start_child
 from lockmaster.storage.errors import EXIT_CORRUPT, ChildNotStarted, CorruptLog, StorageFailed
 from lockmaster.storage.snapshot import SNAPSHOTS_NAME
 
@@ -131,7 +131,7 @@ class Integrity:
             try:
                 await self.scrub()
             except ChildNotStarted as error:
-                self._engine.raise_alarm(Alarm(NO_CHILD, str(error)))
+                self._engine.raise_alarm(Alarm("child_not_started", str(error)))
                 await asyncio.sleep(min(interval, PUT_OFF_S))
                 continue
             except Exception as error:
@@ -157,7 +157,7 @@ class Integrity:
         finally:
             directory.files.remove_tree(checkpoint)  # some dozens of hard links
         self.scrubs += 1
-        self._engine.alarms.pop(NO_CHILD, None)
+        self._engine.alarms.pop("child_not_started", None)
         LOG.info("scrub: %s in %.1f s, all of it as it was written", found, self._loop.time() - started)
 
     async def _run_child(self, checkpoint: str, segments: str) -> str:

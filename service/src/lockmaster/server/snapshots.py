@@ -21,7 +21,6 @@ from lockmaster_raft.membership import LEVEL_MIN
 from lockmaster_raft.messages import FetchPieceReply, Header, InstallSnapshot
 
 from lockmaster.statemachine.apply import StateMachine
-from lockmaster.storage.child import NO_CHILD
 from lockmaster.storage.errors import ChildNotStarted, StorageFailed
 from lockmaster.storage.snapshot import (
     ChunkRefused,
@@ -197,9 +196,9 @@ class SnapshotHost:
             try:
                 own = await self._loop.run_in_executor(None, make_snapshot, directory, base)
             except ChildNotStarted as error:  # who needs a snapshot asks again
-                engine.raise_alarm(ready.Alarm(NO_CHILD, str(error)))
+                engine.raise_alarm(ready.Alarm("child_not_started", str(error)))
                 return
-            engine.alarms.pop(NO_CHILD, None)
+            engine.alarms.pop("child_not_started", None)
         self.made += 1
         LOG.info("snapshot at index %d: %d bytes in %d chunks", base.index, own.bytes_total, len(own.digests))
         keeper.report()

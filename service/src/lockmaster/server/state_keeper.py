@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from lockmaster.server.runtime import Engine
 
 LOG: Final = logging.getLogger("lockmaster.server")
-NEARLY_FULL: Final = "disk_nearly_full"
-"""The alarm while `space_low`."""
 REPORT_INTERVAL: Final = 5.0
 """Seconds between two looks at the disk's free space."""
 STORE_SLICE_NS: Final = 3_000_000
@@ -104,7 +102,7 @@ class StateKeeper:
             self.space_low = space.low
             self._space_changed()
         elif space.low:
-            engine.alarms[NEARLY_FULL] = self._refused()  # with what is free now; it was told when it began
+            engine.alarms["disk_nearly_full"] = self._refused()  # with what is free now; it was told when it began
         state = engine.directory.store
         flushed, size = (state.applied_flushed, state.database.size_bytes()) if state is not None else (Index(0), 0)
         self.state_bytes = size
@@ -113,9 +111,9 @@ class StateKeeper:
     def _space_changed(self) -> None:
         engine = self._engine
         if self.space_low:
-            engine.raise_alarm(Alarm(NEARLY_FULL, self._refused()))
+            engine.raise_alarm(Alarm("disk_nearly_full", self._refused()))
         else:
-            engine.alarms.pop(NEARLY_FULL, None)
+            engine.alarms.pop("disk_nearly_full", None)
             LOG.info("the disk has room again: %d MiB free", self.free_bytes >> 20)
 
     def _refused(self) -> str:

@@ -18,8 +18,6 @@ from lockmaster.storage.errors import EXIT_CORRUPT, EXIT_STORAGE_FAILED, ChildNo
 
 PR_SET_PDEATHSIG: Final = 1
 LOOK_SECONDS: Final = 0.1
-NO_CHILD: Final = "child_not_started"
-"""The alarm of work that is put off for it."""
 
 
 def start_child(module: str, *arguments: str) -> subprocess.Popen[bytes]:

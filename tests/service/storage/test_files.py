@@ -26,11 +26,21 @@ def test_enospc_names_file_offset_and_errno() -> None:
     files.close(handle)
 
 
-_SHORT = """
+_BOUNDED = """
 import resource, signal, sys
 from lockmaster.storage.files import RealFiles
 from lockmaster.storage.errors import StorageFailed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+"""
+
+
+def _printed(program: str, path: str) -> str:
+    """By a program of its own, which bounds the size of its files."""
+    command = [sys.executable, "-c", _BOUNDED + program, path]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+_SHORT = """
 files = RealFiles()
 files.create_zeroed(sys.argv[1], 1024)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1536, 1536))
@@ -44,16 +54,11 @@ except StorageFailed as error:
 
 def test_a_short_write_is_a_failure(tmp_path: Path) -> None:
     path = str(tmp_path / "f")
-    result = subprocess.run([sys.executable, "-c", _SHORT, path], capture_output=True, text=True, check=True)
-    assert result.stdout == f"write {path} at offset 1024: short, 512 of 1024 bytes\n"
+    assert _printed(_SHORT, path) == f"write {path} at offset 1024: short, 512 of 1024 bytes\n"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1536
 
 
 _PREALLOCATE = """
-import resource, signal, sys
-from lockmaster.storage.files import RealFiles
-from lockmaster.storage.errors import StorageFailed
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1536, 1536))
 try:
     RealFiles().create_zeroed(sys.argv[1], 4096)
@@ -65,8 +70,7 @@ except StorageFailed as error:
 def test_a_file_without_room_names_the_reason_and_the_bytes_it_needs(tmp_path: Path) -> None:
     """A write that is short has no reason of its own: the next one has."""
     path = str(tmp_path / "f")
-    result = subprocess.run([sys.executable, "-c", _PREALLOCATE, path], capture_output=True, text=True, check=True)
-    assert result.stdout == f"preallocate {path}: File too large (errno 27): 4096 bytes are needed\n"
+    assert _printed(_PREALLOCATE, path) == f"preallocate {path}: File too large (errno 27): 4096 bytes are needed\n"
     with pytest.raises(StorageFailed, match=r"No space left on device \(errno 28\): 512 bytes are needed$"):
         RealFiles().create_zeroed("/dev/full", 512)
     with pytest.raises(StorageFailed, match=r"No such file or directory \(errno 2\)$"):

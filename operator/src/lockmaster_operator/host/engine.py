@@ -54,12 +54,7 @@ class _Open:
         self.addresses = addresses
         self.pems = pems
         self._files = PemFiles(pems)
-        try:
-            tls = self._files.tls
-            self.client = AsyncClient(addresses, tls=tls, operation_timeout=STATUS_SECONDS, label="operator")
-        except ValueError as error:
-            self._files.remove()
-            raise Unavailable(f"the operator's certificate is of no use: {error}") from None
+        self.client = self._files.client(addresses, STATUS_SECONDS, "operator")
 
     async def close(self) -> None:
         await self.client.close()

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lockmaster import TLS
+from lockmaster import TLS, AsyncClient, Unavailable
 
 from lockmaster_operator.host.issuing import Pems
 
@@ -24,6 +24,14 @@ class PemFiles:
             self.remove()
             raise
         self.tls = TLS(ca, cert, key)
+
+    def client(self, addresses: str | tuple[str, ...], operation_timeout: float, label: str) -> AsyncClient:
+        """Of members at these addresses. Raises Unavailable where these are no certificate; the files are gone then."""
+        try:
+            return AsyncClient(addresses, tls=self.tls, operation_timeout=operation_timeout, label=label)
+        except ValueError as error:
+            self.remove()
+            raise Unavailable(f"the operator's certificate is of no use: {error}") from None
 
     def remove(self) -> None:
         """Of no use to any client from now on."""

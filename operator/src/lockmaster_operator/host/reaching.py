@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
-from lockmaster import AsyncClient
+from lockmaster import AsyncClient, Unavailable
 
 from lockmaster_operator.desired.certificates import Purpose, secret_name
 from lockmaster_operator.desired.names import CLIENT_PORT, Settings
@@ -60,11 +60,10 @@ class Members:
         files = PemFiles(pems)
         address = f"{name}.{namespace}.svc.{self._settings.cluster_domain}:{CLIENT_PORT}"
         try:
-            try:
-                opened = AsyncClient(address, tls=files.tls, operation_timeout=OPERATION_SECONDS, label=LABEL)
-            except ValueError as error:
-                why = f"LockCluster {name}: the operator's certificate is of no use: {error}"
-                raise Unreachable(why, there=True) from None
+            opened = files.client(address, OPERATION_SECONDS, LABEL)
+        except Unavailable as error:
+            raise Unreachable(f"LockCluster {name}: {error}", there=True) from None
+        try:
             async with opened as client:
                 yield client
         finally:

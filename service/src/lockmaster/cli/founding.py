@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import secrets
 import shlex
 import sys
@@ -25,7 +24,7 @@ from lockmaster.cli.connection import Target, connection_options
 from lockmaster.cli.exit_codes import CONFLICT, STORAGE_FAILED, USAGE
 from lockmaster.cli.numbers import LEVEL_LIMIT
 from lockmaster.cli.output import output_option, print_json
-from lockmaster.cli.refusals import Refused
+from lockmaster.cli.refusals import Refused, refuse_a_file
 from lockmaster.cli.serving import DEFAULT_CLIENT, DEFAULT_PEER, require_server_extra
 from lockmaster.client.failures import error_of_rpc
 
@@ -187,8 +186,7 @@ def _check_target(path: Path, place: Place) -> None:
     from lockmaster.storage.files import RealFiles
     from lockmaster.storage.founding import refuse_unless_blank
 
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise Refused(f"--data-dir: {path} is a file, not a directory", STORAGE_FAILED)
+    refuse_a_file(path, STORAGE_FAILED)
     with explained():
         refuse_unless_blank(RealFiles(), str(path))
     if not place.name:

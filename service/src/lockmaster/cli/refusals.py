@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from lockmaster import errors
@@ -13,6 +16,12 @@ class Refused(click.ClickException):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def refuse_a_file(data_dir: Path, code: int, more: str = "") -> None:
+    """Raises Refused, with `more` at its line's end, where a data directory is something else."""
+    if os.path.lexists(data_dir) and not data_dir.is_dir():
+        raise Refused(f"--data-dir: {data_dir} is a file, not a directory{more}", code)
 
 
 _NEXT_STEPS: tuple[tuple[type[Exception], str], ...] = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import click
 from lockmaster.cli.connection import Target
 from lockmaster.cli.exit_codes import OK, USAGE
 from lockmaster.cli.ports import free_ports
-from lockmaster.cli.refusals import Refused
+from lockmaster.cli.refusals import Refused, refuse_a_file
 
 DEFAULT_CLIENT = "127.0.0.1:7420"
 DEFAULT_PEER = "127.0.0.1:7421"
@@ -89,18 +88,15 @@ def run_server(values: Mapping[str, Any], ready: Callable[[], None] | None = Non
     """
     require_server_extra()
     from lockmaster.server.app import serve as serve_until_stopped
-    from lockmaster.server.settings import SettingsError, load
+    from lockmaster.server.settings import SettingsError, flag_of, load
 
     try:
         settings = load({name: value for name, value in values.items() if value not in (None, ())})
     except SettingsError as error:
-        flag = f"--{error.setting.replace('_', '-')}" if error.setting else ""
+        flag = flag_of(error.setting) if error.setting else ""
         between = "" if not flag else " " if error.why.startswith("is ") else ": "
         raise Refused(f"{flag}{between}{error.why} (see lockmaster serve --help)", USAGE) from None
-    if os.path.lexists(settings.data_dir) and not os.path.isdir(settings.data_dir):
-        raise Refused(
-            f"--data-dir: {settings.data_dir} is a file, not a directory (see lockmaster serve --help)", USAGE
-        )
+    refuse_a_file(settings.data_dir, USAGE, " (see lockmaster serve --help)")
     return serve_until_stopped(settings, ready)
 
 

@@ -29,6 +29,6 @@ def seconds(field: str, value: object, *, above: float | None = None, most: floa
     return value
 
 
-def patience(field: str, value: object) -> float | None:
+def waiting(field: str, value: object) -> float | None:
     """`value`, if it is how long to wait: None for without end, 0 or less for not at all. Raises like `seconds`."""
     return None if value is None else seconds(field, value, above=float("-inf"))

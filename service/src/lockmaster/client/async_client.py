@@ -78,8 +78,7 @@ class AsyncClient:
     `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
     LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
     `lock_delay`: seconds, 60 at most, that a lock stays free after this client loses it without releasing.
-    `stall_max`: seconds without an answer of the event loop after which the session is no longer renewed
-    (default 2 x ttl).
+    `stall_max`: seconds without an answer of the event loop, then the session is renewed no more (default 2 x ttl).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 
     Raises ValueError or TypeError that name the argument, its limit or the file that can't be used.

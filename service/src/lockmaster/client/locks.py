@@ -213,7 +213,7 @@ class Lock:
     def __init__(self, client: AsyncClient, name: str, timeout: float | None, on_lost: OnLost) -> None:
         self._client = client
         self.name = arguments.text("name", name)
-        self.timeout = arguments.patience("timeout", timeout)
+        self.timeout = arguments.waiting("timeout", timeout)
         if on_lost is not None and on_lost != "cancel" and not callable(on_lost):
             raise TypeError(f'on_lost must be a callable or "cancel", not {on_lost!r}')
         self.on_lost = on_lost
@@ -225,7 +225,7 @@ class Lock:
         Raises LockTimeout (LockBusy if the timeout is 0), SessionExpired if the session ended while waiting,
         Unavailable if no member answered in time. Cancelling withdraws the place in the queue.
         """
-        timeout = self.timeout if timeout is None else arguments.patience("timeout", timeout)
+        timeout = self.timeout if timeout is None else arguments.waiting("timeout", timeout)
         if timeout is not None and timeout <= 0:
             return await self._acquire(False, None)
         return await self._acquire(True, timeout)

@@ -256,8 +256,10 @@ class SessionCore:
             call = queue.popleft()
             if call.given_up:
                 continue
-            if self._write(call, requests):
+            request = _filled(call, requests)
+            if request is not None:
                 room -= call.size()
+                self._write(call, request)
         return room
 
     def _fill_mutations(self, frame: session_pb2.ClientFrame, session: Session, room: int) -> int:
@@ -284,13 +286,9 @@ class SessionCore:
                 session.next_seq += 1
                 pending[call.seq] = call
             # Inlined _write: this is the hot path.
-            request = requests.add()
-            try:
-                call.fill(request)
-            except (TypeError, ValueError) as error:
-                del requests[-1]
+            request = _filled(call, requests)
+            if request is None:
                 pending.pop(call.seq)
-                call.fail(error)
                 continue
             room -= call.size()
             if call.id == 0:
@@ -305,15 +303,7 @@ class SessionCore:
                 request.traceparent = call.traceparent
         return room
 
-    def _write(self, call: Call, requests: Any) -> bool:
-        """Whether it could be: what can't be encoded is one caller's mistake, and must not hold up the others."""
-        request = requests.add()
-        try:
-            call.fill(request)
-        except (TypeError, ValueError) as error:
-            del requests[-1]
-            call.fail(error)
-            return False
+    def _write(self, call: Call, request: session_pb2.Request) -> None:
         if call.id == 0:
             call.id = self._next_id
             self._next_id += 1
@@ -323,7 +313,6 @@ class SessionCore:
         request.id = call.id
         if call.traceparent is not None:
             request.traceparent = call.traceparent
-        return True
 
     def receive(self, data: bytes, now: float) -> None:
         """Takes one message of the server. Afterwards look at `redirect`."""
@@ -575,3 +564,15 @@ class SessionCore:
             self._finish(call, error)
             if isinstance(call, AcquireCall) and call.seq and call.hold is None:
                 self.withdraw(call)
+
+
+def _filled(call: Call, requests: Any) -> session_pb2.Request | None:
+    """One more of the requests; None if it can't be encoded: its caller's mistake, which must hold up nobody else."""
+    request: session_pb2.Request = requests.add()
+    try:
+        call.fill(request)
+    except (TypeError, ValueError) as error:
+        del requests[-1]
+        call.fail(error)
+        return None
+    return request

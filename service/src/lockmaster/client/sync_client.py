@@ -398,8 +398,7 @@ class Client:
     `tls`: needed unless all endpoints are on this machine or `insecure`. Where `endpoints`, `tls` or `label` is None,
     LOCKMASTER_* variables decide, then what Kubernetes has given the pod (docs/authentication.md).
     `lock_delay`: seconds, 60 at most, that a lock stays free after this client loses it without releasing.
-    `stall_max`: seconds without any call of any thread (`held.valid` counts) after which the session is no longer
-    renewed
+    `stall_max`: seconds without any call of any thread (`held.valid` counts), then the session is renewed no more
     (default: never, since a thread may work long without calling).
     `operation_timeout`: seconds that a call other than waiting for a lock may take.
 

@@ -103,16 +103,15 @@ class ProposalQueue:
         return dones
 
 
-_FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release, OpenSession)
-"""The last, for nobody deletes without a session: of a few hundred bytes, down to SESSIONS_FREE_BYTES."""
+_FREES_ROOM: Final = (Delete, Compact, CloseSession, CancelAcquire, Release)
 SESSIONS_FREE_BYTES: Final = 64 << 20
-"""With less room than this no session is opened any more."""
+"""With less room than this no session is opened any more; with more it is, for nobody deletes without one."""
 
 
 def admitted_when_full(command: Command, reserved: bool, free_bytes: int) -> bool:
     """May this be proposed on a nearly full disk? Reserved kinds, what frees room, and what that needs."""
-    if isinstance(command.operation, OpenSession) and free_bytes < SESSIONS_FREE_BYTES:
-        return False
+    if isinstance(command.operation, OpenSession):
+        return free_bytes >= SESSIONS_FREE_BYTES
     return reserved or isinstance(command.operation, _FREES_ROOM)
 
 

@@ -128,16 +128,16 @@ class Integrity:
         interval = self._engine.settings.scrub_interval_s
         await asyncio.sleep(interval * random.uniform(*FIRST_SCRUB_SHARE))
         while True:
+            wait = interval
             try:
                 await self.scrub()
             except ChildNotStarted as error:
                 self._engine.raise_alarm(Alarm("child_not_started", str(error)))
-                await asyncio.sleep(min(interval, PUT_OFF_S))
-                continue
+                wait = min(interval, PUT_OFF_S)
             except Exception as error:
                 self._engine.fail(error)
                 return
-            await asyncio.sleep(interval)
+            await asyncio.sleep(wait)
 
     async def scrub(self) -> None:
         """One pass over journal and state. Raises StorageFailed or CorruptLog for what it finds, ChildNotStarted."""

@@ -217,9 +217,14 @@ class Settings(BaseSettings):
         return replace(profile, role_policy=policy, witness_log_bytes_max=self.witness_log_mib << 20)
 
 
+def flag_of(setting: str) -> str:
+    """Of `lockmaster serve`."""
+    return f"--{setting.replace('_', '-')}"
+
+
 def both_ways(setting: str) -> str:
     """How a setting is given: its flag or its variable."""
-    return f"--{setting.replace('_', '-')} or LOCKMASTER_{setting.upper()}"
+    return f"{flag_of(setting)} or LOCKMASTER_{setting.upper()}"
 
 
 def load(values: Mapping[str, Any]) -> Settings:
